@@ -1,0 +1,37 @@
+// What every forward kernel is told: addresses, strides in elements, sizes and the mask's bounds. A
+// plain struct passed by value; the host fills it from its Problem.
+#pragma once
+
+#include <cstdint>
+
+namespace qkv::kernels {
+
+enum class Type : int32_t { kF32 = 1, kF16 = 2, kBF16 = 3 };  // qkv_type's numbers
+
+struct Tensor {
+  void* data = nullptr;
+  int64_t batch = 0, head = 0, row = 0;  // strides in elements; the innermost stride is 1
+};
+
+struct ForwardArgs {
+  Tensor q;    // [batch, heads_q,  s_q,  d_qk]
+  Tensor k;    // [batch, heads_kv, s_kv, d_qk]
+  Tensor v;    // [batch, heads_kv, s_kv, d_v]
+  Tensor o;    // [batch, heads_q,  s_q,  d_v]
+  Tensor lse;  // [batch, heads_q,  s_q] fp32; data may be null
+
+  const int32_t* kv_lengths = nullptr;  // [batch], clamped to 0..s_kv by the kernel; may be null
+  int64_t kv_lengths_stride = 0;
+
+  int32_t batch = 0, heads_q = 0, heads_kv = 0;
+  int32_t s_q = 0, s_kv = 0, d_qk = 0, d_v = 0;
+
+  float scale = 1;  // S = scale * Q K^T
+
+  // Key j is visible to query i when i + offset - left <= j <= i + offset + right and j < length,
+  // with offset = length - s_q if bottom_right, else `offset`.
+  bool bottom_right = true;
+  int64_t offset = 0, left = 0, right = 0;
+};
+
+}  // namespace qkv::kernels
