@@ -10,6 +10,10 @@
 
 namespace qkv::host {
 
+struct Kernel;
+struct Plan;
+struct Problem;
+
 struct DeviceInfo {
   qkv_device kind = QKV_DEVICE_CPU;
   int32_t threads = 1;         // CPU: threads that OpenMP would use
@@ -38,6 +42,9 @@ struct CudaRuntime {
   Status (*allocate)(size_t bytes, void* stream, void** pointer);  // stream-ordered pool
   Status (*release)(void* pointer, void* stream);
   Status (*check)(int code, const char* what);  // a cudaError_t as a status
+  // Calls kernel.launch; a test's table may do without the GPU instead.
+  int (*launch)(const Kernel& kernel, const Problem& problem, const Plan& plan, void* workspace,
+                void* stream, Status* status);
 };
 
 // The table in force: the CUDA runtime, or one without devices where qkv is built without CUDA.

@@ -1,0 +1,92 @@
+// The two products of a tile, S = Q K^T and O += P V, by oneDNN, each for whole and for tail tiles
+// of keys. Every operand is a dense row-major matrix.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "host/cpu/attention.h"
+#include "host/problem.h"
+#include "host/status.h"
+
+namespace qkv::cpu {
+
+// What decides the generated code. Problems of many shapes share one.
+struct ProductShape {
+  bool bf16 = false;    // operands are bf16, else fp32; S and O are fp32 always
+  bool scores = false;  // whether Q K^T is needed
+  bool values = false;  // whether P V is needed
+  int64_t tile_q = 0, tile_kv = 0, d_qk = 0, d_v = 0;
+
+  bool operator==(const ProductShape&) const = default;
+};
+
+// Whether this machine multiplies bf16 itself. If not, operands are widened to fp32.
+bool has_bf16_products();
+
+class TileProducts {
+ public:
+  // One thread's way to run the products: oneDNN's descriptions of memory, pointed at other
+  // addresses in every call. Calls allocate nothing but what oneDNN's execution does by itself.
+  class Lane;
+  class LaneRelease {
+   public:
+    explicit LaneRelease(const TileProducts* owner = nullptr) : owner_(owner) {}
+    void operator()(Lane* lane) const;
+
+   private:
+    const TileProducts* owner_;
+  };
+  using BorrowedLane = std::unique_ptr<Lane, LaneRelease>;
+
+  static host::Status create(const ProductShape& shape,
+                             std::shared_ptr<const TileProducts>* products);
+  ~TileProducts();
+  TileProducts(const TileProducts&) = delete;
+  TileProducts& operator=(const TileProducts&) = delete;
+
+  const ProductShape& shape() const { return shape_; }
+
+  // A free lane, or a new one when more threads run than ever before; null if memory is out.
+  BorrowedLane borrow() const;
+  // Makes lanes for so many threads.
+  host::Status reserve(int32_t threads) const;
+
+ private:
+  struct Code;  // the generated primitives
+
+  explicit TileProducts(const ProductShape& shape);
+  void give_back(Lane* lane) const noexcept;
+
+  ProductShape shape_;
+  std::unique_ptr<Code> code_;
+  mutable std::mutex mutex_;  // guards what follows
+  mutable std::vector<std::unique_ptr<Lane>> free_;
+  mutable size_t lanes_ = 0;  // free and borrowed; free_ has capacity for all
+};
+
+class TileProducts::Lane {
+ public:
+  explicit Lane(const Code& code);
+  ~Lane();
+
+  // s[tile_q, keys] = q[tile_q, d_qk] k[keys, d_qk]^T. `keys` is tile_kv or tail_keys(tile_kv).
+  // False if oneDNN failed.
+  bool scores(int64_t keys, const void* q, const void* k, float* s, void* scratch);
+  // o[tile_q, d_v] += p[tile_q, keys] v[keys, d_v].
+  bool values(int64_t keys, const void* p, const void* v, float* o, void* scratch);
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+// Runs the products of all tiles of a problem, on the same number of threads, and nothing else: the
+// ceiling of `run`. Returns the floating-point operations done; 0 if oneDNN failed. For benchmarks.
+double run_products_alone(const host::Problem& problem, const Policy& policy,
+                          const TileProducts& products, void* workspace);
+
+}  // namespace qkv::cpu

@@ -1,0 +1,29 @@
+// Built instead of cuda_runtime.cpp where there is no CUDA Toolkit.
+#include "host/cuda_runtime.h"
+
+namespace qkv::host {
+namespace {
+
+Status absent() { return Status(QKV_UNSUPPORTED_BUILD, "this build of qkv has no CUDA"); }
+
+}  // namespace
+
+const CudaRuntime& real_cuda_runtime() {
+  static constexpr CudaRuntime kAbsent{
+      .device_count = [] { return int32_t{0}; },
+      .device_info = [](int32_t) -> const DeviceInfo* { return nullptr; },
+      .pointer_info = [](const void*) { return PointerInfo{}; },
+      .pending_error = [] { return absent(); },
+      .set_device = [](int32_t, int32_t*) { return absent(); },
+      .allocate = [](size_t, void*, void**) { return absent(); },
+      .release = [](void*, void*) { return absent(); },
+      .check = [](int, const char*) { return absent(); },
+      .launch =
+          [](const Kernel&, const Problem&, const Plan&, void*, void*, Status* status) {
+            *status = absent();
+            return 0;
+          }};
+  return kAbsent;
+}
+
+}  // namespace qkv::host

@@ -1,0 +1,275 @@
+// qkv for C++20: the C ABI of qkv.h with types, defaults and exceptions. Header-only; link libqkv.
+//
+//   std::vector<float> q(...), k(...), v(...), o(...);
+//   qkv::attention({.q = qkv::bshd(q.data(), batch, s_q, heads, dim),
+//                   .k = qkv::bshd(k.data(), batch, s_kv, heads, dim),
+//                   .v = qkv::bshd(v.data(), batch, s_kv, heads, dim),
+//                   .o = qkv::bshd(o.data(), batch, s_q, heads, dim),
+//                   .causal = true});
+//
+// The memory is the caller's. Shapes, units and rules are those of qkv.h.
+#ifndef QKV_QKV_HPP_
+#define QKV_QKV_HPP_
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <type_traits>
+#include <utility>
+
+#include "qkv/qkv.h"
+
+struct __half;         // cuda_fp16.h
+struct __nv_bfloat16;  // cuda_bf16.h
+
+namespace qkv {
+
+/// A failed call: the status and the library's reason.
+class Error : public std::runtime_error {
+ public:
+  Error(qkv_status status, const std::string& reason)
+      : std::runtime_error(std::string(qkv_status_name(status)) + ": " + reason), status_(status) {}
+
+  qkv_status status() const noexcept { return status_; }
+  /// QKV_INVALID_ARGUMENT, QKV_UNSUPPORTED, QKV_RESOURCE, QKV_DEVICE_ERROR or QKV_INTERNAL.
+  qkv_status status_class() const noexcept { return qkv_status_class(status_); }
+
+ private:
+  qkv_status status_;
+};
+
+/// Throws Error unless the call succeeded.
+inline void check(qkv_status status) {
+  if (status != QKV_SUCCESS) throw Error(status, qkv_last_error());
+}
+
+/// 16-bit elements as bits, for programs without a type of their own for them.
+struct f16 {
+  uint16_t bits;
+};
+struct bf16 {
+  uint16_t bits;
+};
+
+/// The qkv_type of a C++ element type.
+template <class T>
+inline constexpr qkv_type type_of = QKV_TYPE_NONE;
+template <>
+inline constexpr qkv_type type_of<float> = QKV_TYPE_F32;
+template <>
+inline constexpr qkv_type type_of<f16> = QKV_TYPE_F16;
+template <>
+inline constexpr qkv_type type_of<bf16> = QKV_TYPE_BF16;
+template <>
+inline constexpr qkv_type type_of<::__half> = QKV_TYPE_F16;
+template <>
+inline constexpr qkv_type type_of<::__nv_bfloat16> = QKV_TYPE_BF16;
+template <>
+inline constexpr qkv_type type_of<int32_t> = QKV_TYPE_I32;
+template <>
+inline constexpr qkv_type type_of<int64_t> = QKV_TYPE_I64;
+template <>
+inline constexpr qkv_type type_of<bool> = QKV_TYPE_BOOL;
+template <>
+inline constexpr qkv_type type_of<uint8_t> = QKV_TYPE_BOOL;
+
+/// A strided view, [batch, heads, seq, dim]; absent when default-constructed.
+using Tensor = qkv_tensor;
+
+/// Any layout: strides in elements, innermost stride 1.
+inline Tensor strided(const void* data, qkv_type type, std::array<int64_t, 4> shape,
+                      std::array<int64_t, 4> stride) {
+  Tensor t{};
+  t.data = const_cast<void*>(data);
+  t.type = type;
+  for (int axis = 0; axis < 4; ++axis) {
+    t.shape[axis] = shape[static_cast<size_t>(axis)];
+    t.stride[axis] = stride[static_cast<size_t>(axis)];
+  }
+  return t;
+}
+
+template <class T>
+Tensor strided(T* data, std::array<int64_t, 4> shape, std::array<int64_t, 4> stride) {
+  static_assert(type_of<std::remove_cv_t<T>> != QKV_TYPE_NONE, "qkv has no such element type");
+  return strided(data, type_of<std::remove_cv_t<T>>, shape, stride);
+}
+
+/// Contiguous [batch, seq, heads, dim].
+template <class T>
+Tensor bshd(T* data, int64_t batch, int64_t seq, int64_t heads, int64_t dim) {
+  return strided(data, {batch, heads, seq, dim}, {seq * heads * dim, dim, heads * dim, 1});
+}
+
+/// Contiguous [batch, heads, seq, dim]. Also serves LSE and index (dim 1), bias, mask and weights
+/// (dim s_kv).
+template <class T>
+Tensor bhsd(T* data, int64_t batch, int64_t heads, int64_t seq, int64_t dim) {
+  return strided(data, {batch, heads, seq, dim}, {heads * seq * dim, seq * dim, dim, 1});
+}
+
+/// One value per batch (kv_lengths).
+template <class T>
+Tensor per_batch(T* data, int64_t batch) {
+  return strided(data, {batch, 1, 1, 1}, {1, 1, 1, 1});
+}
+
+struct PackedQkv {
+  Tensor q, k, v;
+};
+
+/// Contiguous [batch, seq, heads_q + 2 heads_kv, dim]: in each row the heads of Q, then K, then V.
+template <class T>
+PackedQkv packed_qkv(T* data, int64_t batch, int64_t seq, int64_t heads_q, int64_t heads_kv,
+                     int64_t dim) {
+  const int64_t row = (heads_q + 2 * heads_kv) * dim;
+  const std::array<int64_t, 4> stride{seq * row, dim, row, 1};
+  return {strided(data, {batch, heads_q, seq, dim}, stride),
+          strided(data + heads_q * dim, {batch, heads_kv, seq, dim}, stride),
+          strided(data + (heads_q + heads_kv) * dim, {batch, heads_kv, seq, dim}, stride)};
+}
+
+enum class Device : int32_t {
+  kAuto = QKV_DEVICE_AUTO,
+  kCpu = QKV_DEVICE_CPU,
+  kCuda = QKV_DEVICE_CUDA
+};
+enum class Score : int32_t { kDot = QKV_SCORE_DOT, kAdditive = QKV_SCORE_ADDITIVE };
+enum class Selection : int32_t { kSoft = QKV_SELECT_SOFT, kHard = QKV_SELECT_HARD };
+enum class Alignment : int32_t {
+  kBottomRight = QKV_ALIGN_BOTTOM_RIGHT,
+  kTopLeft = QKV_ALIGN_TOP_LEFT,
+  kExplicit = QKV_ALIGN_EXPLICIT
+};
+enum class WeightsMode : int32_t {
+  kScores = QKV_WEIGHTS_SCORES,
+  kSoftcapped = QKV_WEIGHTS_SOFTCAPPED,
+  kMasked = QKV_WEIGHTS_MASKED,
+  kProbabilities = QKV_WEIGHTS_PROBABILITIES
+};
+
+/// One attention problem; the fields are those of qkv_attention_desc.
+struct Attention {
+  Tensor q{}, k{}, v{}, o{};
+  Tensor lse{}, index{}, weights{};
+  WeightsMode weights_mode = WeightsMode::kProbabilities;
+
+  Score score = Score::kDot;
+  Selection selection = Selection::kSoft;
+  std::optional<float> scale{};
+  float softcap = 0;
+
+  bool causal = false;
+  Alignment alignment = Alignment::kBottomRight;
+  int64_t offset = 0;
+  std::optional<int64_t> window_left{}, window_right{};
+
+  Tensor mask{}, bias{}, alibi_slopes{}, additive_weight{}, kv_lengths{};
+
+  Device device = Device::kAuto;
+  int32_t device_index = 0;
+
+  qkv_attention_desc desc() const {
+    qkv_attention_desc d;
+    check(qkv_attention_desc_init(&d, sizeof d));
+    d.device = static_cast<qkv_device>(device);
+    d.device_index = device_index;
+    d.score = static_cast<qkv_score>(score);
+    d.selection = static_cast<qkv_selection>(selection);
+    d.q = q;
+    d.k = k;
+    d.v = v;
+    d.o = o;
+    d.lse = lse;
+    d.index = index;
+    d.weights = weights;
+    d.weights_mode = static_cast<qkv_weights_mode>(weights_mode);
+    d.scale_set = scale.has_value() ? 1 : 0;
+    d.scale = scale.value_or(0.0f);
+    d.softcap = softcap;
+    d.causal = causal ? 1 : 0;
+    d.alignment = static_cast<qkv_alignment>(alignment);
+    d.offset = offset;
+    d.window_left = window_left.value_or(-1);
+    d.window_right = window_right.value_or(-1);
+    d.mask = mask;
+    d.bias = bias;
+    d.alibi_slopes = alibi_slopes;
+    d.additive_weight = additive_weight;
+    d.kv_lengths = kv_lengths;
+    return d;
+  }
+};
+
+/// Computes; scratch memory, where needed, is allocated for the call (CUDA: from the device's
+/// stream-ordered pool). `stream` is a CUDA stream.
+inline void attention(const Attention& problem, void* stream = nullptr) {
+  qkv_attention_desc d = problem.desc();
+  d.flags |= QKV_FLAG_ALLOW_ALLOCATION;
+  check(qkv_attention(&d, stream));
+}
+
+/// What would run, or why nothing would.
+struct Answer {
+  bool supported;
+  std::string kernel;
+  size_t workspace_size;
+  std::string reasons;
+};
+
+inline Answer query(const Attention& problem) {
+  const qkv_attention_desc d = problem.desc();
+  qkv_query_result r{};
+  r.struct_size = sizeof r;
+  check(qkv_query(&d, &r));
+  return {r.supported != 0, r.kernel, r.workspace_size, r.reasons};
+}
+
+/// Choose once, run often: no allocation and no synchronisation in run(). A run may be shared
+/// between threads.
+class Plan {
+ public:
+  explicit Plan(const Attention& problem) {
+    const qkv_attention_desc d = problem.desc();
+    qkv_plan* made = nullptr;
+    check(qkv_plan_create(&d, &made));
+    plan_.reset(made);
+  }
+
+  size_t workspace_size() const {
+    size_t bytes = 0;
+    check(qkv_plan_workspace_size(plan_.get(), &bytes));
+    return bytes;
+  }
+
+  std::string text() const {
+    size_t length = 0;
+    check(qkv_plan_print(plan_.get(), nullptr, 0, &length));
+    std::string out(length + 1, '\0');
+    check(qkv_plan_print(plan_.get(), out.data(), out.size(), nullptr));
+    out.resize(length);
+    return out;
+  }
+
+  /// `workspace`: workspace_size() bytes on the tensors' device, 256-byte aligned.
+  void run(const Attention& problem, void* workspace, size_t bytes, void* stream = nullptr) const {
+    qkv_attention_desc d = problem.desc();
+    d.workspace = workspace;
+    d.workspace_size = bytes;
+    check(qkv_plan_run(plan_.get(), &d, stream));
+  }
+
+ private:
+  struct Destroy {
+    void operator()(qkv_plan* plan) const { qkv_plan_destroy(plan); }
+  };
+  std::unique_ptr<qkv_plan, Destroy> plan_;
+};
+
+}  // namespace qkv
+
+#endif  // QKV_QKV_HPP_

@@ -1,0 +1,59 @@
+// Which keys a query sees, by key length, causal mask and window.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/core/forward_args.h"
+#include "kernels/host_device.h"
+
+namespace qkv::kernels {
+
+// Keys [begin, end); none if begin >= end.
+struct KeyRange {
+  int32_t begin, end;
+};
+
+// Query i sees keys [i + begin, i + end), cut to [0, length): both bounds grow with i, so the first
+// and the last row of a tile bound the others.
+struct KeyMask {
+  int32_t length;
+  int32_t begin, end;
+
+  QKV_HOST_DEVICE KeyRange keys(int32_t i) const { return {cut(i, begin), cut(i, end)}; }
+
+  // Keys that some query of rows [i, i + rows) sees, and the ones that all of them see; rows > 0.
+  QKV_HOST_DEVICE KeyRange keys_of_any(int32_t i, int32_t rows) const {
+    return {keys(i).begin, keys(i + rows - 1).end};
+  }
+  QKV_HOST_DEVICE KeyRange keys_of_all(int32_t i, int32_t rows) const {
+    return {keys(i + rows - 1).begin, keys(i).end};
+  }
+
+ private:
+  QKV_HOST_DEVICE int32_t cut(int32_t i, int32_t bound) const {
+    const int64_t j = int64_t{i} + bound;
+    return j < 0 ? 0 : j > length ? length : static_cast<int32_t>(j);
+  }
+};
+
+// The mask of batch b. |offset|, left and right are at most 2^61, so that no sum overflows.
+QKV_HOST_DEVICE inline KeyMask key_mask(const ForwardArgs& args, int32_t b) {
+  int32_t length = args.s_kv;
+  if (args.kv_lengths != nullptr) {
+    const int32_t given = args.kv_lengths[b * args.kv_lengths_stride];
+    length = given < 0 ? 0 : given < args.s_kv ? given : args.s_kv;
+  }
+  const int64_t offset = args.bottom_right ? int64_t{length} - args.s_q : args.offset;
+  const int64_t begin = offset - args.left, end = offset + args.right + 1;
+  // Rows and keys are below 2^31 - 1: a bound beyond it cuts like this one.
+  constexpr int64_t kBeyond = 0x7fffffff;
+  return {length,
+          static_cast<int32_t>(begin < -kBeyond  ? -kBeyond
+                               : begin > kBeyond ? kBeyond
+                                                 : begin),
+          static_cast<int32_t>(end < -kBeyond  ? -kBeyond
+                               : end > kBeyond ? kBeyond
+                                               : end)};
+}
+
+}  // namespace qkv::kernels
