@@ -1,15 +1,14 @@
-# Decides whether CUDA kernels are built. QKV_CUDA=auto takes nvcc where CMake finds it.
+# Decides whether CUDA kernels are built. QKV_CUDA=auto takes nvcc where it finds one.
 set(QKV_HAS_CUDA OFF)
 if(NOT QKV_CUDA STREQUAL "off")
   # CMake asks the compiler for an architecture at configure time; targets state their own.
   if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
     set(CMAKE_CUDA_ARCHITECTURES OFF)
   endif()
-  include(CheckLanguage)
-  check_language(CUDA)
+  include(cmake/find_nvcc.cmake)
   if(CMAKE_CUDA_COMPILER)
     enable_language(CUDA)
-    find_package(CUDAToolkit 12.8 REQUIRED)
+    find_package(CUDAToolkit ${QKV_CUDA_MIN_VERSION} REQUIRED)
     # CMake 3.25 does not know how to ask this nvcc for C++20.
     if(NOT DEFINED CMAKE_CUDA20_STANDARD_COMPILE_OPTION)
       set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION "-std=c++20")

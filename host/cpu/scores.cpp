@@ -1,7 +1,5 @@
 #include "host/cpu/scores.h"
 
-#include <limits>
-
 #include "host/cpu/targets.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -23,7 +21,7 @@ void AdditiveScores(const float* HWY_RESTRICT q, const float* HWY_RESTRICT k,
     for (int64_t j = 0; j < keys; ++j) {
       V32 sum = hn::Zero(d);
       for (int64_t c = 0; c < dim; c += step) {
-        const V32 x = hn::Add(hn::Load(d, q + r * dim + c), hn::Load(d, k + j * dim + c));
+        const V32 x = hn::Add(hn::LoadU(d, q + r * dim + c), hn::LoadU(d, k + j * dim + c));
         sum = hn::MulAdd(hn::Load(d, w + c), Tanh(d, x), sum);
       }
       s[r * width + j] = hn::GetLane(hn::SumOfLanes(d, sum));
@@ -67,11 +65,11 @@ void SubtractAlibi(float* s, int64_t n, float slope, int64_t diagonal) {
   });
 }
 
-void Hide(float* s, int64_t n, const uint8_t* HWY_RESTRICT visible) {
+void Hide(float* s, int64_t n, const uint8_t* HWY_RESTRICT visible, float value) {
   const F32 d;
   const hn::RebindToUnsigned<F32> du;
   const hn::Rebind<uint8_t, F32> du8;
-  const V32 hidden = hn::Set(d, -std::numeric_limits<float>::infinity());
+  const V32 hidden = hn::Set(d, value);
   Transform(s, n, [&](V32 x, int64_t j) HWY_ATTR {
     const auto flag = hn::PromoteTo(du, hn::LoadU(du8, visible + j));
     return hn::IfThenElse(hn::RebindMask(d, hn::Eq(flag, hn::Zero(du))), hidden, x);
@@ -112,8 +110,8 @@ void subtract_alibi(float* s, int64_t n, float slope, int64_t diagonal) {
   HWY_DYNAMIC_DISPATCH(SubtractAlibi)(s, n, slope, diagonal);
 }
 
-void hide(float* s, int64_t n, const uint8_t* visible) {
-  HWY_DYNAMIC_DISPATCH(Hide)(s, n, visible);
+void hide(float* s, int64_t n, const uint8_t* visible, float value) {
+  HWY_DYNAMIC_DISPATCH(Hide)(s, n, visible, value);
 }
 
 void tanh_array(const float* x, float* y, int64_t n) { HWY_DYNAMIC_DISPATCH(TanhArray)(x, y, n); }

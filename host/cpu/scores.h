@@ -22,8 +22,8 @@ void add_bias(float* s, int64_t n, const float* bias);
 // s[j] -= slope * |diagonal - j|
 void subtract_alibi(float* s, int64_t n, float slope, int64_t diagonal);
 
-// s[j] = -inf where visible[j] is 0
-void hide(float* s, int64_t n, const uint8_t* visible);
+// s[j] = value where visible[j] is 0
+void hide(float* s, int64_t n, const uint8_t* visible, float value);
 
 // For tests: tanh of n floats.
 void tanh_array(const float* x, float* y, int64_t n);

@@ -29,18 +29,15 @@ bool has_bf16_products();
 
 class TileProducts {
  public:
-  // One thread's way to run the products: oneDNN's descriptions of memory, pointed at other
-  // addresses in every call. Calls allocate nothing but what oneDNN's execution does by itself.
-  class Lane;
-  class LaneRelease {
-   public:
-    explicit LaneRelease(const TileProducts* owner = nullptr) : owner_(owner) {}
-    void operator()(Lane* lane) const;
-
-   private:
-    const TileProducts* owner_;
+  // What one thread needs to call oneDNN: a stream, and descriptions of memory that are pointed at
+  // other addresses in every call. Made ahead, so that calls allocate nothing but what oneDNN's
+  // execution does by itself.
+  struct Lane;
+  struct Return {
+    const TileProducts* owner;
+    void operator()(Lane* lane) const { owner->give_back(lane); }
   };
-  using BorrowedLane = std::unique_ptr<Lane, LaneRelease>;
+  using BorrowedLane = std::unique_ptr<Lane, Return>;
 
   static host::Status create(const ProductShape& shape,
                              std::shared_ptr<const TileProducts>* products);
@@ -50,42 +47,35 @@ class TileProducts {
 
   const ProductShape& shape() const { return shape_; }
 
+  // Makes lanes for so many threads ahead of the run.
+  host::Status reserve(int32_t threads) const;
   // A free lane, or a new one when more threads run than ever before; null if memory is out.
   BorrowedLane borrow() const;
-  // Makes lanes for so many threads.
-  host::Status reserve(int32_t threads) const;
+
+  // s[tile_q, keys] = q[tile_q, d_qk] k[keys, d_qk]^T, where `keys` is tile_kv or its tail_keys().
+  // `scratch` has product_scratch_bytes(). False if oneDNN failed.
+  bool scores(Lane& lane, int64_t keys, const void* q, const void* k, float* s,
+              void* scratch) const;
+  // o[tile_q, d_v] += p[tile_q, keys] v[keys, d_v].
+  bool values(Lane& lane, int64_t keys, const void* p, const void* v, float* o,
+              void* scratch) const;
 
  private:
-  struct Code;  // the generated primitives
+  struct Code;
 
   explicit TileProducts(const ProductShape& shape);
   void give_back(Lane* lane) const noexcept;
 
   ProductShape shape_;
-  std::unique_ptr<Code> code_;
+  std::unique_ptr<const Code> code_;
   mutable std::mutex mutex_;  // guards what follows
-  mutable std::vector<std::unique_ptr<Lane>> free_;
-  mutable size_t lanes_ = 0;  // free and borrowed; free_ has capacity for all
+  mutable std::vector<std::unique_ptr<Lane>> free_;  // has capacity for all lanes
+  mutable size_t lanes_ = 0;                         // free and borrowed
 };
 
-class TileProducts::Lane {
- public:
-  explicit Lane(const Code& code);
-  ~Lane();
-
-  // s[tile_q, keys] = q[tile_q, d_qk] k[keys, d_qk]^T. `keys` is tile_kv or tail_keys(tile_kv).
-  // False if oneDNN failed.
-  bool scores(int64_t keys, const void* q, const void* k, float* s, void* scratch);
-  // o[tile_q, d_v] += p[tile_q, keys] v[keys, d_v].
-  bool values(int64_t keys, const void* p, const void* v, float* o, void* scratch);
-
- private:
-  struct State;
-  std::unique_ptr<State> state_;
-};
-
-// Runs the products of all tiles of a problem, on the same number of threads, and nothing else: the
-// ceiling of `run`. Returns the floating-point operations done; 0 if oneDNN failed. For benchmarks.
+// Runs the products of all tiles of a problem on the policy's threads, and nothing else: the
+// ceiling of `run`. Returns the floating-point operations done; 0 if oneDNN failed. For benchmarks;
+// `workspace` as for `run`.
 double run_products_alone(const host::Problem& problem, const Policy& policy,
                           const TileProducts& products, void* workspace);
 

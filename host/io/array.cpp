@@ -1,4 +1,4 @@
-#include "array.h"
+#include "host/io/array.h"
 
 #include <algorithm>
 #include <array>

@@ -1,4 +1,4 @@
-#include "file.h"
+#include "host/io/file.h"
 
 #include <fcntl.h>
 #include <sys/mman.h>
@@ -11,7 +11,7 @@
 #include <system_error>
 #include <utility>
 
-#include "array.h"
+#include "host/io/array.h"
 
 namespace qkv::io {
 namespace {
@@ -35,8 +35,8 @@ void write_all(int fd, const std::string& path, std::span<const std::byte> data)
 // An output descriptor; `temporary`, where not empty, is deleted unless commit() is reached.
 class OutputFile {
  public:
-  OutputFile(const std::string& path, int flags, std::string temporary)
-      : path_(path), temporary_(std::move(temporary)) {
+  OutputFile(std::string path, int flags, std::string temporary)
+      : path_(std::move(path)), temporary_(std::move(temporary)) {
     const std::string& target = temporary_.empty() ? path_ : temporary_;
     fd_ = ::open(target.c_str(), flags | O_WRONLY | O_CLOEXEC, 0666);
     if (fd_ < 0) fail_errno(path_, "open for writing");

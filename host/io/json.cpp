@@ -1,8 +1,8 @@
-#include "json.h"
+#include "host/io/json.h"
 
 #include <array>
 
-#include "array.h"
+#include "host/io/array.h"
 
 namespace qkv::io {
 namespace {

@@ -1,4 +1,4 @@
-#include "npy.h"
+#include "host/io/npy.h"
 
 #include <algorithm>
 #include <bit>
@@ -7,7 +7,7 @@
 #include <optional>
 #include <utility>
 
-#include "file.h"
+#include "host/io/file.h"
 
 namespace qkv::io {
 namespace {

@@ -10,7 +10,7 @@
 #include <string_view>
 #include <vector>
 
-#include "array.h"
+#include "host/io/array.h"
 
 namespace qkv::io {
 

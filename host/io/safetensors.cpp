@@ -1,4 +1,4 @@
-#include "safetensors.h"
+#include "host/io/safetensors.h"
 
 #include <algorithm>
 #include <bit>

@@ -13,9 +13,9 @@
 #include <string_view>
 #include <vector>
 
-#include "array.h"
-#include "file.h"
-#include "json.h"
+#include "host/io/array.h"
+#include "host/io/file.h"
+#include "host/io/json.h"
 
 namespace qkv::io {
 

@@ -3,7 +3,7 @@
 #include <tuple>
 #include <utility>
 
-#include "safetensors.h"
+#include "host/io/safetensors.h"
 
 namespace qkv::io {
 namespace {

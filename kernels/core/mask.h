@@ -29,6 +29,12 @@ struct KeyMask {
     return {keys(i + rows - 1).begin, keys(i).end};
   }
 
+  // Rows and keys are below 2^31 - 1: bounds beyond it cut like this one.
+  QKV_HOST_DEVICE static int32_t saturate(int64_t bound) {
+    constexpr int64_t kBeyond = 0x7fffffff;
+    return static_cast<int32_t>(bound < -kBeyond ? -kBeyond : bound > kBeyond ? kBeyond : bound);
+  }
+
  private:
   QKV_HOST_DEVICE int32_t cut(int32_t i, int32_t bound) const {
     const int64_t j = int64_t{i} + bound;
@@ -44,16 +50,8 @@ QKV_HOST_DEVICE inline KeyMask key_mask(const ForwardArgs& args, int32_t b) {
     length = given < 0 ? 0 : given < args.s_kv ? given : args.s_kv;
   }
   const int64_t offset = args.bottom_right ? int64_t{length} - args.s_q : args.offset;
-  const int64_t begin = offset - args.left, end = offset + args.right + 1;
-  // Rows and keys are below 2^31 - 1: a bound beyond it cuts like this one.
-  constexpr int64_t kBeyond = 0x7fffffff;
-  return {length,
-          static_cast<int32_t>(begin < -kBeyond  ? -kBeyond
-                               : begin > kBeyond ? kBeyond
-                                                 : begin),
-          static_cast<int32_t>(end < -kBeyond  ? -kBeyond
-                               : end > kBeyond ? kBeyond
-                                               : end)};
+  return {length, KeyMask::saturate(offset - args.left),
+          KeyMask::saturate(offset + args.right + 1)};
 }
 
 }  // namespace qkv::kernels

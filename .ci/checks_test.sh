@@ -1,0 +1,97 @@
+#!/usr/bin/env bash
+# Tests the checks themselves: `./dev check` passes on clean sources and catches each planted fault; the flags that
+# kernels are compiled with refuse one that spills.
+set -euo pipefail
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+faults=0
+
+# A project as small as the checks allow, clean.
+plant_clean() {
+  rm -rf "$work/project"
+  mkdir -p "$work/project"/{host/cpu,include/qkv,kernels/{ptx,core,one,two},tests/vgpu}
+  cd "$work/project"
+  cp "$root/dev" "$root/.clang-format" .
+  git init -q
+  printf '#include "kernels/one/launch.h"\n#include "kernels/policy.h"\n' >host/plan.cpp
+  printf 'inline void nop() { asm("nop;"); }\n' >kernels/ptx/nop.h
+  printf '#include "kernels/ptx/nop.h"\n' >kernels/core/mask.h
+  printf '#include "kernels/core/mask.h"\n#include "kernels/one/launch.h"\n' >kernels/one/kernel.cuh
+  printf 'inline void also() { asm volatile("nop;"); }\n' >tests/vgpu/nop_test.cpp
+}
+
+# expect pass|fail TEXT: `./dev check` ends so, and its output contains TEXT.
+expect() {
+  local ended=pass
+  ./dev check >"$work/output" 2>&1 || ended=fail
+  if [[ $ended == "$1" ]] && grep -qF -- "$2" "$work/output"; then
+    printf 'ok: %s\n' "$2"
+  else
+    printf 'NOT OK: %s, expected %s with: %s\n' "$ended" "$1" "$2"
+    sed 's/^/  | /' "$work/output"
+    faults=$((faults + 1))
+  fi
+}
+
+# caught FILE LINE TEXT: LINE in FILE fails the check, with TEXT.
+caught() {
+  plant_clean
+  printf '%s\n' "$2" >>"$1"
+  expect fail "$3"
+}
+
+plant_clean
+expect pass 'check include arrows'
+
+caught host/plan.cpp 'int   x ;' 'host/plan.cpp: '
+caught host/plan.cpp 'void f() { asm("nop"); }' 'host/plan.cpp:3:'
+caught kernels/one/kernel.cuh 'inline void f() { asm volatile("nop;"); }' 'kernels/one/kernel.cuh:3:'
+caught kernels/core/mask.h 'inline void f() { __asm__ __volatile__("nop;"); }' 'kernels/core/mask.h:2:'
+
+caught host/plan.cpp '#include "kernels/core/mask.h"' 'host/plan.cpp:3: includes kernels/core/mask.h'
+caught host/plan.cpp '#include "kernels/one/kernel.cuh"' 'host/plan.cpp:3: includes kernels/one/kernel.cuh'
+caught host/cpu/tile.cpp '#include <kernels/ptx/nop.h>' 'host/cpu/tile.cpp:1: includes kernels/ptx/nop.h'
+caught host/cpu/tile.cpp '#include "../../tests/cases.h"' 'host/cpu/tile.cpp:1: includes ../../tests/cases.h'
+caught host/cpu/tile.cpp '#include "tests/cases.h"' 'host/cpu/tile.cpp:1: includes tests/cases.h'
+caught kernels/one/kernel.cuh '#include "host/problem.h"' 'kernels/one/kernel.cuh:3: includes host/problem.h'
+caught kernels/one/kernel.cuh '#  include "kernels/two/kernel.cuh"' 'kernels/one/kernel.cuh:3: includes kernels/two/kernel.cuh'
+caught kernels/core/mask.h '#include "kernels/one/launch.h"' 'kernels/core/mask.h:2: includes kernels/one/launch.h'
+caught kernels/ptx/nop.h '#include "kernels/core/mask.h"' 'kernels/ptx/nop.h:2: includes kernels/core/mask.h'
+caught include/qkv/qkv.h '#include "host/problem.h"' 'include/qkv/qkv.h:1: includes host/problem.h'
+caught include/qkv/qkv.h '#include "kernels/policy.h"' 'include/qkv/qkv.h:1: includes kernels/policy.h'
+
+# Without sources a check has nothing to say, and must not say that all is well.
+rm -rf "$work/project"/{host,include,kernels,tests}
+expect fail 'FAILED'
+
+# The command that compiles the shipped kernels, up to the names of files; empty without CUDA.
+kernel_command=$(sed -n 's/^ *"command": "\(.*\) -x cu -c .*qkv_kernels\.dir.*/\1/p' \
+  "$root/build/release/compile_commands.json" 2>/dev/null | head -n 1 | sed 's/\\"/"/g') || true
+
+compile_kernel() {
+  eval "$kernel_command" -x cu -c "$1" -o "$work/kernel.o" >>"$work/output" 2>&1
+}
+
+if [[ -n $kernel_command ]]; then
+  : >"$work/output"
+  printf '__global__ void k(float* p) { p[threadIdx.x] = 1; }\n' >"$work/clean.cu"
+  cat >"$work/spills.cu" <<'EOF'
+__global__ void k(float* p, int n) {
+  float a[64];
+  for (int i = 0; i < n; ++i) a[i % 64] = p[i];
+  p[0] = a[n % 64];
+}
+EOF
+  if compile_kernel "$work/clean.cu" && ! compile_kernel "$work/spills.cu" && grep -q 'ocal memory' "$work/output"; then
+    printf 'ok: a kernel that needs local memory does not compile\n'
+  else
+    printf 'NOT OK: a kernel that needs local memory compiles, or a clean one does not\n'
+    sed 's/^/  | /' "$work/output"
+    faults=$((faults + 1))
+  fi
+else
+  printf 'no CUDA in build/release: whether a spilling kernel is refused is not tested\n'
+fi
+
+((faults == 0))

@@ -1,0 +1,39 @@
+// What is timed: one implementation of one problem, ready to run.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace qkv::bench {
+
+struct Measurement {
+  double seconds = 0;
+  double flops = 0;  // done, as the problem counts them
+};
+
+class Contender {
+ public:
+  virtual ~Contender() = default;
+
+  // Makes unwritten output visible.
+  virtual void poison() {}
+  // Runs once. Throws std::runtime_error with the reason if it cannot.
+  virtual Measurement run() = 0;
+  // The last run's output in host memory, to be checked; null: there is none.
+  virtual const void* output() { return nullptr; }
+};
+
+// Implementations by name. The first is qkv's own choice.
+struct Candidate {
+  std::string name;
+  std::function<std::unique_ptr<Contender>()> make;  // throws std::runtime_error
+};
+
+// The names that the report compares with.
+inline constexpr const char* kQkv = "qkv";
+inline constexpr const char* kUnfused = "unfused";             // ratios are against it
+inline constexpr const char* kTileProducts = "tile_products";  // the CPU's reference rate
+
+}  // namespace qkv::bench

@@ -1,0 +1,159 @@
+#include "options.h"
+
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <charconv>
+#include <string_view>
+#include <utility>
+
+#include "errors.h"
+#include "host/io/array.h"
+
+namespace qkv::cli {
+namespace {
+
+template <class T>
+bool parse(std::string_view text, T* out) {
+  const char* end = text.data() + text.size();
+  const auto [stop, error] = std::from_chars(text.data(), end, *out);
+  return error == std::errc() && stop == end;
+}
+
+[[noreturn]] void refuse(const std::string& name, const std::string& value,
+                         const std::string& allowed) {
+  throw BadInput(fmt::format("{} is {}; allowed: {}", name, io::quoted(value), allowed));
+}
+
+template <class T>
+using Choices = std::vector<std::pair<std::string, T>>;
+
+template <class T>
+std::string names(const Choices<T>& choices) {
+  std::string out;
+  for (const auto& [name, value] : choices) out += (out.empty() ? "" : ", ") + name;
+  return out;
+}
+
+// `Out` is T or std::optional<T>.
+template <class T, class Out>
+void add_choice(CLI::App* app, const std::string& name, Out* out, Choices<T> choices,
+                const std::string& help) {
+  const std::string text = help + ": " + names(choices);
+  app->add_option_function<std::string>(
+         name,
+         [name, out, choices = std::move(choices)](const std::string& given) {
+           for (const auto& [choice, value] : choices) {
+             if (choice == given) {
+               *out = value;
+               return;
+             }
+           }
+           refuse(name, given, names(choices));
+         },
+         text)
+      ->type_name("");
+}
+
+// `Out` holds a double or an int64_t, optional or not.
+template <class T, class Out>
+void add_number(CLI::App* app, const std::string& name, Out* out, const std::string& allowed,
+                const std::string& help) {
+  app->add_option_function<std::string>(
+         name,
+         [name, out, allowed](const std::string& given) {
+           T value{};
+           if (!parse(given, &value)) refuse(name, given, allowed);
+           *out = value;
+         },
+         help)
+      ->type_name("N");
+}
+
+void add_file(CLI::App* app, const std::string& name, std::string* out, const std::string& help) {
+  app->add_option(name, *out, help)->type_name("FILE");
+}
+
+}  // namespace
+
+void add_integers(CLI::App* app, const std::string& name, std::vector<int64_t>* out, size_t least,
+                  size_t most, const std::string& form, const std::string& help) {
+  app->add_option_function<std::string>(
+         name,
+         [=](const std::string& given) {
+           out->clear();
+           std::string_view rest = given;
+           while (true) {
+             const size_t comma = rest.find(',');
+             int64_t value = 0;
+             if (!parse(rest.substr(0, comma), &value)) refuse(name, given, form);
+             out->push_back(value);
+             if (comma == std::string_view::npos) break;
+             rest.remove_prefix(comma + 1);
+           }
+           if (out->size() < least || out->size() > most) refuse(name, given, form);
+         },
+         help)
+      ->type_name(form);
+}
+
+void add_problem_options(CLI::App* app, ProblemOptions* o) {
+  app->option_defaults()->group("Tensors (FILE.npy or FILE.safetensors:NAME)");
+  add_file(app, "-q,--q", &o->q, "Queries, in --layout; without batch, or [seq, dim]");
+  add_file(app, "-k,--k", &o->k, "Keys");
+  add_file(app, "-v,--v", &o->v, "Values");
+  add_file(app, "--qkv", &o->qkv,
+           "All three in one: [batch, seq, 3, heads, dim] or [batch, seq, heads of q + k + v, dim]");
+  add_integers(app, "--qkv-heads", &o->qkv_heads, 1, 2, "HQ[,HKV]",
+               "Heads of q, and of k and v, in --qkv (default: a third each)");
+  add_file(app, "--mask", &o->mask, "Truth values [batch, heads, seq q, seq k]: false hides a key");
+  add_file(app, "--bias", &o->bias, "Added to the scores, shape as --mask");
+  add_file(app, "--alibi", &o->alibi, "ALiBi slopes, [heads] or [batch, heads]");
+  add_file(app, "--lengths", &o->lengths, "Keys that count in each sequence, [batch]");
+  add_file(app, "--additive-weight", &o->additive_weight,
+           "Weights w of the additive score, [dim] or [heads, dim]");
+  add_choice<Layout>(app, "--layout", &o->layout,
+                     {{"bshd", Layout::kBshd}, {"bhsd", Layout::kBhsd}},
+                     "Axes of q, k, v and o (default bshd = [batch, seq, heads, dim])");
+  add_choice<qkv_type>(
+      app, "--type", &o->type,
+      {{"f32", QKV_TYPE_F32}, {"f16", QKV_TYPE_F16}, {"bf16", QKV_TYPE_BF16}},
+      "Convert q, k and v to");
+
+  app->option_defaults()->group("What to compute");
+  add_choice<qkv_score>(app, "--score", &o->score,
+                        {{"dot", QKV_SCORE_DOT}, {"additive", QKV_SCORE_ADDITIVE}},
+                        "q.k or w.tanh(q + k)");
+  add_choice<qkv_selection>(app, "--selection", &o->selection,
+                            {{"soft", QKV_SELECT_SOFT}, {"hard", QKV_SELECT_HARD}},
+                            "A mixture of all values, or the best one");
+  add_number<double>(app, "--scale", &o->scale, "a finite number",
+                     "Factor on the scores (default 1/sqrt(dim); additive: 1)");
+  add_number<double>(app, "--softcap", &o->softcap, "a positive number, or 0 for none",
+                     "Scores become C tanh(score / C)");
+  add_choice<qkv_weights_mode>(app, "--weights-mode", &o->weights_mode,
+                               {{"scores", QKV_WEIGHTS_SCORES},
+                                {"softcapped", QKV_WEIGHTS_SOFTCAPPED},
+                                {"masked", QKV_WEIGHTS_MASKED},
+                                {"probabilities", QKV_WEIGHTS_PROBABILITIES}},
+                               "What the weights output holds");
+
+  app->option_defaults()->group("Which keys a query sees (i: query, j: key)");
+  app->add_flag("--causal", o->causal, "Only keys j <= i + offset");
+  add_choice<qkv_alignment>(app, "--align", &o->alignment,
+                            {{"bottom-right", QKV_ALIGN_BOTTOM_RIGHT},
+                             {"top-left", QKV_ALIGN_TOP_LEFT},
+                             {"explicit", QKV_ALIGN_EXPLICIT}},
+                            "Where the diagonal lies (default bottom-right)");
+  add_number<int64_t>(app, "--offset", &o->offset, "a whole number",
+                      "The diagonal is j = i + N; implies --align explicit");
+  add_integers(app, "--window", &o->window, 2, 2, "LEFT,RIGHT",
+               "Only keys from i + offset - LEFT to i + offset + RIGHT; -1: no bound");
+
+  app->option_defaults()->group("Where");
+  app->add_option("--device", o->device, "auto, cpu, cuda or cuda:N (default auto)")
+      ->type_name("DEVICE");
+  app->option_defaults()->group("Options");
+}
+
+}  // namespace qkv::cli

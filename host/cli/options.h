@@ -1,0 +1,52 @@
+// The options that attend and explain share: one attention problem as the command line states it.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "qkv/qkv.h"
+
+namespace CLI {
+class App;
+}
+
+namespace qkv::cli {
+
+// The order of the axes of a q, k, v or o file: [batch, seq, heads, dim] or [batch, heads, seq,
+// dim].
+enum class Layout { kBshd, kBhsd };
+
+struct ProblemOptions {
+  std::string q, k, v;               // files
+  std::string qkv;                   // or one file with all three
+  std::vector<int64_t> qkv_heads;    // how many heads of it are Q's, and how many K's and V's
+  Layout layout = Layout::kBshd;
+  qkv_type type = QKV_TYPE_NONE;     // to convert to; NONE: as the files have it
+
+  qkv_score score = QKV_SCORE_DOT;
+  qkv_selection selection = QKV_SELECT_SOFT;
+  qkv_weights_mode weights_mode = QKV_WEIGHTS_PROBABILITIES;
+  std::optional<double> scale;
+  double softcap = 0;
+
+  bool causal = false;
+  std::optional<qkv_alignment> alignment;
+  std::optional<int64_t> offset;
+  std::vector<int64_t> window;       // left, right
+
+  std::string mask, bias, alibi, lengths, additive_weight;  // files
+
+  std::string device = "auto";       // auto, cpu, cuda or cuda:N
+};
+
+// Registers the options of a problem. `options` must outlive the app.
+void add_problem_options(CLI::App* app, ProblemOptions* options);
+
+// Whole numbers with commas between them: "--window 3,-1". `form` is what the message allows.
+void add_integers(CLI::App* app, const std::string& name, std::vector<int64_t>* out, size_t least,
+                  size_t most, const std::string& form, const std::string& help);
+
+}  // namespace qkv::cli
