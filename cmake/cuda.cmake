@@ -8,6 +8,10 @@ if(NOT QKV_CUDA STREQUAL "off")
   include(cmake/find_nvcc.cmake)
   if(CMAKE_CUDA_COMPILER)
     enable_language(CUDA)
+    # CMake 3.25 decorates this target without asking whether it exists; CUDA 13 no longer has the library.
+    if(CMAKE_VERSION VERSION_LESS 3.26 AND NOT TARGET CUDA::nvToolsExt)
+      add_library(CUDA::nvToolsExt INTERFACE IMPORTED)
+    endif()
     find_package(CUDAToolkit ${QKV_CUDA_MIN_VERSION} REQUIRED)
     # CMake 3.25 does not know how to ask this nvcc for C++20.
     if(NOT DEFINED CMAKE_CUDA20_STANDARD_COMPILE_OPTION)

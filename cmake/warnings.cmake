@@ -15,7 +15,7 @@ if(QKV_HAS_CUDA)
   # -static-global-template-stub: kernels keep internal linkage, so that two copies of the library in one process do
   # not run each other's code. A warning of ptxas (C75xx: wgmma serialised, setmaxnreg ignored) fails the build.
   set(cuda_flags -static-global-template-stub=true --expt-relaxed-constexpr -Xcompiler=-Wall,-Wextra
-                 -Xptxas=-warn-spills,-warn-lmem-usage -lineinfo)
+                 -Xptxas=-warn-spills,-warn-lmem-usage)
   if(QKV_WERROR)
     list(APPEND cuda_flags -Werror=all-warnings -Xptxas=-Werror)
   endif()

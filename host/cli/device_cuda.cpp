@@ -1,0 +1,156 @@
+// The one file of the program that knows the CUDA runtime. Without CUDA it says so.
+#include "device.h"
+#include "errors.h"
+#include "qkv/qkv.hpp"
+
+#if QKV_HAS_CUDA
+
+#include <cuda_runtime_api.h>
+#include <fmt/format.h>
+
+#include <memory>
+
+namespace qkv::cli {
+namespace {
+
+void check_cuda(cudaError_t code, const char* what) {
+  if (code != cudaSuccess) {
+    throw Failure(
+        fmt::format("{}: {} ({})", what, cudaGetErrorName(code), cudaGetErrorString(code)));
+  }
+}
+
+struct FreeDevice {
+  void operator()(void* pointer) const { (void)cudaFree(pointer); }
+};
+using DeviceMemory = std::unique_ptr<void, FreeDevice>;
+
+DeviceMemory allocate(size_t bytes) {
+  void* pointer = nullptr;
+  check_cuda(cudaMalloc(&pointer, bytes), "allocating device memory");
+  return DeviceMemory(pointer);
+}
+
+struct DestroyEvent {
+  void operator()(cudaEvent_t event) const { (void)cudaEventDestroy(event); }
+};
+using Event = std::unique_ptr<CUevent_st, DestroyEvent>;
+
+Event make_event() {
+  cudaEvent_t event = nullptr;
+  check_cuda(cudaEventCreate(&event), "creating an event");
+  return Event(event);
+}
+
+struct DestroyPlan {
+  void operator()(qkv_plan* plan) const { qkv_plan_destroy(plan); }
+};
+
+// The buffers' copies on the device.
+class Mirror {
+ public:
+  explicit Mirror(const std::vector<Buffer>& buffers) : buffers_(buffers) {
+    for (const Buffer& buffer : buffers) {
+      copies_.push_back(buffer.bytes.empty() ? nullptr : allocate(buffer.bytes.size()));
+      if (buffer.bytes.empty()) continue;
+      // Outputs too: elements that no kernel writes read back as the host had them.
+      check_cuda(cudaMemcpy(copies_.back().get(), buffer.bytes.data(), buffer.bytes.size(),
+                            cudaMemcpyHostToDevice),
+                 "copying to the device");
+    }
+  }
+
+  void redirect(qkv_tensor* tensor) const {
+    if (tensor->data == nullptr) return;
+    const auto* address = static_cast<const std::byte*>(tensor->data);
+    for (size_t i = 0; i < buffers_.size(); ++i) {
+      const auto& bytes = buffers_[i].bytes;
+      if (address >= bytes.data() && address < bytes.data() + bytes.size()) {
+        tensor->data = static_cast<std::byte*>(copies_[i].get()) + (address - bytes.data());
+        return;
+      }
+    }
+    tensor->data = nullptr;  // an empty tensor
+  }
+
+  void copy_back() const {
+    for (size_t i = 0; i < buffers_.size(); ++i) {
+      const auto& bytes = buffers_[i].bytes;
+      if (!buffers_[i].output || bytes.empty()) continue;
+      check_cuda(cudaMemcpy(bytes.data(), copies_[i].get(), bytes.size(), cudaMemcpyDeviceToHost),
+                 "copying from the device");
+    }
+  }
+
+ private:
+  const std::vector<Buffer>& buffers_;
+  std::vector<DeviceMemory> copies_;
+};
+
+}  // namespace
+
+RunReport run_on_cuda(qkv_attention_desc desc, int32_t index, const std::vector<Buffer>& buffers) {
+  qkv_device_facts facts{};
+  facts.struct_size = sizeof facts;
+  check(qkv_device_query(index, &facts));
+  desc.device = QKV_DEVICE_CUDA;
+  desc.device_index = index;
+
+  // First the plan: a problem that no kernel runs is refused before anything is copied.
+  const qkv_attention_desc question = without_addresses(desc);
+  qkv_query_result answer{};
+  answer.struct_size = sizeof answer;
+  check(qkv_query(&question, &answer));
+  if (answer.supported == 0) throw Error(QKV_UNSUPPORTED_KERNEL, answer.reasons);
+
+  check_cuda(cudaSetDevice(index), "choosing the device");
+  const Mirror mirror(buffers);
+  for (qkv_tensor* tensor :
+       {&desc.q, &desc.k, &desc.v, &desc.o, &desc.lse, &desc.index, &desc.weights, &desc.mask,
+        &desc.bias, &desc.alibi_slopes, &desc.additive_weight, &desc.kv_lengths}) {
+    mirror.redirect(tensor);
+  }
+  qkv_plan* made = nullptr;
+  check(qkv_plan_create(&desc, &made));
+  const std::unique_ptr<qkv_plan, DestroyPlan> plan(made);
+  size_t bytes = 0;
+  check(qkv_plan_workspace_size(plan.get(), &bytes));
+  DeviceMemory workspace;
+  if (bytes > 0) {
+    workspace = allocate(bytes);
+    desc.workspace = workspace.get();
+    desc.workspace_size = bytes;
+  }
+
+  const Event begin = make_event(), end = make_event();
+  check_cuda(cudaEventRecord(begin.get(), nullptr), "timing");
+  check(qkv_plan_run(plan.get(), &desc, nullptr));
+  check_cuda(cudaEventRecord(end.get(), nullptr), "timing");
+  check_cuda(cudaDeviceSynchronize(), "running the kernel");
+  float milliseconds = 0;
+  check_cuda(cudaEventElapsedTime(&milliseconds, begin.get(), end.get()), "timing");
+  mirror.copy_back();
+  return {answer.kernel, fmt::format("cuda:{}, {}", index, facts.name),
+          static_cast<double>(milliseconds), bytes};
+}
+
+}  // namespace qkv::cli
+
+#else
+
+namespace qkv::cli {
+
+RunReport run_on_cuda(qkv_attention_desc desc, int32_t index, const std::vector<Buffer>&) {
+  // The library refuses in its own words.
+  desc = without_addresses(desc);
+  desc.device = QKV_DEVICE_CUDA;
+  desc.device_index = index;
+  qkv_plan* plan = nullptr;
+  check(qkv_plan_create(&desc, &plan));
+  qkv_plan_destroy(plan);
+  throw Error(QKV_UNSUPPORTED_BUILD, "this build of qkv has no CUDA");
+}
+
+}  // namespace qkv::cli
+
+#endif
