@@ -23,12 +23,16 @@ class Contender {
   virtual Measurement run() = 0;
   // The last run's output in host memory, to be checked; null: there is none.
   virtual const void* output() { return nullptr; }
+  // Whether it stores the scores in the input type before the softmax, as unfused code does: one
+  // rounding more than the contract's, which its check allows for.
+  virtual bool rounds_scores() const { return false; }
 };
 
 // Implementations by name. The first is qkv's own choice.
 struct Candidate {
   std::string name;
   std::function<std::unique_ptr<Contender>()> make;  // throws std::runtime_error
+  std::string label = {};                            // of qkv: the kernel that its plan chose
 };
 
 // The names that the report compares with.

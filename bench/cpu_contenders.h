@@ -9,11 +9,16 @@
 
 namespace qkv::bench {
 
-std::vector<Candidate> cpu_candidates(const std::shared_ptr<const Tensors>& tensors);
+// qkv through its C ABI.
+std::unique_ptr<Contender> make_cpu_qkv(const std::shared_ptr<const Tensors>& tensors);
 
-// One run of the tile products alone. For the acceptance run too.
-std::unique_ptr<Contender> make_tile_products(std::shared_ptr<const Tensors> tensors);
-std::unique_ptr<Contender> make_cpu_qkv(std::shared_ptr<const Tensors> tensors);
-std::unique_ptr<Contender> make_cpu_unfused(std::shared_ptr<const Tensors> tensors);
+// OpenBLAS products with softmax between them; only in programs that link OpenBLAS.
+std::unique_ptr<Contender> make_cpu_unfused(const std::shared_ptr<const Tensors>& tensors);
+
+// oneDNN's products of the tiles that qkv's plan cuts, and nothing else.
+std::unique_ptr<Contender> make_tile_products(const std::shared_ptr<const Tensors>& tensors);
+
+// All of them. Without tensors: names only, not to be made.
+std::vector<Candidate> cpu_candidates(const std::shared_ptr<const Tensors>& tensors);
 
 }  // namespace qkv::bench

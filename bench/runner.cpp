@@ -31,7 +31,7 @@ void make_and_check(const Reference& reference, Entry* entry) {
     contender->poison();
     contender->run();
     if (const void* o = contender->output(); o != nullptr) {
-      const std::string wrong = reference.check(o);
+      const std::string wrong = reference.check(o, contender->rounds_scores());
       if (!wrong.empty()) entry->error = "wrong result, not timed: " + wrong;
     }
     entry->contender = std::move(contender);
@@ -59,6 +59,7 @@ void time_entry(benchmark::State& state, const Spec& spec, const Reference& refe
     state.SkipWithError(entry->error.c_str());
     return;
   }
+  state.SetLabel(entry->candidate->label);
   state.counters[kTflops] = Counter(flops_done * 1e-12, Counter::kIsIterationInvariantRate);
   state.counters[kGbytes] =
       Counter(compulsory_bytes(spec) * 1e-9, Counter::kIsIterationInvariantRate);
@@ -178,7 +179,10 @@ std::vector<Result> run_problem(const Spec& spec, const std::vector<Candidate>& 
 
   std::vector<Result> results;
   for (const Entry& entry : entries) {
-    Result result{spec, entry.candidate->name, {}};
+    Result result;
+    result.spec = spec;
+    result.implementation = entry.candidate->name;
+    result.label = entry.candidate->label;
     result.runs = collector.of(benchmark_name(spec, entry.candidate->name));
     summarise(&result);
     results.push_back(std::move(result));

@@ -19,7 +19,7 @@ inline constexpr double kUnknown = std::numeric_limits<double>::quiet_NaN();
 // One implementation's figures on one problem, medians over the repetitions.
 struct Result {
   Spec spec;
-  std::string implementation;
+  std::string implementation, label;
   std::string error;  // not empty: it was not timed, and why
   double seconds = kUnknown;
   double tflops = kUnknown;           // visible pairs only

@@ -167,16 +167,14 @@ double visible_pairs(const Spec& s) {
   return pairs * static_cast<double>(s.batch) * static_cast<double>(s.heads_q);
 }
 
-double flops(const Spec& s) {
-  return 2 * visible_pairs(s) * static_cast<double>(s.d_qk + s.d_v);
-}
+double flops(const Spec& s) { return 2 * visible_pairs(s) * static_cast<double>(s.d_qk + s.d_v); }
 
 double compulsory_bytes(const Spec& s) {
   const auto rows = [&](int64_t heads, int64_t length, int64_t width) {
     return static_cast<double>(s.batch * heads) * static_cast<double>(length * width);
   };
-  const double elements = rows(s.heads_q, s.s_q, s.d_qk + s.d_v) +
-                          rows(s.heads_kv, s.s_kv, s.d_qk + s.d_v);
+  const double elements =
+      rows(s.heads_q, s.s_q, s.d_qk + s.d_v) + rows(s.heads_kv, s.s_kv, s.d_qk + s.d_v);
   return elements * static_cast<double>(host::type_size(s.type));
 }
 

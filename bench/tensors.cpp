@@ -1,6 +1,5 @@
 #include "bench/tensors.h"
 
-#include <cstdint>
 #include <cstring>
 #include <new>
 #include <stdexcept>
@@ -46,12 +45,6 @@ void fill(const Buffer& buffer, uint64_t seed) {
   }
 }
 
-void fill_random(const Buffer& buffer, qkv_type type, uint64_t seed) {
-  if (type == QKV_TYPE_F32) fill<float>(buffer, seed);
-  if (type == QKV_TYPE_F16) fill<host::Half>(buffer, seed);
-  if (type == QKV_TYPE_BF16) fill<host::Bfloat>(buffer, seed);
-}
-
 }  // namespace
 
 Buffer::Buffer(size_t bytes) : bytes_(bytes) {
@@ -84,8 +77,8 @@ Attention describe(const Spec& s, qkv_device device, const Addresses& at) {
 host::Problem make_problem(const Attention& attention) {
   const qkv_attention_desc desc = attention.desc();
   host::Problem problem;
-  const host::Status status =
-      host::validate(&desc, host::Need::kAddresses, host::cuda_runtime(), &problem);
+  const auto need = attention.q.data == nullptr ? host::Need::kShapes : host::Need::kAddresses;
+  const host::Status status = host::validate(&desc, need, host::cuda_runtime(), &problem);
   if (!status.ok()) throw std::runtime_error(status.reason());
   return problem;
 }
@@ -102,6 +95,12 @@ Tensors::Tensors(const Spec& spec) : spec_(spec) {
   poison(o_);
   attention_ = describe(spec, QKV_DEVICE_CPU, {q_.data(), k_.data(), v_.data(), o_.data()});
   problem_ = make_problem(attention_);
+}
+
+void fill_random(const Buffer& buffer, qkv_type type, uint64_t seed) {
+  if (type == QKV_TYPE_F32) fill<float>(buffer, seed);
+  if (type == QKV_TYPE_F16) fill<host::Half>(buffer, seed);
+  if (type == QKV_TYPE_BF16) fill<host::Bfloat>(buffer, seed);
 }
 
 void poison(const Buffer& output) { std::memset(output.data(), 0xff, output.bytes()); }

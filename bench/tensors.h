@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <cstdlib>
 #include <memory>
 
@@ -32,8 +33,9 @@ struct Extents {
 };
 
 // Addresses of the four tensors, on the host or on a device, contiguous [batch, heads, seq, dim].
+// All null: shapes only.
 struct Addresses {
-  void *q, *k, *v, *o;
+  void *q = nullptr, *k = nullptr, *v = nullptr, *o = nullptr;
 };
 
 // The problem as a caller of the library states it.
@@ -42,7 +44,7 @@ Attention describe(const Spec& spec, qkv_device device, const Addresses& at);
 // The library's own view of it. Throws std::runtime_error with the library's reason.
 host::Problem make_problem(const Attention& attention);
 
-// Q, K and V normally distributed (mean 0, variance 1), a pure function of the spec; O poisoned.
+// Q, K and V random, a pure function of the spec; O poisoned.
 class Tensors {
  public:
   explicit Tensors(const Spec& spec);
@@ -61,6 +63,9 @@ class Tensors {
   Attention attention_;
   host::Problem problem_;
 };
+
+// Normally distributed (mean 0, variance 1), a pure function of type, size and seed.
+void fill_random(const Buffer& buffer, qkv_type type, uint64_t seed);
 
 // Fills every element with NaN, so that what a run leaves unwritten shows.
 void poison(const Buffer& output);

@@ -12,6 +12,13 @@ namespace {
 
 using namespace qkv::host;
 
+// The architectures that this build has kernels for, as a JSON value.
+#if QKV_HAS_CUDA
+constexpr const char* kCudaTargets = "\"" QKV_CUDA_TARGETS "\"";
+#else
+constexpr const char* kCudaTargets = "null";
+#endif
+
 std::string& last_error() {
   thread_local std::string message;
   return message;
@@ -129,7 +136,7 @@ const char* qkv_build_info(void) {
     }
     return text("{\"version\": \"", QKV_VERSION_MAJOR, ".", QKV_VERSION_MINOR, ".",
                 QKV_VERSION_PATCH, "\", \"compiler\": \"", __VERSION__,
-                "\", \"cuda\": ", QKV_HAS_CUDA ? "\"" QKV_CUDA_TARGETS "\"" : "null",
+                "\", \"cuda\": ", kCudaTargets,
                 ", \"kernels\": [", names, "]}");
   }();
   return info.c_str();

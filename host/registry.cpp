@@ -36,34 +36,6 @@ constexpr Kernel kCpuForward{"cpu_forward", QKV_DEVICE_CPU, cpu_decline,
 // --- simt_forward: any CUDA GPU from sm_75
 // ---------------------------------------------------------------------------
 
-kernels::Tensor kernel_tensor(const View& view) {
-  return {view.data, view.stride[0], view.stride[1], view.stride[2]};
-}
-
-kernels::ForwardArgs forward_args(const Problem& p) {
-  kernels::ForwardArgs args;
-  args.q = kernel_tensor(p.q);
-  args.k = kernel_tensor(p.k);
-  args.v = kernel_tensor(p.v);
-  args.o = kernel_tensor(p.o);
-  args.lse = kernel_tensor(p.lse);
-  args.kv_lengths = static_cast<const int32_t*>(p.kv_lengths.data);
-  args.kv_lengths_stride = p.kv_lengths.stride[0];
-  args.batch = static_cast<int32_t>(p.batch);
-  args.heads_q = static_cast<int32_t>(p.heads_q);
-  args.heads_kv = static_cast<int32_t>(p.heads_kv);
-  args.s_q = static_cast<int32_t>(p.s_q);
-  args.s_kv = static_cast<int32_t>(p.s_kv);
-  args.d_qk = static_cast<int32_t>(p.d_qk);
-  args.d_v = static_cast<int32_t>(p.d_v);
-  args.scale = p.scale;
-  args.bottom_right = p.alignment == QKV_ALIGN_BOTTOM_RIGHT;
-  args.offset = p.explicit_offset;
-  args.left = p.left;
-  args.right = p.right;
-  return args;
-}
-
 std::string simt_decline(const Problem& p, const DeviceInfo& device) {
   if (device.compute < 75) return text("needs sm_75 or newer, the device is sm_", device.compute);
   if (p.score != QKV_SCORE_DOT) return "computes scaled dot scores only";
@@ -102,6 +74,34 @@ void simt_plan(const Problem& p, const DeviceInfo&, Plan* plan) {
 }
 
 #if QKV_HAS_CUDA
+kernels::Tensor kernel_tensor(const View& view) {
+  return {view.data, view.stride[0], view.stride[1], view.stride[2]};
+}
+
+kernels::ForwardArgs forward_args(const Problem& p) {
+  kernels::ForwardArgs args;
+  args.q = kernel_tensor(p.q);
+  args.k = kernel_tensor(p.k);
+  args.v = kernel_tensor(p.v);
+  args.o = kernel_tensor(p.o);
+  args.lse = kernel_tensor(p.lse);
+  args.kv_lengths = static_cast<const int32_t*>(p.kv_lengths.data);
+  args.kv_lengths_stride = p.kv_lengths.stride[0];
+  args.batch = static_cast<int32_t>(p.batch);
+  args.heads_q = static_cast<int32_t>(p.heads_q);
+  args.heads_kv = static_cast<int32_t>(p.heads_kv);
+  args.s_q = static_cast<int32_t>(p.s_q);
+  args.s_kv = static_cast<int32_t>(p.s_kv);
+  args.d_qk = static_cast<int32_t>(p.d_qk);
+  args.d_v = static_cast<int32_t>(p.d_v);
+  args.scale = p.scale;
+  args.bottom_right = p.alignment == QKV_ALIGN_BOTTOM_RIGHT;
+  args.offset = p.explicit_offset;
+  args.left = p.left;
+  args.right = p.right;
+  return args;
+}
+
 Status simt_prepare(const Problem& p, const CudaRuntime& cuda, Plan*) {
   return cuda.check(kernels::prepare_simt_forward(static_cast<kernels::Type>(p.type),
                                                   static_cast<int32_t>(p.d_v)),

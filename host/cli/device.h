@@ -24,10 +24,15 @@ DeviceChoice choose_device(const std::string& option, const qkv_attention_desc& 
 // The descriptor as a question: no addresses, hence of any device.
 qkv_attention_desc without_addresses(qkv_attention_desc desc);
 
+// A short problem runs a few times, since the first run also wakes the threads.
+inline constexpr int kMostRuns = 5;
+inline constexpr double kEnoughMilliseconds = 200;  // of all runs together
+
 struct RunReport {
   std::string kernel;
-  std::string device;         // "cpu, 2 threads" or "cuda:0, NVIDIA H100"
-  double milliseconds = 0;    // of the computation alone, without plan and copies
+  std::string device;       // "cpu, 2 threads" or "cuda:0, NVIDIA H100"
+  double milliseconds = 0;  // of the fastest run, without plan and copies
+  int runs = 0;
   size_t workspace_bytes = 0;
 };
 

@@ -8,6 +8,7 @@
 #include <cuda_runtime_api.h>
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <memory>
 
 namespace qkv::cli {
@@ -123,15 +124,23 @@ RunReport run_on_cuda(qkv_attention_desc desc, int32_t index, const std::vector<
   }
 
   const Event begin = make_event(), end = make_event();
-  check_cuda(cudaEventRecord(begin.get(), nullptr), "timing");
-  check(qkv_plan_run(plan.get(), &desc, nullptr));
-  check_cuda(cudaEventRecord(end.get(), nullptr), "timing");
-  check_cuda(cudaDeviceSynchronize(), "running the kernel");
-  float milliseconds = 0;
-  check_cuda(cudaEventElapsedTime(&milliseconds, begin.get(), end.get()), "timing");
+  RunReport report{answer.kernel, fmt::format("cuda:{}, {}", index, facts.name), 0, 0, bytes};
+  double total = 0;
+  while (report.runs == 0 || (report.runs < kMostRuns && total < kEnoughMilliseconds)) {
+    check_cuda(cudaEventRecord(begin.get(), nullptr), "timing");
+    check(qkv_plan_run(plan.get(), &desc, nullptr));
+    check_cuda(cudaEventRecord(end.get(), nullptr), "timing");
+    check_cuda(cudaDeviceSynchronize(), "running the kernel");
+    float time = 0;
+    check_cuda(cudaEventElapsedTime(&time, begin.get(), end.get()), "timing");
+    const auto milliseconds = static_cast<double>(time);
+    total += milliseconds;
+    report.milliseconds =
+        report.runs == 0 ? milliseconds : std::min(report.milliseconds, milliseconds);
+    ++report.runs;
+  }
   mirror.copy_back();
-  return {answer.kernel, fmt::format("cuda:{}, {}", index, facts.name),
-          static_cast<double>(milliseconds), bytes};
+  return report;
 }
 
 }  // namespace qkv::cli

@@ -103,7 +103,7 @@ void add_problem_options(CLI::App* app, ProblemOptions* o) {
   add_file(app, "-k,--k", &o->k, "Keys");
   add_file(app, "-v,--v", &o->v, "Values");
   add_file(app, "--qkv", &o->qkv,
-           "All three in one: [batch, seq, 3, heads, dim] or [batch, seq, heads of q + k + v, dim]");
+           "Packed: [batch, seq, 3, heads, dim] or [batch, seq, all heads, dim]");
   add_integers(app, "--qkv-heads", &o->qkv_heads, 1, 2, "HQ[,HKV]",
                "Heads of q, and of k and v, in --qkv (default: a third each)");
   add_file(app, "--mask", &o->mask, "Truth values [batch, heads, seq q, seq k]: false hides a key");
@@ -114,11 +114,10 @@ void add_problem_options(CLI::App* app, ProblemOptions* o) {
            "Weights w of the additive score, [dim] or [heads, dim]");
   add_choice<Layout>(app, "--layout", &o->layout,
                      {{"bshd", Layout::kBshd}, {"bhsd", Layout::kBhsd}},
-                     "Axes of q, k, v and o (default bshd = [batch, seq, heads, dim])");
-  add_choice<qkv_type>(
-      app, "--type", &o->type,
-      {{"f32", QKV_TYPE_F32}, {"f16", QKV_TYPE_F16}, {"bf16", QKV_TYPE_BF16}},
-      "Convert q, k and v to");
+                     "Axes of q, k, v and o, default [batch, seq, heads, dim]");
+  add_choice<qkv_type>(app, "--type", &o->type,
+                       {{"f32", QKV_TYPE_F32}, {"f16", QKV_TYPE_F16}, {"bf16", QKV_TYPE_BF16}},
+                       "Convert q, k and v to");
 
   app->option_defaults()->group("What to compute");
   add_choice<qkv_score>(app, "--score", &o->score,
@@ -136,7 +135,7 @@ void add_problem_options(CLI::App* app, ProblemOptions* o) {
                                 {"softcapped", QKV_WEIGHTS_SOFTCAPPED},
                                 {"masked", QKV_WEIGHTS_MASKED},
                                 {"probabilities", QKV_WEIGHTS_PROBABILITIES}},
-                               "What the weights output holds");
+                               "Of the weights output");
 
   app->option_defaults()->group("Which keys a query sees (i: query, j: key)");
   app->add_flag("--causal", o->causal, "Only keys j <= i + offset");
@@ -144,11 +143,11 @@ void add_problem_options(CLI::App* app, ProblemOptions* o) {
                             {{"bottom-right", QKV_ALIGN_BOTTOM_RIGHT},
                              {"top-left", QKV_ALIGN_TOP_LEFT},
                              {"explicit", QKV_ALIGN_EXPLICIT}},
-                            "Where the diagonal lies (default bottom-right)");
+                            "The diagonal (default bottom-right)");
   add_number<int64_t>(app, "--offset", &o->offset, "a whole number",
                       "The diagonal is j = i + N; implies --align explicit");
   add_integers(app, "--window", &o->window, 2, 2, "LEFT,RIGHT",
-               "Only keys from i + offset - LEFT to i + offset + RIGHT; -1: no bound");
+               "Only LEFT keys before the diagonal and RIGHT after it; -1: no bound");
 
   app->option_defaults()->group("Where");
   app->add_option("--device", o->device, "auto, cpu, cuda or cuda:N (default auto)")

@@ -20,11 +20,11 @@ namespace qkv::cli {
 enum class Layout { kBshd, kBhsd };
 
 struct ProblemOptions {
-  std::string q, k, v;               // files
-  std::string qkv;                   // or one file with all three
-  std::vector<int64_t> qkv_heads;    // how many heads of it are Q's, and how many K's and V's
+  std::string q, k, v;             // files
+  std::string qkv;                 // or one file with all three
+  std::vector<int64_t> qkv_heads;  // how many heads of it are Q's, and how many K's and V's
   Layout layout = Layout::kBshd;
-  qkv_type type = QKV_TYPE_NONE;     // to convert to; NONE: as the files have it
+  qkv_type type = QKV_TYPE_NONE;  // to convert to; NONE: as the files have it
 
   qkv_score score = QKV_SCORE_DOT;
   qkv_selection selection = QKV_SELECT_SOFT;
@@ -35,11 +35,11 @@ struct ProblemOptions {
   bool causal = false;
   std::optional<qkv_alignment> alignment;
   std::optional<int64_t> offset;
-  std::vector<int64_t> window;       // left, right
+  std::vector<int64_t> window;  // left, right
 
   std::string mask, bias, alibi, lengths, additive_weight;  // files
 
-  std::string device = "auto";       // auto, cpu, cuda or cuda:N
+  std::string device = "auto";  // auto, cpu, cuda or cuda:N
 };
 
 // Registers the options of a problem. `options` must outlive the app.

@@ -30,8 +30,9 @@ double load(const host::View& view, int64_t b, int64_t h, int64_t i, int64_t d) 
   }
 }
 
-double epsilon(qkv_type type) {
-  return type == QKV_TYPE_F16 ? 0x1p-10 : type == QKV_TYPE_BF16 ? 0x1p-7 : 0x1p-23;
+// What two correct orders of summation may differ by, relative to the largest element.
+double floor_of(qkv_type type) {
+  return type == QKV_TYPE_F16 ? 0x1p-10 : type == QKV_TYPE_BF16 ? 0x1p-7 : 0x1p-21;
 }
 
 bool same_nonfinite(double a, double b) { return a == b || (std::isnan(a) && std::isnan(b)); }
@@ -61,7 +62,7 @@ Difference compare(const char* name, const host::View& view, std::span<const dou
       }
     }
   }
-  out.allowed = 2 * textbook_error + 4 * epsilon(view.type) * largest_value;
+  out.allowed = 2 * textbook_error + floor_of(view.type) * largest_value;
   return out;
 }
 
@@ -92,8 +93,7 @@ OracleReport compare_with_oracle(qkv_attention_desc desc) {
   if (!status.ok()) throw Error(status.code(), status.reason());
 
   const reference::Result exact = reference::attention(problem);
-  const reference::Result textbook =
-      reference::attention(problem, reference::Precision::kInput);
+  const reference::Result textbook = reference::attention(problem, reference::Precision::kInput);
   OracleReport report;
   const std::vector<bool> none(exact.lse.size(), false);
   std::vector<bool> skip = none;
@@ -108,8 +108,8 @@ OracleReport compare_with_oracle(qkv_attention_desc desc) {
   }
   if (problem.weights.present()) {
     const bool chosen = problem.weights_mode == QKV_WEIGHTS_PROBABILITIES;
-    report.outputs.push_back(compare("weights", problem.weights, exact.weights, textbook.weights,
-                                     chosen ? skip : none));
+    report.outputs.push_back(
+        compare("weights", problem.weights, exact.weights, textbook.weights, chosen ? skip : none));
   }
   return report;
 }

@@ -10,11 +10,12 @@
 namespace qkv::cli {
 
 struct Difference {
-  std::string output;            // "o", "lse", ...
-  double largest = 0;            // |result - oracle| over the finite elements
-  double allowed = 0;            // twice the error of the textbook algorithm in the same precision,
-                                 // and 4 units in the last place of the largest element
-  int64_t nonfinite = 0;         // elements where one is finite and the other is not
+  std::string output;  // "o", "lse", ...
+  double largest = 0;  // |result - oracle| over the finite elements
+  // Twice the error of the textbook algorithm in the same precision, and a unit in the last place
+  // (fp32: four) of the largest element.
+  double allowed = 0;
+  int64_t nonfinite = 0;  // elements where one is finite and the other is not
   bool passed() const { return nonfinite == 0 && largest <= allowed; }
 };
 

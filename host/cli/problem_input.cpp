@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "errors.h"
@@ -121,15 +122,16 @@ class Loader {
     input_.desc.q = part(0, heads_q);
     input_.desc.k = part(heads_q, heads_kv);
     input_.desc.v = part(heads_q + heads_kv, heads_kv);
-    input_.files.push_back(fmt::format("{:<6} {} {} {}", "qkv", options_.qkv,
-                                       host::type_name(all.type), shown));
+    input_.files.push_back(
+        fmt::format("{:<6} {} {} {}", "qkv", options_.qkv, host::type_name(all.type), shown));
   }
 
   void load_others() {
     qkv_attention_desc& desc = input_.desc;
     const auto pair = [&](const char* name, io::Array array) {
       const size_t rank = array.shape.size();
-      if (rank < 1 || rank > 4) refuse_rank(name, array, "[batch, heads, seq q, seq k], or its end");
+      if (rank < 1 || rank > 4)
+        refuse_rank(name, array, "[batch, heads, seq q, seq k], or its end");
       Axes axes;
       for (size_t i = 4 - rank; i < 4; ++i) axes.push_back(static_cast<int>(i));
       return tensor_of(keep(std::move(array)), axes);
@@ -153,9 +155,8 @@ class Loader {
                 {{3}, {1, 3}});
     }
     if (!options_.lengths.empty()) {
-      desc.kv_lengths =
-          small("--lengths", as_int32("--lengths", read_tensor("--lengths", options_.lengths)),
-                {{0}});
+      desc.kv_lengths = small(
+          "--lengths", as_int32("--lengths", read_tensor("--lengths", options_.lengths)), {{0}});
     }
   }
 
@@ -203,6 +204,8 @@ class Loader {
 
 }  // namespace
 
+ProblemInput load_problem(const ProblemOptions& options) { return Loader(options).load(); }
+
 Axes main_axes(Layout layout, size_t rank) {
   if (rank == 2) return {2, 3};
   Axes axes = layout == Layout::kBshd ? Axes{0, 2, 1, 3} : Axes{0, 1, 2, 3};
@@ -214,7 +217,7 @@ qkv_tensor tensor_of(io::Array* array, const Axes& axes) {
   qkv_tensor t{};
   t.data = array->bytes.data();
   t.type = qkv_type_of(array->type);
-  for (int axis = 0; axis < 4; ++axis) t.shape[axis] = 1;
+  std::fill(std::begin(t.shape), std::end(t.shape), 1);
   int64_t stride = 1;
   for (size_t i = axes.size(); i-- > 0;) {
     t.shape[axes[i]] = array->shape[i];
@@ -237,8 +240,7 @@ io::Array make_array(const Axes& axes, qkv_tensor* tensor) {
   return array;
 }
 
-qkv_tensor shape_only(qkv_type type, int64_t b, int64_t h, int64_t s, int64_t d,
-                      const Axes& axes) {
+qkv_tensor shape_only(qkv_type type, int64_t b, int64_t h, int64_t s, int64_t d, const Axes& axes) {
   qkv_tensor t{};
   t.type = type;
   const int64_t shape[4] = {b, h, s, d};

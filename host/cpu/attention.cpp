@@ -82,8 +82,8 @@ class Worker {
     }
     if (p_.score == QKV_SCORE_ADDITIVE) {
       std::fill_n(scratch_.w, score_width(p_), 0.0f);
-      to_float(p_.additive_weight.at<float>(0, q.h, 0), QKV_TYPE_F32,
-               p_.additive_weight.stride[3], p_.d_qk, scratch_.w);
+      to_float(p_.additive_weight.at<float>(0, q.h, 0), QKV_TYPE_F32, p_.additive_weight.stride[3],
+               p_.d_qk, scratch_.w);
     }
   }
 
@@ -91,8 +91,8 @@ class Worker {
   // visible range are still to be hidden, by whoever reads them with score_tile().
   bool score(const QueryTile& q, const KeyTile& tile) {
     const int64_t width = score_width(p_);
-    const void* k = dense_tile(p_.k, q.b, q.h_kv, tile.first, tile.keys, tile.width, width, bf16_,
-                               scratch_.k);
+    const void* k =
+        dense_tile(p_.k, q.b, q.h_kv, tile.first, tile.keys, tile.width, width, bf16_, scratch_.k);
     if (p_.score == QKV_SCORE_ADDITIVE) {
       additive_scores(static_cast<const float*>(q_), static_cast<const float*>(k), scratch_.w,
                       q.rows, tile.width, tile.width, width, scratch_.s);
@@ -201,12 +201,24 @@ class Worker {
       running_argmax(score_tile(q, tile), tile.first, scratch_.m, scratch_.index);
       return true;
     }
-    online_softmax(score_tile(q, tile), rounding_, state_);
+    const void* v =
+        dense_tile(p_.v, q.b, q.h_kv, tile.first, tile.keys, tile.width, p_.d_v, bf16_, scratch_.v);
+    ScoreTile scores = score_tile(q, tile);
+    scores.values = {v, tile.width * p_.d_v * operand_bytes()};
+    scores.keys = next_keys(q, tile);
+    online_softmax(scores, rounding_, state_);
     const void* probabilities =
         rounding_ == Rounding::kBf16 ? static_cast<const void*>(scratch_.p16) : scratch_.s;
-    const void* v = dense_tile(p_.v, q.b, q.h_kv, tile.first, tile.keys, tile.width, p_.d_v, bf16_,
-                               scratch_.v);
     return products_.values(lane_, tile.width, probabilities, v, scratch_.o, scratch_.product);
+  }
+
+  int64_t operand_bytes() const { return bf16_ ? 2 : 4; }
+
+  // The keys of the next tile where the user's memory has them one after another.
+  Ahead next_keys(const QueryTile& q, const KeyTile& tile) const {
+    const int64_t first = tile.first + tile.width, last = std::min(first + tile.width, q.length);
+    if (first >= last || p_.k.stride[2] != p_.d_qk) return {};
+    return {row_of(p_.k, q.b, q.h_kv, first), (last - first) * p_.d_qk * host::type_size(p_.type)};
   }
 
   // O, LSE and index of the tile's rows.

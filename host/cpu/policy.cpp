@@ -8,11 +8,14 @@
 namespace qkv::cpu {
 namespace {
 
-constexpr int64_t kMaxTileQ = 128;
-constexpr int64_t kMaxTileKv = 512;
-constexpr int64_t kMinTileQ = 32;      // what few tasks may split down to
-constexpr int64_t kEnoughTasks = 16;   // of any shape: results must not depend on the thread count
-constexpr int64_t kWideDim = 512;      // above it, tiles shrink so that scratch stays small
+// Measured with two cores of an AMD EPYC (Zen 4, 1 MiB of L2 cache), d 128, S 2048, in per cent of
+// the rate of the two products alone: 256 x 256 gives 91 in fp32 and 83 in bf16, 128 x 512 gives 89
+// and 82, 128 x 128 gives 86 and 79. K and V come from the L3 cache once for each tile of queries.
+constexpr int64_t kMaxTileQ = 256;
+constexpr int64_t kMaxTileQWindowed = 128;  // less is computed in vain at the window's edges
+constexpr int64_t kMinTileQ = 64;           // what few tasks may split down to
+constexpr int64_t kEnoughTasks = 16;  // of any shape: results must not depend on the thread count
+constexpr int64_t kWideDim = 512;     // above it, tiles shrink so that scratch stays small
 
 int64_t tiles(int64_t n, int64_t tile) { return (n + tile - 1) / tile; }
 
@@ -24,16 +27,19 @@ int64_t even_tile(int64_t s_q, int64_t limit) {
 
 int64_t choose_tile_q(const host::Problem& p) {
   const int64_t widest = std::max({p.d_qk, p.d_v, kWideDim});
-  int64_t limit = std::max<int64_t>(kMaxTileQ * kWideDim / widest, 8);
+  const int64_t tallest = p.windowed() ? kMaxTileQWindowed : kMaxTileQ;
+  int64_t limit = std::max<int64_t>(tallest * kWideDim / widest, 8);
   while (limit > kMinTileQ && p.batch * p.heads_q * tiles(p.s_q, limit) < kEnoughTasks) limit /= 2;
   return even_tile(p.s_q, limit);
 }
 
+// A power of two, so that tiles of all sequences are made of few widths.
 int64_t choose_tile_kv(const host::Problem& p) {
   const int64_t widest = std::max({p.d_qk, p.d_v, kWideDim});
-  const int64_t limit = std::max(kMaxTileKv * kWideDim / widest / kLanes * kLanes, kLanes);
-  if (limit <= kTailKeys) return limit;
-  return std::max(std::min(limit, p.s_kv) / kTailKeys * kTailKeys, kTailKeys);
+  int64_t tile = kMaxTileKv;
+  while (tile > kLanes && tile * widest > kMaxTileKv * kWideDim) tile /= 2;
+  while (tile > kTailKeys && tile > p.s_kv) tile /= 2;
+  return tile;
 }
 
 }  // namespace

@@ -31,11 +31,10 @@ double run_products_alone(const host::Problem& p, const Policy& policy,
       const host::KeyRange seen = visible_keys(p, q);
       for (int64_t j = seen.begin; j < seen.end;) {
         const KeyTile tile = key_tile(j, seen.end, policy.tile_kv);
-        const bool done =
-            (!shape.scores || products.scores(*lane, tile.width, scratch.q, scratch.k, scratch.s,
-                                              scratch.product)) &&
-            (!shape.values || products.values(*lane, tile.width, probabilities, scratch.v,
-                                              scratch.o, scratch.product));
+        const bool done = (!shape.scores || products.scores(*lane, tile.width, scratch.q, scratch.k,
+                                                            scratch.s, scratch.product)) &&
+                          (!shape.values || products.values(*lane, tile.width, probabilities,
+                                                            scratch.v, scratch.o, scratch.product));
         if (!done) failed = true;
         columns += tile.width;
         j += tile.width;

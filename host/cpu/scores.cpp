@@ -49,9 +49,7 @@ void Softcap(float* s, int64_t n, float cap) {
 }
 
 void AddBias(float* s, int64_t n, const float* HWY_RESTRICT bias) {
-  Transform(s, n, [&](V32 x, int64_t j) HWY_ATTR {
-    return hn::Add(x, hn::Load(F32(), bias + j));
-  });
+  Transform(s, n, [&](V32 x, int64_t j) HWY_ATTR { return hn::Add(x, hn::Load(F32(), bias + j)); });
 }
 
 void SubtractAlibi(float* s, int64_t n, float slope, int64_t diagonal) {

@@ -10,10 +10,9 @@
 
 namespace qkv::cpu {
 
-// Keys are taken tile_kv at a time while so many are left, then kTailKeys at a time.
+// Keys are taken tile_kv at a time while so many are left, then by halves of it down to this.
 inline constexpr int64_t kTailKeys = 64;
-
-constexpr int64_t tail_keys(int64_t tile_kv) { return std::min(tile_kv, kTailKeys); }
+inline constexpr int64_t kMaxTileKv = 256;
 
 // Room for oneDNN's copies of an [m, k] x [k, n] product: no more than all three matrices, padded.
 constexpr size_t product_scratch_bytes(int64_t m, int64_t n, int64_t k) {
@@ -23,20 +22,20 @@ constexpr size_t product_scratch_bytes(int64_t m, int64_t n, int64_t k) {
 }
 
 struct Scratch {
-  float* s;       // [tile_q, tile_kv]  scores, then P
-  uint16_t* p16;  // [tile_q, tile_kv]  P of bf16 problems
-  float* o;       // [tile_q, d_v]      sum of P V
-  void* q;        // [tile_q, d_qk]     operands where the user's memory does not serve as it is
-  void* k;        // [tile_kv, d_qk]
-  void* v;        // [tile_kv, d_v]
-  float* m;       // [tile_q]
-  float* l;       // [tile_q]
+  float* s;        // [tile_q, tile_kv]  scores, then P
+  uint16_t* p16;   // [tile_q, tile_kv]  P of bf16 problems
+  float* o;        // [tile_q, d_v]      sum of P V
+  void* q;         // [tile_q, d_qk]     operands where the user's memory does not serve as it is
+  void* k;         // [tile_kv, d_qk]
+  void* v;         // [tile_kv, d_v]
+  float* m;        // [tile_q]
+  float* l;        // [tile_q]
   int64_t* index;  // [tile_q]          best key under hard selection
   int32_t* begin;  // [tile_q]          visible columns of a tile
   int32_t* end;
-  float* bias;        // [tile_kv]      one row
-  uint8_t* mask;      // [tile_kv]      one row
-  float* w;           // [d_qk]         additive weight
+  float* bias;         // [tile_kv]      one row
+  uint8_t* mask;       // [tile_kv]      one row
+  float* w;            // [d_qk]         additive weight
   std::byte* product;  // oneDNN's own
   size_t bytes;        // of everything
 };

@@ -69,16 +69,20 @@ HWY_INLINE V32 Tanh(F32 d, V32 x) {
   return hn::CopySign(hn::Div(t, hn::Add(t, hn::Set(d, 2.0f))), x);
 }
 
-// fp32 rounded to nearest even to bf16, as bits.
+// fp32 rounded to nearest even to bf16, as bits. A NaN may become any number.
 using U16 = hn::Rebind<uint16_t, F32>;
-HWY_INLINE hn::Vec<U16> RoundToBf16([[maybe_unused]] F32 d, V32 x) {
+HWY_INLINE hn::Vec<U16> RoundNumberToBf16([[maybe_unused]] F32 d, V32 x) {
   const hn::RebindToUnsigned<F32> du;
   const auto bits = hn::BitCast(du, x);
   const auto odd = hn::And(hn::ShiftRight<16>(bits), hn::Set(du, 1u));
-  const auto rounded = hn::ShiftRight<16>(hn::Add(bits, hn::Add(odd, hn::Set(du, 0x7fffu))));
-  const auto nan = hn::Or(hn::ShiftRight<16>(bits), hn::Set(du, 0x40u));
-  const auto is_nan = hn::RebindMask(du, hn::IsNaN(x));
-  return hn::TruncateTo(U16(), hn::IfThenElse(is_nan, nan, rounded));
+  const auto rounded = hn::Add(hn::Add(bits, hn::Set(du, 0x7fffu)), odd);
+  return hn::TruncateTo(U16(), hn::ShiftRight<16>(rounded));
+}
+
+// The same; NaN stays NaN.
+HWY_INLINE hn::Vec<U16> RoundToBf16(F32 d, V32 x) {
+  const V32 nan = hn::BitCast(d, hn::Set(hn::RebindToUnsigned<F32>(), 0x7fc00000u));
+  return RoundNumberToBf16(d, hn::IfThenElse(hn::IsNaN(x), nan, x));
 }
 
 HWY_INLINE V32 FromBf16(F32 d, hn::Vec<U16> bits) {

@@ -1,5 +1,6 @@
 #include "host/cpu/softmax.h"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
@@ -31,7 +32,8 @@ HWY_INLINE Span VisibleSpan(const ScoreTile& tile, int64_t row) {
 
 HWY_INLINE float ExpScalar(float x) { return hn::GetLane(Exp(F32(), hn::Set(F32(), x))); }
 
-// Scales the span in place, sets what it holds beyond the visible keys to -inf, returns the maximum.
+// Scales the span in place, sets what it holds beyond the visible keys to -inf, returns the
+// maximum.
 HWY_INLINE float ScaleAndMax(float* HWY_RESTRICT s, const Span& span, float scale) {
   const F32 d;
   const auto step = static_cast<int64_t>(hn::Lanes(d));
@@ -54,7 +56,8 @@ HWY_INLINE float ScaleAndMax(float* HWY_RESTRICT s, const Span& span, float scal
   return hn::GetLane(hn::MaxOfLanes(d, max));
 }
 
-// The four ways of storing P, one type each.
+// The four ways of storing P, one type each. A NaN in P may get lost here: l has it, and O is
+// divided by l.
 struct PutF32 {
   using Element = float;
   static HWY_INLINE void Put(F32 d, V32 p, float* to) { hn::Store(p, d, to); }
@@ -62,13 +65,13 @@ struct PutF32 {
 struct PutBf16 {
   using Element = uint16_t;
   static HWY_INLINE void Put(F32 d, V32 p, uint16_t* to) {
-    hn::Store(RoundToBf16(d, p), U16(), to);
+    hn::Store(RoundNumberToBf16(d, p), U16(), to);
   }
 };
 struct PutBf16InF32 {
   using Element = float;
   static HWY_INLINE void Put(F32 d, V32 p, float* to) {
-    hn::Store(FromBf16(d, RoundToBf16(d, p)), d, to);
+    hn::Store(FromBf16(d, RoundNumberToBf16(d, p)), d, to);
   }
 };
 struct PutF16InF32 {
@@ -117,10 +120,22 @@ void OnlineSoftmaxRow(float* s, typename Writer::Element* p, const Span& span, i
   if (alpha != 1.0f) ScaleRow(o, d_v, alpha);
 }
 
+// A row's share of memory to fetch: a burst as long as the machine's queue of misses, row by row,
+// costs nothing beside the row's arithmetic, whereas the products would wait for every line.
+HWY_INLINE void Fetch(const Ahead& ahead, int64_t row, int64_t rows) {
+  constexpr int64_t kLine = 64;
+  const int64_t share = round_up((ahead.bytes + rows - 1) / rows, kLine);
+  const auto* from = static_cast<const char*>(ahead.data);
+  const int64_t end = std::min(ahead.bytes, (row + 1) * share);
+  for (int64_t i = row * share; i < end; i += kLine) __builtin_prefetch(from + i, 0, 2);
+}
+
 template <class Writer>
 void OnlineSoftmaxTile(const ScoreTile& tile, typename Writer::Element* p,
                        const SoftmaxState& state) {
   for (int64_t r = 0; r < tile.rows; ++r) {
+    Fetch(tile.values, r, tile.rows);
+    Fetch(tile.keys, r, tile.rows);
     const Span span = VisibleSpan(tile, r);
     OnlineSoftmaxRow<Writer>(tile.s + r * tile.width, p + r * tile.width, span, tile.width,
                              tile.scale, state.m + r, state.l + r, state.o + r * state.d_v,

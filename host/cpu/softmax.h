@@ -9,10 +9,16 @@ namespace qkv::cpu {
 // How P leaves the softmax for the product with V: rounded to the problem's type, stored as the
 // product wants it.
 enum class Rounding {
-  kF32,         // fp32
-  kBf16,        // bf16 bits, into ScoreTile::p
-  kBf16InF32,   // rounded to bf16, stored as fp32
-  kF16InF32,    // rounded to fp16, stored as fp32
+  kF32,        // fp32
+  kBf16,       // bf16 bits, into ScoreTile::p
+  kBf16InF32,  // rounded to bf16, stored as fp32
+  kF16InF32,   // rounded to fp16, stored as fp32
+};
+
+// Memory that the next products will read, to be on its way into the cache while vectors are busy.
+struct Ahead {
+  const void* data = nullptr;
+  int64_t bytes = 0;
 };
 
 // One tile of scores: `rows` queries by `width` keys. Keys outside [begin[r], end[r]) are hidden
@@ -24,14 +30,15 @@ struct ScoreTile {
   float scale;  // of what `s` holds
   const int32_t* begin;
   const int32_t* end;
+  Ahead values{}, keys{};
 };
 
 // After every tile, per row: m = max S; l = sum e^(S - m); O = sum e^(S - m) V, all over the keys
 // seen so far. A row that has seen none: m = -inf, l = 0. NaN scores leave m, reach l and P.
 struct SoftmaxState {
-  float* m;     // [rows]
-  float* l;     // [rows]
-  float* o;     // [rows, d_v]
+  float* m;  // [rows]
+  float* l;  // [rows]
+  float* o;  // [rows, d_v]
   int64_t d_v;
 };
 

@@ -3,6 +3,7 @@
 #include <omp.h>
 
 #include <array>
+#include <bit>
 #include <new>
 #include <oneapi/dnnl/dnnl.hpp>
 #include <utility>
@@ -112,18 +113,25 @@ host::Status status_of(const dnnl::error& error, const char* what) {
       host::text("oneDNN refused ", what, ": ", error.what(), " (status ", error.status, ")"));
 }
 
+// Products are kept by the width of the tile of keys: tile_kv, tile_kv / 2, ... down to kTailKeys.
+constexpr size_t kWidths = std::countr_zero(static_cast<uint64_t>(kMaxTileKv / kTailKeys)) + 1;
+
+size_t width_index(int64_t tile_kv, int64_t keys) {
+  return static_cast<size_t>(std::countr_zero(static_cast<uint64_t>(tile_kv / keys)));
+}
+
 }  // namespace
 
 struct TileProducts::Code {
-  std::array<Product, 2> scores, values;  // of whole tiles, of tails
+  std::array<Product, kWidths> scores, values;
 };
 
 struct TileProducts::Lane {
   dnnl::stream stream{engine()};
-  std::array<Operands, 2> scores, values;
+  std::array<Operands, kWidths> scores, values;
 
   explicit Lane(const Code& code) {
-    for (size_t i = 0; i < 2; ++i) {
+    for (size_t i = 0; i < kWidths; ++i) {
       if (code.scores[i]) scores[i] = Operands(code.scores[i]);
       if (code.values[i]) values[i] = Operands(code.values[i]);
     }
@@ -140,11 +148,11 @@ TileProducts::TileProducts(const ProductShape& shape) : shape_(shape) {
   const OneThread one_thread;
   const auto type = shape.bf16 ? memory::data_type::bf16 : memory::data_type::f32;
   auto code = std::make_unique<Code>();
-  const std::array<int64_t, 2> widths{shape.tile_kv, tail_keys(shape.tile_kv)};
-  for (size_t i = 0; i < 2; ++i) {
-    if (i == 1 && widths[1] == widths[0]) break;
-    const Matrix q{shape.tile_q, shape.d_qk, type}, k_transposed{shape.d_qk, widths[i], type, true};
-    const Matrix p{shape.tile_q, widths[i], type}, v{widths[i], shape.d_v, type};
+  for (size_t i = 0; i < kWidths; ++i) {
+    const int64_t keys = shape.tile_kv >> i;
+    if (i > 0 && keys < kTailKeys) break;
+    const Matrix q{shape.tile_q, shape.d_qk, type}, k_transposed{shape.d_qk, keys, type, true};
+    const Matrix p{shape.tile_q, keys, type}, v{keys, shape.d_v, type};
     if (shape.scores) code->scores[i] = Product(q, k_transposed, Into::kOverwrite);
     if (shape.values) code->values[i] = Product(p, v, Into::kAdd);
   }
@@ -198,13 +206,13 @@ void TileProducts::give_back(Lane* lane) const noexcept {
 
 bool TileProducts::scores(Lane& lane, int64_t keys, const void* q, const void* k, float* s,
                           void* scratch) const {
-  const size_t i = keys == shape_.tile_kv ? 0 : 1;
+  const size_t i = width_index(shape_.tile_kv, keys);
   return execute(code_->scores[i], lane.scores[i], lane.stream.get(), q, k, s, scratch);
 }
 
 bool TileProducts::values(Lane& lane, int64_t keys, const void* p, const void* v, float* o,
                           void* scratch) const {
-  const size_t i = keys == shape_.tile_kv ? 0 : 1;
+  const size_t i = width_index(shape_.tile_kv, keys);
   return execute(code_->values[i], lane.values[i], lane.stream.get(), p, v, o, scratch);
 }
 

@@ -1,4 +1,4 @@
-// The two products of a tile, S = Q K^T and O += P V, by oneDNN, each for whole and for tail tiles
+// The two products of a tile, S = Q K^T and O += P V, by oneDNN, each for every width of a tile
 // of keys. Every operand is a dense row-major matrix.
 #pragma once
 
@@ -52,7 +52,7 @@ class TileProducts {
   // A free lane, or a new one when more threads run than ever before; null if memory is out.
   BorrowedLane borrow() const;
 
-  // s[tile_q, keys] = q[tile_q, d_qk] k[keys, d_qk]^T, where `keys` is tile_kv or its tail_keys().
+  // s[tile_q, keys] = q[tile_q, d_qk] k[keys, d_qk]^T, where `keys` is the width of a key_tile().
   // `scratch` has product_scratch_bytes(). False if oneDNN failed.
   bool scores(Lane& lane, int64_t keys, const void* q, const void* k, float* s,
               void* scratch) const;
@@ -68,7 +68,7 @@ class TileProducts {
 
   ProductShape shape_;
   std::unique_ptr<const Code> code_;
-  mutable std::mutex mutex_;  // guards what follows
+  mutable std::mutex mutex_;                         // guards what follows
   mutable std::vector<std::unique_ptr<Lane>> free_;  // has capacity for all lanes
   mutable size_t lanes_ = 0;                         // free and borrowed
 };

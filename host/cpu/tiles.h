@@ -27,9 +27,9 @@ struct KeyTile {
 
 // The tile that starts at key `first` when keys up to `end` are wanted.
 inline KeyTile key_tile(int64_t first, int64_t end, int64_t tile_kv) {
-  const int64_t left = end - first;
-  const int64_t width = left >= tile_kv ? tile_kv : tail_keys(tile_kv);
-  return {first, std::min(left, width), width};
+  int64_t width = tile_kv;
+  while (width > end - first && width > kTailKeys) width /= 2;
+  return {first, std::min(end - first, width), width};
 }
 
 // The union of what the tile's queries see by length and window; the ends grow with the query.

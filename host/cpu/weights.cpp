@@ -10,8 +10,8 @@
 namespace qkv::cpu {
 namespace {
 
-void store_row(const host::View& out, const QueryTile& q, int64_t row, int64_t first, const float* s,
-               int64_t n) {
+void store_row(const host::View& out, const QueryTile& q, int64_t row, int64_t first,
+               const float* s, int64_t n) {
   const int64_t offset = out.offset(q.b, q.h, q.first + row, first);
   auto* to = static_cast<std::byte*>(out.data) + offset * host::type_size(out.type);
   from_float(s, n, to, out.type, 1);

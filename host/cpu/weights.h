@@ -16,8 +16,7 @@ void fill_weights(const host::Problem& p, const QueryTile& q, int64_t begin, int
                   float value);
 
 // The columns of a key tile; rows of `s` are tile.width apart.
-void store_weights(const host::Problem& p, const QueryTile& q, const KeyTile& tile,
-                   const float* s);
+void store_weights(const host::Problem& p, const QueryTile& q, const KeyTile& tile, const float* s);
 
 // One-hot rows of hard selection; all zero where index[r] is -1.
 void store_one_hot(const host::Problem& p, const QueryTile& q, const int64_t* index);

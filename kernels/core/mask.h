@@ -19,14 +19,14 @@ struct KeyMask {
   int32_t length;
   int32_t begin, end;
 
-  QKV_HOST_DEVICE KeyRange keys(int32_t i) const { return {cut(i, begin), cut(i, end)}; }
+  QKV_HOST_DEVICE KeyRange keys(int64_t i) const { return {cut(i, begin), cut(i, end)}; }
 
   // Keys that some query of rows [i, i + rows) sees, and the ones that all of them see; rows > 0.
   QKV_HOST_DEVICE KeyRange keys_of_any(int32_t i, int32_t rows) const {
-    return {keys(i).begin, keys(i + rows - 1).end};
+    return {keys(i).begin, keys(int64_t{i} + rows - 1).end};
   }
   QKV_HOST_DEVICE KeyRange keys_of_all(int32_t i, int32_t rows) const {
-    return {keys(i + rows - 1).begin, keys(i).end};
+    return {keys(int64_t{i} + rows - 1).begin, keys(i).end};
   }
 
   // Rows and keys are below 2^31 - 1: bounds beyond it cut like this one.
@@ -36,8 +36,8 @@ struct KeyMask {
   }
 
  private:
-  QKV_HOST_DEVICE int32_t cut(int32_t i, int32_t bound) const {
-    const int64_t j = int64_t{i} + bound;
+  QKV_HOST_DEVICE int32_t cut(int64_t i, int32_t bound) const {
+    const int64_t j = i + bound;
     return j < 0 ? 0 : j > length ? length : static_cast<int32_t>(j);
   }
 };

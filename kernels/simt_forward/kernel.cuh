@@ -39,7 +39,7 @@ struct SimtForward {
   static_assert(kPolicy.max_dim == kMaxDim && kMaxDim % kChunk == 0);
   static_assert(kThreads % kChunk == 0 && kThreads % 32 == 0 && kTileQ % (kThreads / kLanes) == 0);
   static_assert(kTileKv % kLanes == 0 && kTileKv <= kChunk, "P takes Q's place");
-  static_assert(kCols == 4, "a lane's columns of V are one float4");
+  static_assert(kCols == 4, "a lane's columns of V and O are one float4");
 
   // Rows are padded so that 8 rows of a column of float4 lie on 32 different banks.
   struct Smem {
@@ -47,6 +47,9 @@ struct SimtForward {
     alignas(16) float kv[kTileKv][kPitch];  // a chunk of K, then of V
   };
   static_assert(sizeof(Smem) == simt_forward_smem_bytes(kPolicy));
+
+  static __device__ float4& float4_at(float* s) { return *reinterpret_cast<float4*>(s); }
+  static __device__ float4 float4_at(const float* s) { return *reinterpret_cast<const float4*>(s); }
 
   // s[:][:] = g[0 .. rows)[0 .. cols), and 0 beyond; lanes run along a row of g, each with kWidth
   // adjacent elements.
@@ -56,16 +59,19 @@ struct SimtForward {
     struct alignas(kWidth * sizeof(T)) Elements {
       T x[kWidth];
     };
-    constexpr int kAcross = kChunk / kWidth;
-    const int col = threadIdx.x % kAcross * kWidth;
-    int row = threadIdx.x / kAcross;
-    g += row * g_row + col;
+    constexpr int kAcross = kChunk / kWidth, kStep = kThreads / kAcross;
+    static_assert(kTile % kStep == 0);
+    const int row0 = threadIdx.x / kAcross, col = threadIdx.x % kAcross * kWidth;
+    g += row0 * g_row + col;
 #pragma unroll 8
-    for (; row < kTile; row += kThreads / kAcross, g += kThreads / kAcross * g_row) {
+    for (int row = 0; row < kTile; row += kStep, g += kStep * g_row) {
       Elements e = {};
-      if (row < rows && col < cols) e = *reinterpret_cast<const Elements*>(g);
-#pragma unroll
-      for (int i = 0; i < kWidth; ++i) s[row][col + i] = to_float(e.x[i]);
+      if (row0 + row < rows && col < cols) e = *reinterpret_cast<const Elements*>(g);
+      if constexpr (kWidth == 4)
+        float4_at(&s[row0 + row][col]) =
+            make_float4(to_float(e.x[0]), to_float(e.x[1]), to_float(e.x[2]), to_float(e.x[3]));
+      else
+        s[row0 + row][col] = to_float(e.x[0]);
     }
   }
 
@@ -92,8 +98,6 @@ struct SimtForward {
     for (int row = threadIdx.x / kChunk; row < rows; row += kThreads / kChunk)
       g[row * g_row + col] = from_float<T>(s[row][col]);
   }
-
-  static __device__ float4 float4_at(const float* s) { return *reinterpret_cast<const float4*>(s); }
 
   // rS += Q K^T over one chunk of `cols` dims.
   static __device__ void multiply_qk(float (&rS)[kRows][kKeys], const Smem& smem, int row0,
@@ -197,8 +201,7 @@ static __global__ void __launch_bounds__(SimtForward<kType, kMaxDim>::kThreads,
     float rS[kRows][kKeys] = {};
     for (int d0 = 0; d0 < args.d_qk; d0 += kChunk) {
       const int cols = min(kChunk, args.d_qk - d0);
-      __syncthreads();  // all warps have read Q and K of the chunk before, P and V of the tile
-                        // before
+      __syncthreads();  // all warps have read the chunk before: Q and K, or P and V
       Kernel::load(smem.qp, gQ + d0, args.q.row, rows, cols, q_aligned);
       Kernel::load(smem.kv, gK + j0 * args.k.row + d0, args.k.row, keys, cols, k_aligned);
       __syncthreads();  // Q and K are there
@@ -213,7 +216,7 @@ static __global__ void __launch_bounds__(SimtForward<kType, kMaxDim>::kThreads,
     if (j0 < all.begin || all.end - j0 < kTileKv) {
 #pragma unroll
       for (int r = 0; r < kRows; ++r) {
-        const KeyRange visible = mask.keys(i0 + row0 + r);
+        const KeyRange visible = mask.keys(int64_t{i0} + row0 + r);
 #pragma unroll
         for (int j = 0; j < kKeys; ++j) {
           const int key = lane + j * kLanes;
@@ -274,7 +277,7 @@ static __global__ void __launch_bounds__(SimtForward<kType, kMaxDim>::kThreads,
     __syncthreads();  // all warps have read P, or stored the chunk before
 #pragma unroll
     for (int r = 0; r < kRows; ++r)
-      *reinterpret_cast<float4*>(&smem.qp[row0 + r][lane * kCols]) = make_float4(
+      Kernel::float4_at(&smem.qp[row0 + r][lane * kCols]) = make_float4(
           rO[r][c * kCols], rO[r][c * kCols + 1], rO[r][c * kCols + 2], rO[r][c * kCols + 3]);
     __syncthreads();  // the chunk of O is there
     Kernel::store(smem.qp, gO + c * kChunk, args.o.row, rows, args.d_v - c * kChunk);

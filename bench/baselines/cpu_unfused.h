@@ -1,0 +1,38 @@
+// Unfused attention on the CPU: OpenBLAS sgemm for both products, row_softmax between them.
+//
+// Debian's OpenBLAS has no 16-bit product: f16 and bf16 inputs are converted to fp32 first and the
+// output is rounded at the end, both as part of the run.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "bench/baselines/unfused.h"
+
+namespace qkv::bench {
+
+class CpuUnfused {
+ public:
+  CpuUnfused(const Unfused& problem, int threads);
+
+  size_t workspace_bytes() const;
+
+  // O = softmax(scale Q K^T) V; O = 0 for a query that sees no key. `workspace` is 64-byte aligned.
+  // Sets OpenBLAS's process-wide number of threads to 1, so nothing else should use it meanwhile.
+  void run(const void* q, const void* k, const void* v, void* o, void* workspace) const;
+
+ private:
+  struct Scratch;
+  void run_rows(const Scratch& scratch, int64_t first, int64_t rows, const float* q, const float* k,
+                const float* v, void* o) const;
+
+  // A task is a share of a head's rows, through all three steps on one thread. Whole heads where
+  // they divide evenly among the threads: threads inside BLAS would wait for each other twice a
+  // head, and S would leave the cache of the core that computed it.
+  Unfused problem_;
+  int threads_;
+  int64_t shares_;  // of a head
+  int64_t rows_;    // of a share, the last one excepted
+};
+
+}  // namespace qkv::bench

@@ -1,0 +1,204 @@
+#include "bench/baselines/cublas_attention.h"
+
+#include <cublas_api.h>
+#include <dlfcn.h>
+#include <glob.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <cstdlib>
+#include <filesystem>
+#include <limits>
+#include <vector>
+
+#include "bench/baselines/softmax_rows.h"
+#include "host/problem.h"
+
+namespace qkv::bench {
+namespace {
+
+constexpr size_t kCublasWorkspace = size_t{32} << 20;  // what NVIDIA recommends for Hopper
+
+// Files that match a pattern, the highest version first.
+std::vector<std::string> expand(const std::string& pattern) {
+  std::vector<std::string> files;
+  glob_t found{};
+  if (glob(pattern.c_str(), 0, nullptr, &found) == 0)
+    files.assign(found.gl_pathv, found.gl_pathv + found.gl_pathc);
+  globfree(&found);
+  std::reverse(files.begin(), files.end());
+  return files;
+}
+
+std::vector<std::string> candidates() {
+  if (const char* named = std::getenv("QKV_CUBLAS"); named != nullptr && *named != '\0') {
+    if (!std::filesystem::is_directory(named)) return {named};
+    return expand(std::string(named) + "/libcublas.so.1[23]");
+  }
+  std::vector<std::string> files{"libcublas.so.13", "libcublas.so.12"};
+  std::vector<std::string> patterns;
+  for (const char* variable : {"CUDA_HOME", "CUDA_PATH"})
+    if (const char* root = std::getenv(variable)) patterns.push_back(std::string(root) + "/lib64");
+  patterns.emplace_back("/usr/local/cuda/lib64");
+  std::vector<std::string> roots;
+  for (const char* variable : {"VIRTUAL_ENV", "CONDA_PREFIX"})
+    if (const char* root = std::getenv(variable)) roots.emplace_back(root);
+  if (const char* home = std::getenv("HOME")) roots.push_back(std::string(home) + "/.local");
+  for (const char* root : {"/usr/local", "/usr", "/opt/conda"}) roots.emplace_back(root);
+  for (const std::string& root : roots)
+    for (const char* folder : {"cu13", "cublas"})
+      patterns.push_back(root + "/lib/python3*/*-packages/nvidia/" + folder + "/lib");
+  for (const std::string& pattern : patterns)
+    for (std::string& file : expand(pattern + "/libcublas.so.1[23]"))
+      files.push_back(std::move(file));
+  return files;
+}
+
+// Written out because the header overloads it: matrices A, B and C each with type, leading
+// dimension and stride.
+using GemmStridedBatchedEx = cublasStatus_t (*)(cublasHandle_t, cublasOperation_t,
+                                                cublasOperation_t, int m, int n, int k,
+                                                const void* alpha, const void* a, cudaDataType_t,
+                                                int, long long, const void* b, cudaDataType_t, int,
+                                                long long, const void* beta, void* c,
+                                                cudaDataType_t, int, long long, int batches,
+                                                cublasComputeType_t, cublasGemmAlgo_t);
+
+// cuBLAS's functions, or why there are none.
+struct Cublas {
+  decltype(&cublasCreate_v2) create = nullptr;
+  decltype(&cublasDestroy_v2) destroy = nullptr;
+  decltype(&cublasSetStream_v2) set_stream = nullptr;
+  decltype(&cublasSetWorkspace_v2) set_workspace = nullptr;
+  GemmStridedBatchedEx gemm = nullptr;
+  std::string missing;
+
+  Cublas() {
+    void* library = nullptr;
+    for (const std::string& file : candidates()) {
+      library = dlopen(file.c_str(), RTLD_NOW | RTLD_LOCAL);
+      if (library != nullptr) break;
+      missing += (missing.empty() ? "" : "; ") + std::string(dlerror());
+    }
+    if (library == nullptr) {
+      missing = "cuBLAS not found (QKV_CUBLAS names it): " + missing;
+      return;
+    }
+    missing.clear();
+    load(library, "cublasCreate_v2", &create);
+    load(library, "cublasDestroy_v2", &destroy);
+    load(library, "cublasSetStream_v2", &set_stream);
+    load(library, "cublasSetWorkspace_v2", &set_workspace);
+    load(library, "cublasGemmStridedBatchedEx", &gemm);
+  }
+
+ private:
+  template <class Function>
+  void load(void* library, const char* name, Function* function) {
+    *function = reinterpret_cast<Function>(dlsym(library, name));
+    if (*function == nullptr) missing = std::string("cuBLAS has no ") + name;
+  }
+};
+
+const Cublas& cublas() {
+  static const Cublas instance;
+  return instance;
+}
+
+cudaDataType_t cuda_type(qkv_type type) {
+  return type == QKV_TYPE_F32 ? CUDA_R_32F : type == QKV_TYPE_F16 ? CUDA_R_16F : CUDA_R_16BF;
+}
+
+// What the steps share: the grouping of query heads and the layout of the workspace.
+struct Layout {
+  int64_t group, rows, pitch;
+  qkv_type s_type;
+  size_t s, p, bytes;  // offsets in the workspace; p == s where P takes S's place
+
+  Layout(const Unfused& problem, const CublasAttention::Options& options)
+      : group(problem.heads_q / problem.heads_kv),
+        rows(problem.batch * problem.heads_q * problem.s_q),
+        pitch((problem.s_kv + kSoftmaxPitch - 1) / kSoftmaxPitch * kSoftmaxPitch),
+        s_type(options.fp32_scores ? QKV_TYPE_F32 : problem.type),
+        s(kCublasWorkspace),
+        p(s_type == problem.type ? s : s + matrix_bytes(s_type)),
+        bytes(p + matrix_bytes(problem.type)) {}
+
+ private:
+  size_t matrix_bytes(qkv_type type) const {
+    return static_cast<size_t>((rows * pitch * host::type_size(type) + 255) / 256 * 256);
+  }
+};
+
+std::string failure(const char* what, int code) {
+  return std::string(what) + " failed with " + std::to_string(code);
+}
+
+}  // namespace
+
+std::string CublasAttention::available() { return cublas().missing; }
+
+CublasAttention::CublasAttention(const Unfused& problem) : CublasAttention(problem, Options()) {}
+
+CublasAttention::CublasAttention(const Unfused& problem, Options options)
+    : problem_(problem), options_(options) {}
+
+CublasAttention::~CublasAttention() {
+  if (handle_ != nullptr) cublas().destroy(static_cast<cublasHandle_t>(handle_));
+}
+
+size_t CublasAttention::workspace_bytes() const { return Layout(problem_, options_).bytes; }
+
+std::string CublasAttention::run(const void* q, const void* k, const void* v, void* o,
+                                 void* workspace, void* stream) {
+  if (!available().empty()) return available();
+  const Unfused& p = problem_;
+  const Layout layout(p, options_);
+  if (p.s_kv == 0 || layout.rows == 0) return "the unfused baseline needs a query and a key";
+  if (std::max({layout.group * p.s_q, layout.pitch, p.batch * p.heads_kv}) >
+      std::numeric_limits<int>::max())
+    return "the problem is too large for cuBLAS's 32-bit interface";
+
+  auto handle = static_cast<cublasHandle_t>(handle_);
+  if (handle == nullptr) {
+    if (const int code = cublas().create(&handle)) return failure("cublasCreate", code);
+    handle_ = handle;
+  }
+  // In this order: cublasSetStream returns the workspace to the library's own.
+  if (const int code = cublas().set_stream(handle, static_cast<cudaStream_t>(stream)))
+    return failure("cublasSetStream", code);
+  if (const int code = cublas().set_workspace(handle, workspace, kCublasWorkspace))
+    return failure("cublasSetWorkspace", code);
+
+  // cuBLAS is column-major, so it sees every matrix transposed: S^T = K Q^T and O^T = V^T P^T. The
+  // query heads of a group lie one after the other and share K and V: together they are one matrix
+  // of group * s_q rows.
+  auto* const base = static_cast<char*>(workspace);
+  void *const gS = base + layout.s, *const gP = base + layout.p;
+  const cudaDataType_t type = cuda_type(p.type), s_type = cuda_type(layout.s_type);
+  const cublasComputeType_t compute =
+      options_.tf32 && p.type == QKV_TYPE_F32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F;
+  const auto pairs = static_cast<int>(p.batch * p.heads_kv);
+  const int64_t rows = layout.group * p.s_q;
+  const auto m_rows = static_cast<int>(rows), s_kv = static_cast<int>(p.s_kv);
+  const auto d_qk = static_cast<int>(p.d_qk), d_v = static_cast<int>(p.d_v);
+  const auto pitch = static_cast<int>(layout.pitch);
+  const float one = 1, zero = 0;
+
+  if (const int code =
+          cublas().gemm(handle, CUBLAS_OP_T, CUBLAS_OP_N, s_kv, m_rows, d_qk, &p.scale, k, type,
+                        d_qk, p.s_kv * p.d_qk, q, type, d_qk, rows * p.d_qk, &zero, gS, s_type,
+                        pitch, rows * layout.pitch, pairs, compute, CUBLAS_GEMM_DEFAULT))
+    return failure("Q K^T by cublasGemmStridedBatchedEx", code);
+  if (const int code =
+          launch_softmax_rows(p, gS, layout.s_type, gP, p.type, layout.rows, layout.pitch, stream))
+    return failure("softmax_rows", code);
+  if (const int code =
+          cublas().gemm(handle, CUBLAS_OP_N, CUBLAS_OP_N, d_v, m_rows, s_kv, &one, v, type, d_v,
+                        p.s_kv * p.d_v, gP, type, pitch, rows * layout.pitch, &zero, o, type, d_v,
+                        rows * p.d_v, pairs, compute, CUBLAS_GEMM_DEFAULT))
+    return failure("P V by cublasGemmStridedBatchedEx", code);
+  return "";
+}
+
+}  // namespace qkv::bench

@@ -1,0 +1,42 @@
+// The implementations on a CUDA device, timed by events. A build without CUDA has none.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "bench/contender.h"
+#include "bench/machine.h"
+#include "bench/tensors.h"
+
+namespace qkv::bench {
+
+class CudaBench {
+ public:
+  // Whether this process can use a CUDA device, and why not.
+  static bool available();
+  static std::string why_not();
+
+  CudaBench();  // of device 0; throws std::runtime_error without one
+  ~CudaBench();
+  CudaBench(const CudaBench&) = delete;
+  CudaBench& operator=(const CudaBench&) = delete;
+
+  // GPU, driver, clocks under load, CUDA version, measured ceilings.
+  Facts facts() const;
+
+  // The rate of an 8192 x 8192 x 8192 product by cuBLAS in this type, measured at the first call;
+  // NaN without cuBLAS.
+  double ceiling_tflops(qkv_type type);
+
+  // qkv's own choice, every kernel of its registry that takes the problem, and cuBLAS unfused.
+  // Without tensors: names only, not to be made.
+  std::vector<Candidate> candidates(const Spec& spec,
+                                    const std::shared_ptr<const Tensors>& tensors);
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace qkv::bench

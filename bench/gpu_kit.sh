@@ -1,0 +1,100 @@
+#!/usr/bin/env bash
+# Fills a folder with all that a GPU machine without network needs: test and benchmark programs, the libraries they
+# load, and run.sh.
+#   bench/gpu_kit.sh BUILD DIR     BUILD: a build with CUDA and tests, as `./dev gpu-kit DIR` makes it
+set -euo pipefail
+shopt -s inherit_errexit
+source_dir=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+readonly limit_mib=60
+
+die() {
+  echo "gpu_kit.sh: $*" >&2
+  exit 1
+}
+
+[[ $# == 2 ]] || die "usage: gpu_kit.sh BUILD DIR"
+build=$1
+kit=$2
+for tool in patchelf ldd strip; do
+  command -v "$tool" >/dev/null || die "$tool is missing (Debian packages patchelf, libc-bin, binutils)"
+done
+for file in attention_bench_kit libqkv.so; do
+  [[ -e $build/$file ]] || die "$build/$file is missing: build it first, with QKV_CUDA=on"
+done
+if [[ -d $kit && -n $(ls -A "$kit") && ! -e $kit/run.sh ]]; then
+  die "$kit holds other things; name an empty folder"
+fi
+mkdir -p "$kit"
+kit=$(cd "$kit" && pwd)
+for old in run.sh peers.py qkv_ctypes.py table.awk README.txt attention_bench tests lib; do rm -rf "${kit:?}/$old"; done
+mkdir "$kit/tests" "$kit/lib"
+
+# The programs behind the tests that carry the label gpu.
+gpu_tests() {
+  [[ -e $build/CTestTestfile.cmake ]] || return 0
+  ctest --test-dir "$build" -N -V -L '^gpu$' | sed -n 's/^[0-9]*: Test command: "\?\([^" ]*\).*/\1/p' | sort -u
+}
+
+# Libraries that every Linux with a GPU driver has, at least as new as the ones built with.
+is_system() { [[ $1 =~ ^(ld-linux.*|linux-vdso|libc|libm|libdl|librt|libpthread|libresolv)\.so ]]; }
+
+# Every library that a file loads, as paths.
+libraries_of() {
+  local listing
+  listing=$(ldd "$1")
+  ! grep -q 'not found' <<<"$listing" || die "$1: $(grep 'not found' <<<"$listing" | xargs)"
+  awk '$2 == "=>" && $3 ~ /^\// { print $3 }' <<<"$listing"
+}
+
+copy_libraries() {
+  local path
+  while read -r path; do
+    is_system "${path##*/}" || [[ -e $kit/lib/${path##*/} ]] || cp -L "$path" "$kit/lib/"
+  done < <(libraries_of "$1")
+}
+
+# add_program FILE TO LIBRARIES: copies a program that finds its libraries in LIBRARIES, relative to itself.
+add_program() {
+  copy_libraries "$1"
+  cp -L "$1" "$2"
+  strip --strip-unneeded "$2"
+  # The older DT_RPATH, which holds for libraries of libraries too and comes before LD_LIBRARY_PATH.
+  patchelf --force-rpath --set-rpath "\$ORIGIN/$3" "$2"
+}
+
+add_program "$build/attention_bench_kit" "$kit/attention_bench" lib
+programs=$(gpu_tests)
+[[ -n $programs ]] || echo "gpu_kit.sh: no test carries the label gpu in $build: the kit has benchmarks only"
+while read -r program; do
+  [[ -z $program ]] || add_program "$program" "$kit/tests/${program##*/}" ../lib
+done <<<"$programs"
+copy_libraries "$build/libqkv.so"
+cp -L "$build/libqkv.so" "$kit/lib/libqkv.so"
+strip --strip-unneeded "$kit/lib/libqkv.so"
+for library in "$kit"/lib/*; do patchelf --force-rpath --set-rpath "\$ORIGIN" "$library"; done
+
+cp "$source_dir/kit_run.sh" "$kit/run.sh"
+cp "$source_dir"/{peers.py,qkv_ctypes.py,table.awk} "$kit/"
+cat >"$kit/README.txt" <<EOF
+qkv for a GPU machine without network; commit $(git -C "$source_dir" rev-parse --short=12 HEAD 2>/dev/null || echo unknown).
+
+  ./run.sh [--quick] [--out DIR]
+
+runs the GPU tests, then the benchmarks: qkv and cuBLAS (taken from the machine's CUDA or Python packages), PyTorch's
+attention backends where PyTorch is installed. It prints one table and writes JSON with GPU, driver and clocks.
+
+Needs $(uname -s) on $(uname -m) with glibc $(getconf GNU_LIBC_VERSION | cut -d ' ' -f 2) or newer, and an NVIDIA driver at least as new as the CUDA it was built with.
+EOF
+
+# Nothing may come from outside but the system's own libraries.
+while read -r file; do
+  listing=$(env -i "$(command -v ldd)" "$file")
+  ! grep -q 'not found' <<<"$listing" || die "$file: $(grep 'not found' <<<"$listing" | xargs)"
+  while read -r path; do
+    is_system "${path##*/}" || [[ $(realpath -s "$path") == "$kit"/* ]] || die "$file would load $path"
+  done < <(awk '$2 == "=>" && $3 ~ /^\// { print $3 }' <<<"$listing")
+done < <(find "$kit/attention_bench" "$kit/lib" "$kit/tests" -type f)
+
+kib=$(du -sk --apparent-size "$kit" | cut -f 1)
+((kib <= limit_mib * 1024)) || die "$kit holds $((kib / 1024)) MiB, more than $limit_mib"
+echo "$kit: $((kib / 1024)) MiB; run ./run.sh there"

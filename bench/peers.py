@@ -1,0 +1,311 @@
+#!/usr/bin/env python3
+"""Times qkv beside PyTorch's attention backends on the same tensors, in one run.
+
+Each backend of scaled_dot_product_attention is pinned in turn, so that a row says what computed it.
+Every output is checked against the same fp64 reference on sampled rows before it is timed;
+repetitions of all implementations are interleaved; on a GPU the L2 cache is flushed before each run.
+
+Columns of --tsv are those of `attention_bench --tsv`. Exits with 0 where PyTorch is missing (there
+is nothing to compare with, and it says so), 1 if an output was wrong, 2 for a wrong command line.
+"""
+import argparse
+import datetime
+import json
+import math
+import os
+import platform
+import subprocess
+import sys
+import time
+import warnings
+
+import qkv_ctypes
+
+REPETITIONS = 15
+WARM_RUNS = 3
+GPU_TOKENS = 16384
+SAID = set()  # reasons, each given once
+BACKENDS = {
+    "torch_flash": "FLASH_ATTENTION",
+    "torch_cudnn": "CUDNN_ATTENTION",
+    "torch_efficient": "EFFICIENT_ATTENTION",
+    "torch_math": "MATH",
+}
+
+
+def arguments():
+    here = os.path.dirname(os.path.abspath(__file__))
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--lib", default=os.path.join(here, "lib", "libqkv.so"), help="libqkv.so")
+    parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
+    parser.add_argument("--type", default="bf16,f16", help="of f32, f16, bf16")
+    parser.add_argument("--size", default="512,1024,2048,4096,8192,16384")
+    parser.add_argument("--dim", type=int, default=128)
+    parser.add_argument("--heads", type=int, default=16)
+    parser.add_argument("--batch", type=int, default=0, help="default: 16384 / size")
+    parser.add_argument("--repetitions", type=int, default=REPETITIONS)
+    parser.add_argument("--json", help="write the results as JSON")
+    parser.add_argument("--tsv", help="write the results as tab-separated values")
+    return parser.parse_args()
+
+
+def import_torch():
+    """PyTorch comes before libqkv: it needs the newer C++ runtime of the two."""
+    try:
+        import torch
+        import torch.nn.attention
+    except Exception as error:  # whatever a broken installation throws
+        print(f"peers.py: PyTorch cannot be imported here ({error}): its backends are not measured")
+        sys.exit(0)
+    return torch
+
+
+class Problem:
+    """Q, K, V of one shape, the same for every implementation, and the reference's sampled rows."""
+
+    def __init__(self, torch, device, type_name, batch, heads, size, dim, causal):
+        self.torch, self.device, self.type_name, self.causal = torch, device, type_name, causal
+        self.batch, self.heads, self.size, self.dim = batch, heads, size, dim
+        self.dtype = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}[type_name]
+        generator = torch.Generator(device=device).manual_seed(1)
+        shape = (batch, heads, size, dim)
+        self.q, self.k, self.v = (
+            torch.randn(shape, generator=generator, device=device, dtype=torch.float32)
+            .to(self.dtype) for _ in range(3))
+        self.rows = self._sample()
+
+    def flops(self):
+        pairs = self.size * (self.size + 1) / 2 if self.causal else self.size * self.size
+        return 4.0 * self.batch * self.heads * pairs * self.dim
+
+    def bytes(self):
+        return 4.0 * self.batch * self.heads * self.size * self.dim * self.q.element_size()
+
+    def _row(self, b, h, i, rounds):
+        """O of one query in fp64, or by the textbook in fp32 with the roundings named."""
+        torch = self.torch
+        real = torch.float32 if rounds else torch.float64
+        end = i + 1 if self.causal else self.size
+        scores = (self.k[b, h, :end].to(real) @ self.q[b, h, i].to(real)) / math.sqrt(self.dim)
+        if "scores" in rounds:
+            scores = scores.to(self.dtype).to(real)
+        weights = torch.softmax(scores, 0)
+        if "weights" in rounds:
+            weights = weights.to(self.dtype).to(real)
+        o = weights @ self.v[b, h, :end].to(real)
+        return o.to(self.dtype).double() if rounds else o
+
+    def _sample(self):
+        """(place, exact O, by qkv's contract, with the scores rounded too), row by row."""
+        queries = [0, 1, 63, 64, 127, 128, self.size - 2, self.size - 1]
+        queries += [(2 * n + 1) * self.size // 32 for n in range(16)]
+        places = [(n % self.batch, (self.heads - 1 + 5 * n) % self.heads, i)
+                  for n, i in enumerate(queries) if 0 <= i < self.size]
+        return [(place, self._row(*place, ()), self._row(*place, ("weights",)),
+                 self._row(*place, ("scores", "weights"))) for place in places]
+
+    def check(self, o, rounds_scores):
+        """What is wrong with an output; "" if nothing is.
+
+        The largest error may be twice that of the textbook with the same roundings, plus one unit
+        in the last place. qkv is held to its contract; of others nothing is known, so they may
+        round their scores.
+        """
+        if not bool(self.torch.isfinite(o).all()):
+            return "an element of O is not finite or was not written"
+        ulp = {"f32": 2.0**-23, "f16": 2.0**-10, "bf16": 2.0**-7}[self.type_name]
+        error = max(float(((rounded if rounds_scores else contract) - exact).abs().max())
+                    for _, exact, contract, rounded in self.rows)
+        largest = max(float(exact.abs().max()) for _, exact, _, _ in self.rows)
+        allowed = 2 * error + ulp * largest
+        for (b, h, i), exact, _, _ in self.rows:
+            off = float((o[b, h, i].double() - exact).abs().max())
+            if not off <= allowed:
+                return f"O[{b}][{h}][{i}] is off by {off:.3g}, allowed is {allowed:.3g}"
+        return ""
+
+
+def qkv_runner(library, problem):
+    """A function that computes O by qkv; Error if the library declines."""
+    torch = problem.torch
+    o = torch.full_like(problem.q, float("nan"))
+    types = {"f32": qkv_ctypes.F32, "f16": qkv_ctypes.F16, "bf16": qkv_ctypes.BF16}
+
+    def view(tensor):
+        array = qkv_ctypes.ctypes.c_int64 * 4
+        return qkv_ctypes.Tensor(data=tensor.data_ptr(), type=types[problem.type_name],
+                                 shape=array(*tensor.shape), stride=array(*tensor.stride()))
+
+    on_gpu = problem.device == "cuda"
+    desc = library.desc(qkv_ctypes.DEVICE_CUDA if on_gpu else qkv_ctypes.DEVICE_CPU, 0,
+                        view(problem.q), view(problem.k), view(problem.v), view(o), problem.causal)
+    library.kernel(desc)
+    plan = library.plan(desc)
+    size = plan.workspace_size()
+    workspace = torch.empty(size + 256, dtype=torch.uint8, device=problem.device)
+    address = (workspace.data_ptr() + 255) // 256 * 256
+
+    def run():
+        plan.run(address, size, torch.cuda.current_stream().cuda_stream if on_gpu else None)
+        return o
+
+    run.keeps = workspace
+    return run
+
+
+def torch_runner(problem, backend_name):
+    torch = problem.torch
+    backend = getattr(torch.nn.attention.SDPBackend, backend_name)
+
+    def run():
+        with torch.nn.attention.sdpa_kernel(backend):
+            return torch.nn.functional.scaled_dot_product_attention(
+                problem.q, problem.k, problem.v, is_causal=problem.causal)
+
+    return run
+
+
+class Stopwatch:
+    """Seconds of one run: device time behind an L2 flush, or wall time on the CPU."""
+
+    def __init__(self, torch, device):
+        self.torch, self.on_gpu = torch, device == "cuda"
+        if self.on_gpu:
+            properties = torch.cuda.get_device_properties(0)
+            l2 = getattr(properties, "L2_cache_size", 64 << 20)
+            self.flush = torch.empty(2 * l2, dtype=torch.uint8, device="cuda")
+
+    def seconds(self, run):
+        if not self.on_gpu:
+            start = time.perf_counter()
+            run()
+            return time.perf_counter() - start
+        start, stop = (self.torch.cuda.Event(enable_timing=True) for _ in range(2))
+        self.flush.fill_(0x5A)
+        start.record()
+        run()
+        stop.record()
+        stop.synchronize()
+        return start.elapsed_time(stop) * 1e-3
+
+
+def prepared(problem, library, failures):
+    """Runners whose output is right, by name; says why the others are left out."""
+    makers = {"qkv_ctypes": lambda: qkv_runner(library, problem)} if library else {}
+    for name, backend in BACKENDS.items():
+        makers[name] = lambda backend=backend: torch_runner(problem, backend)
+    out = {}
+    for name, make in makers.items():
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                run = make()
+                for _ in range(WARM_RUNS):
+                    o = run()
+                wrong = problem.check(o, rounds_scores=name != "qkv_ctypes")
+        except Exception as error:
+            reason = str(error).strip().splitlines() or [type(error).__name__]
+            said = f"  {name:<16} not available: {reason[0]}"
+            if said not in SAID:
+                print(said)
+            SAID.add(said)
+            continue
+        if wrong:
+            print(f"  {name:<16} wrong result, not timed: {wrong}")
+            failures.append(name)
+            continue
+        out[name] = run
+    return out
+
+
+def measure(problem, library, stopwatch, repetitions, failures):
+    runners = prepared(problem, library, failures)
+    seconds = {name: [] for name in runners}
+    for _ in range(repetitions):
+        for name, run in runners.items():
+            seconds[name].append(stopwatch.seconds(run))
+    rows = []
+    for name, values in seconds.items():
+        median = sorted(values)[len(values) // 2]
+        rows.append({
+            "implementation": name, "device": problem.device, "type": problem.type_name,
+            "d_qk": problem.dim, "d_v": problem.dim,
+            "mask": "causal" if problem.causal else "full",
+            "b": problem.batch, "hq": problem.heads, "hkv": problem.heads,
+            "sq": problem.size, "skv": problem.size, "ms": median * 1e3,
+            "tflops": problem.flops() / median * 1e-12, "gbs": problem.bytes() / median * 1e-9,
+            "ms_of_runs": [value * 1e3 for value in values]})
+        print(f"  {name:<16} {median * 1e3:>10.4g} ms {rows[-1]['tflops']:>10.4g} TFLOP/s")
+    return rows
+
+
+def context(torch, device, library):
+    out = {"date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+           "torch": torch.__version__, "python": platform.python_version(),
+           "torch_cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version(),
+           "qkv": json.loads(library.build_info()) if library else None}
+    if device != "cuda":
+        return out
+    out["gpu"] = torch.cuda.get_device_name(0)
+    fields = ["driver_version", "clocks.sm", "clocks.mem", "clocks.max.sm", "power.limit"]
+    try:
+        text = subprocess.run(
+            ["nvidia-smi", "-i", "0", "--query-gpu=" + ",".join(fields), "--format=csv,noheader"],
+            capture_output=True, text=True, check=True, timeout=30).stdout
+        out.update(zip(fields, (value.strip() for value in text.splitlines()[0].split(","))))
+    except (OSError, subprocess.SubprocessError, IndexError):
+        print("peers.py: nvidia-smi does not answer: driver and clocks are not recorded")
+    return out
+
+
+def write_tsv(path, facts, rows):
+    columns = ["implementation", "device", "type", "d_qk", "d_v", "mask", "b", "hq", "hkv", "sq",
+               "skv", "ms", "tflops", "gbs", "x_unfused", "ceiling_percent"]
+    with open(path, "w", encoding="utf-8") as out:
+        for key, value in facts.items():
+            text = json.dumps(value) if isinstance(value, dict) else value
+            out.write(f"# {key}: {text}\n")
+        out.write("\t".join(columns) + "\n")
+        for row in rows:
+            values = [row.get(column, "-") for column in columns]
+            out.write("\t".join(f"{v:.5g}" if isinstance(v, float) else str(v) for v in values)
+                      + "\n")
+
+
+def main():
+    options = arguments()
+    torch = import_torch()
+    if options.device == "cuda" and not torch.cuda.is_available():
+        print("peers.py: PyTorch sees no CUDA device here: its backends are not measured")
+        return 0
+    try:
+        library = qkv_ctypes.Library(options.lib)
+    except OSError as error:
+        print(f"peers.py: {options.lib} cannot be loaded ({error}): qkv is left out")
+        library = None
+    stopwatch = Stopwatch(torch, options.device)
+    rows, failures = [], []
+    for type_name in options.type.split(","):
+        for causal in (False, True):
+            for size in map(int, options.size.split(",")):
+                batch = options.batch or max(1, GPU_TOKENS // size)
+                print(f"{type_name}/d{options.dim}/{'causal' if causal else 'full'}/"
+                      f"b{batch}_h{options.heads}_s{size}", flush=True)
+                try:
+                    problem = Problem(torch, options.device, type_name, batch, options.heads,
+                                      size, options.dim, causal)
+                except RuntimeError as error:  # out of memory
+                    print(f"  left out: {str(error).splitlines()[0]}")
+                    continue
+                rows += measure(problem, library, stopwatch, options.repetitions, failures)
+    facts = context(torch, options.device, library)
+    if options.json:
+        with open(options.json, "w", encoding="utf-8") as out:
+            json.dump({"context": facts, "benchmarks": rows}, out, indent=1)
+    if options.tsv:
+        write_tsv(options.tsv, facts, rows)
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,20 @@
+// The program's commands. Each registers its options and what to call once they are parsed.
+#pragma once
+
+#include <functional>
+
+namespace CLI {
+class App;
+}
+
+namespace qkv::cli {
+
+using Command = std::function<int()>;  // returns the exit code; throws as errors.h says
+
+// `app` is the whole program; the command is stored in *chosen when the user names it.
+void add_attend(CLI::App* app, Command* chosen);
+void add_explain(CLI::App* app, Command* chosen);
+void add_info(CLI::App* app, Command* chosen);
+void add_demo(CLI::App* app, Command* chosen);
+
+}  // namespace qkv::cli

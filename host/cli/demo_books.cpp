@@ -1,0 +1,114 @@
+// Part 2 of the demo: a search as attention. Titles are keys, books are values.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <charconv>
+#include <cstdio>
+
+#include "demo.h"
+#include "errors.h"
+#include "layer_run.h"
+
+namespace qkv::cli {
+namespace {
+
+struct Library {
+  std::string query;
+  std::vector<std::string> titles, books;
+  std::span<const float> q, k, v;
+  int64_t count = 0, dim = 0;
+  float scale = 1;
+};
+
+Library read_library(const io::SafetensorsFile& file) {
+  Library out;
+  out.query = metadata_text(file, "query");
+  out.titles = metadata_list(file, "titles");
+  out.books = metadata_list(file, "summaries");
+  const std::string scale = metadata_text(file, "scale");
+  const char* end = scale.data() + scale.size();
+  if (std::from_chars(scale.data(), end, out.scale).ptr != end) {
+    throw BadInput("the book data's scale is " + io::quoted(scale) + "; it must be a number");
+  }
+  out.count = static_cast<int64_t>(out.titles.size());
+  const io::View keys = file.tensor("k");
+  if (keys.shape.size() != 2 || out.books.size() != out.titles.size()) {
+    throw BadInput("the book data needs a key and a summary for each title");
+  }
+  out.dim = keys.shape[1];
+  out.q = tensor_data(file, "q", {1, out.dim});
+  out.k = tensor_data(file, "k", {out.count, out.dim});
+  out.v = tensor_data(file, "v", {out.count, out.dim});
+  return out;
+}
+
+Attention search(const Library& books, Selection selection, std::vector<float>* o) {
+  o->assign(static_cast<size_t>(books.dim), 0.0f);
+  return {.q = bhsd(books.q.data(), 1, 1, 1, books.dim),
+          .k = bhsd(books.k.data(), 1, 1, books.count, books.dim),
+          .v = bhsd(books.v.data(), 1, 1, books.count, books.dim),
+          .o = bhsd(o->data(), 1, 1, 1, books.dim),
+          .selection = selection,
+          .scale = books.scale};
+}
+
+std::string mixture(const Library& books, const std::vector<float>& weights) {
+  std::vector<size_t> order(weights.size());
+  for (size_t i = 0; i < order.size(); ++i) order[i] = i;
+  std::stable_sort(order.begin(), order.end(),
+                   [&](size_t a, size_t b) { return weights[a] > weights[b]; });
+  std::string out = "answer =";
+  for (size_t i = 0; i < std::min<size_t>(3, order.size()); ++i) {
+    out += fmt::format("{} {:.2f} x {}", i == 0 ? "" : " +", weights[order[i]],
+                       books.titles[order[i]]);
+  }
+  return out + (order.size() > 3 ? " + a little of the others" : "");
+}
+
+void show_soft(const Library& books, const Terminal& terminal) {
+  std::vector<float> o, weights(books.titles.size());
+  Attention problem = search(books, Selection::kSoft, &o);
+  problem.weights = bhsd(weights.data(), 1, 1, 1, books.count);
+  attend_and_check(problem);
+  fmt::print("Soft attention mixes: every book gets a weight.\n\n");
+  for (size_t i = 0; i < books.titles.size(); ++i) {
+    const std::string shown = bar(terminal, static_cast<double>(weights[i]), 45);
+    fmt::print("  {} {:.2f}{}{}\n", fit(books.titles[i], 40), weights[i], shown.empty() ? "" : " ",
+               shown);
+  }
+  fmt::print("\n{}", wrap(mixture(books, weights), 2));
+}
+
+void show_hard(const Library& books, const Terminal& terminal) {
+  std::vector<float> o;
+  int64_t index = -1;
+  Attention problem = search(books, Selection::kHard, &o);
+  problem.index = bhsd(&index, 1, 1, 1, 1);
+  attend_and_check(problem);
+  const auto at = static_cast<size_t>(index);
+  if (index < 0 || index >= books.count ||
+      !std::equal(o.begin(), o.end(), books.v.begin() + index * books.dim)) {
+    throw Failure("hard attention did not return one book's vector as it is");
+  }
+  fmt::print("\nHard attention retrieves: the best title's book alone, bit for bit.\n\n");
+  fmt::print("  {}\n{}", bold(terminal, books.titles[at]), wrap(books.books[at], 2));
+}
+
+}  // namespace
+
+void show_books(const Demo& demo) {
+  const auto file = io::SafetensorsFile::open((demo.data / "books.safetensors").string());
+  const Library books = read_library(file);
+  fmt::print("{}", headline(demo.terminal, "2. Searching a bookshelf"));
+  fmt::print("  query:  {}\n\n", bold(demo.terminal, '"' + books.query + '"'));
+  fmt::print("{}\n",
+             wrap(fmt::format("The query is compared with {} titles (the keys); what comes back is "
+                              "made of the books (the values). Query, titles and books are "
+                              "vectors of {} numbers that the same model made of the words.",
+                              books.count, books.dim)));
+  show_soft(books, demo.terminal);
+  show_hard(books, demo.terminal);
+  std::fflush(stdout);
+}
+
+}  // namespace qkv::cli

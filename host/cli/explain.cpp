@@ -1,0 +1,190 @@
+// qkv explain: which kernel would run a problem, and how; or why none would.
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <sstream>
+
+#include "commands.h"
+#include "device.h"
+#include "errors.h"
+#include "problem_input.h"
+#include "qkv/qkv.hpp"
+
+namespace qkv::cli {
+namespace {
+
+struct ExplainOptions {
+  ProblemOptions problem;
+  std::vector<int64_t> batch, heads, seq, dim;  // instead of files
+  std::vector<std::string> with;                // optional tensors
+  bool json = false;
+};
+
+struct Explanation {
+  bool supported = false;
+  std::string kernel;
+  size_t workspace_bytes = 0;
+  std::string reasons;  // one line for each kernel that declined
+  std::string plan;     // as qkv_plan_print has it
+};
+
+bool has_shapes(const ExplainOptions& o) {
+  return !(o.batch.empty() && o.heads.empty() && o.seq.empty() && o.dim.empty());
+}
+
+qkv_attention_desc desc_from_shapes(const ExplainOptions& o) {
+  const ProblemOptions& p = o.problem;
+  for (const auto& [name, file] : {std::pair{"--q", p.q},
+                                   {"--k", p.k},
+                                   {"--v", p.v},
+                                   {"--qkv", p.qkv},
+                                   {"--mask", p.mask},
+                                   {"--bias", p.bias},
+                                   {"--alibi", p.alibi},
+                                   {"--lengths", p.lengths},
+                                   {"--additive-weight", p.additive_weight}}) {
+    if (!file.empty()) {
+      throw BadInput(
+          fmt::format("{} is given together with shapes; use files, or shapes and --with", name));
+    }
+  }
+  for (const auto& [name, values] : {std::pair{"--seq", o.seq}, {"--dim", o.dim}}) {
+    if (values.empty()) {
+      throw BadInput(fmt::format("{} is missing; shapes need --seq and --dim", name));
+    }
+  }
+  const auto first = [](const std::vector<int64_t>& x) { return x.empty() ? 1 : x.front(); };
+  const auto last = [](const std::vector<int64_t>& x) { return x.empty() ? 1 : x.back(); };
+  const qkv_type type = p.type == QKV_TYPE_NONE ? QKV_TYPE_F32 : p.type;
+  const Axes axes = main_axes(p.layout, 4);
+  qkv_attention_desc desc;
+  check(qkv_attention_desc_init(&desc, sizeof desc));
+  desc.q = shape_only(type, first(o.batch), first(o.heads), first(o.seq), first(o.dim), axes);
+  desc.k = shape_only(type, first(o.batch), last(o.heads), last(o.seq), first(o.dim), axes);
+  desc.v = shape_only(type, first(o.batch), last(o.heads), last(o.seq), last(o.dim), axes);
+  set_output_shape(axes, &desc);
+  apply_settings(p, &desc);
+  if (p.score == QKV_SCORE_ADDITIVE) {
+    desc.additive_weight = shape_only(QKV_TYPE_F32, 1, first(o.heads), 1, first(o.dim));
+  }
+  return desc;
+}
+
+void add_optional_tensors(const ExplainOptions& o, qkv_attention_desc* desc) {
+  const int64_t b = desc->q.shape[0], h = desc->q.shape[1], s_q = desc->q.shape[2];
+  const int64_t s_kv = desc->k.shape[2];
+  const struct {
+    const char* name;
+    qkv_tensor* tensor;
+    qkv_tensor shape;
+  } known[] = {
+      {"lse", &desc->lse, shape_only(QKV_TYPE_F32, b, h, s_q, 1)},
+      {"index", &desc->index, shape_only(QKV_TYPE_I64, b, h, s_q, 1)},
+      {"weights", &desc->weights, shape_only(QKV_TYPE_F32, b, h, s_q, s_kv)},
+      {"mask", &desc->mask, shape_only(QKV_TYPE_BOOL, b, h, s_q, s_kv)},
+      {"bias", &desc->bias, shape_only(QKV_TYPE_F32, b, h, s_q, s_kv)},
+      {"alibi", &desc->alibi_slopes, shape_only(QKV_TYPE_F32, b, h, 1, 1)},
+      {"lengths", &desc->kv_lengths, shape_only(QKV_TYPE_I32, b, 1, 1, 1)},
+  };
+  for (const std::string& name : o.with) {
+    const auto* found = std::find_if(std::begin(known), std::end(known),
+                                     [&](const auto& row) { return name == row.name; });
+    if (found == std::end(known)) {
+      std::string names;
+      for (const auto& row : known) names += (names.empty() ? "" : ", ") + std::string(row.name);
+      throw BadInput(fmt::format("--with names {}; allowed: {}", io::quoted(name), names));
+    }
+    *found->tensor = found->shape;
+  }
+}
+
+std::string plan_text(const qkv_plan* plan) {
+  size_t length = 0;
+  check(qkv_plan_print(plan, nullptr, 0, &length));
+  std::string text(length + 1, '\0');
+  check(qkv_plan_print(plan, text.data(), text.size(), nullptr));
+  text.resize(length);
+  return text;
+}
+
+Explanation ask(qkv_attention_desc desc, const DeviceChoice& where) {
+  desc = without_addresses(desc);
+  desc.device = where.device;
+  desc.device_index = where.index;
+  qkv_query_result answer{};
+  answer.struct_size = sizeof answer;
+  check(qkv_query(&desc, &answer));
+  Explanation out{answer.supported != 0, answer.kernel, answer.workspace_size,
+                  answer.supported != 0 ? answer.reasons : where.note + answer.reasons, ""};
+  if (out.supported) {
+    qkv_plan* plan = nullptr;
+    check(qkv_plan_create(&desc, &plan));
+    const std::unique_ptr<qkv_plan, void (*)(qkv_plan*)> owner(plan, qkv_plan_destroy);
+    out.plan = plan_text(plan);
+  }
+  return out;
+}
+
+void print_json(const Explanation& e, const DeviceChoice& where) {
+  nlohmann::ordered_json out;
+  out["supported"] = e.supported;
+  out["device"] = where.device == QKV_DEVICE_CPU ? "cpu" : fmt::format("cuda:{}", where.index);
+  out["kernel"] = e.supported ? nlohmann::ordered_json(e.kernel) : nullptr;
+  out["workspace_bytes"] = e.workspace_bytes;
+  out["reasons"] = nlohmann::ordered_json::array();
+  std::istringstream lines(e.reasons);
+  for (std::string line; std::getline(lines, line);) out["reasons"].push_back(line);
+  out["plan"] = e.plan;
+  fmt::print("{}\n", out.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace));
+}
+
+int explain(const ExplainOptions& options) {
+  ProblemInput input;
+  qkv_attention_desc desc;
+  if (has_shapes(options)) {
+    desc = desc_from_shapes(options);
+  } else {
+    input = load_problem(options.problem);
+    desc = input.desc;
+  }
+  add_optional_tensors(options, &desc);
+  const DeviceChoice where = choose_device(options.problem.device, desc);
+  const Explanation answer = ask(desc, where);
+  if (options.json) {
+    print_json(answer, where);
+  } else if (answer.supported) {
+    fmt::print("{}", answer.plan);
+    if (!where.note.empty()) fmt::print("no GPU kernel runs it: {}\n", where.note);
+  } else {
+    fmt::print("Nothing would run: {}\n", answer.reasons);
+  }
+  return answer.supported ? kDone : kFailed;
+}
+
+}  // namespace
+
+void add_explain(CLI::App* app, Command* chosen) {
+  const auto options = std::make_shared<ExplainOptions>();
+  CLI::App* sub = app->add_subcommand(
+      "explain", "Says which kernel would run a problem, and how, or why none would");
+  sub->footer(
+      "Example: qkv explain --seq 4096 --dim 128 --heads 32,8 --type bf16 --causal\n"
+      "Exit code 1: no kernel runs the problem.");
+  sub->option_defaults()->group("Shapes (instead of files)");
+  add_integers(sub, "--batch", &options->batch, 1, 1, "N", "Sequences (default 1)");
+  add_integers(sub, "--heads", &options->heads, 1, 2, "HQ[,HKV]", "Heads (default 1)");
+  add_integers(sub, "--seq", &options->seq, 1, 2, "SQ[,SKV]", "Queries and keys");
+  add_integers(sub, "--dim", &options->dim, 1, 2, "DQK[,DV]", "Numbers in a vector");
+  sub->add_option("--with", options->with,
+                  "Optional tensors: lse, index, weights, mask, bias, alibi, lengths")
+      ->delimiter(',')
+      ->type_name("NAMES");
+  add_problem_options(sub, &options->problem);
+  sub->add_flag("--json", options->json, "Print one JSON object");
+  sub->final_callback([=] { *chosen = [=] { return explain(*options); }; });
+}
+
+}  // namespace qkv::cli

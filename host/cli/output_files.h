@@ -1,0 +1,23 @@
+// Files that a command writes: all of them, or none.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "host/io/array.h"
+
+namespace qkv::cli {
+
+struct OutputFile {
+  std::string path;
+  io::View array;
+};
+
+// Writes .npy files under temporary names first and renames them when all are complete. After a
+// failure old files are as they were. Throws Failure.
+void write_npy_files(const std::vector<OutputFile>& files);
+
+// Writes a text file the same way.
+void write_text_file(const std::string& path, const std::string& text);
+
+}  // namespace qkv::cli

@@ -1,0 +1,439 @@
+#include "tests/cases.h"
+
+#include <functional>
+#include <sstream>
+#include <utility>
+
+namespace qkv::test {
+namespace {
+
+constexpr qkv_type kF32 = QKV_TYPE_F32, kF16 = QKV_TYPE_F16, kBf16 = QKV_TYPE_BF16;
+constexpr qkv_type kFloats[] = {kF32, kF16, kBf16};
+
+using Rows = std::vector<Case>;
+
+std::string signed_label(int64_t x) { return x < 0 ? "m" + std::to_string(-x) : std::to_string(x); }
+
+// The row in all three types.
+void add(Rows* rows, Case row) {
+  for (qkv_type type : kFloats) {
+    Case typed = row;
+    typed.type = type;
+    typed.name += std::string("_") + type_label(type);
+    if (row.weights != QKV_TYPE_NONE && row.weights != kF32) typed.weights = type;
+    rows->push_back(std::move(typed));
+  }
+}
+
+// Around every tile extent of the kernels (32, 48, 64, 128, 512), primes, and nothing at all.
+void add_sizes(Rows* rows) {
+  constexpr std::pair<int64_t, int64_t> kSizes[] = {
+      {0, 5},     {5, 0},   {0, 0},   {1, 1},     {1, 2},     {2, 1},     {31, 33},   {33, 31},
+      {47, 64},   {48, 63}, {49, 65}, {63, 63},   {63, 64},   {64, 64},   {65, 64},   {64, 65},
+      {65, 65},   {1, 63},  {1, 64},  {1, 65},    {127, 128}, {128, 127}, {129, 129}, {128, 128},
+      {127, 129}, {3, 511}, {5, 512}, {2, 513},   {511, 2},   {513, 3},   {1, 1025},  {97, 101},
+      {131, 7},   {7, 131}, {16, 16}, {257, 127},
+  };
+  for (const auto& [s_q, s_kv] : kSizes) {
+    add(rows, {.name = "sizes_q" + std::to_string(s_q) + "_kv" + std::to_string(s_kv),
+               .heads_kv = 1,
+               .s_q = s_q,
+               .s_kv = s_kv,
+               .d_qk = 16,
+               .d_v = 24});
+  }
+  add(rows, {.name = "sizes_no_batch", .batch = 0});
+  add(rows, {.name = "sizes_one_of_all",
+             .batch = 1,
+             .heads_q = 1,
+             .heads_kv = 1,
+             .s_q = 1,
+             .s_kv = 1,
+             .d_qk = 1,
+             .d_v = 1});
+}
+
+void add_long(Rows* rows) {
+  const Case one_head{.batch = 1, .heads_q = 1, .heads_kv = 1, .d_qk = 16, .d_v = 16};
+  for (const auto& [s_q, s_kv] :
+       {std::pair{1, 20011}, std::pair{3, 8192}, std::pair{2053, 3}, std::pair{1031, 1033}}) {
+    Case row = one_head;
+    row.name = "long_q" + std::to_string(s_q) + "_kv" + std::to_string(s_kv);
+    row.s_q = s_q;
+    row.s_kv = s_kv;
+    add(rows, row);
+  }
+}
+
+void add_layouts(Rows* rows) {
+  constexpr std::pair<Layout, const char*> kLayouts[] = {
+      {Layout::kBshd, "bshd"},          {Layout::kBhsd, "bhsd"},
+      {Layout::kSbhd, "sbhd"},          {Layout::kPacked, "packed"},
+      {Layout::kPadded, "padded"},      {Layout::kOddPadded, "odd_padded"},
+      {Layout::kSharedKv, "shared_kv"}, {Layout::kRepeatedKv, "repeated_kv"},
+  };
+  for (const auto& [layout, label] : kLayouts) {
+    Case row{.name = std::string("layouts_") + label, .heads_q = 4, .s_q = 67, .s_kv = 67};
+    row.layout = layout;
+    row.causal = true;
+    add(rows, row);
+    row.name += "_lengths";
+    row.lengths = {31, 66};
+    add(rows, row);
+  }
+  for (int64_t misalign : {1, 2, 3, 4, 8}) {
+    add(rows, {.name = "layouts_misaligned_" + std::to_string(misalign),
+               .d_qk = 40,
+               .d_v = 40,
+               .misalign = misalign});
+    add(rows, {.name = "layouts_misaligned_odd_" + std::to_string(misalign),
+               .layout = Layout::kOddPadded,
+               .misalign = misalign});
+  }
+}
+
+void add_heads(Rows* rows) {
+  constexpr std::pair<int64_t, int64_t> kHeadCounts[] = {{1, 1}, {2, 1}, {8, 1},  {6, 2},
+                                                         {6, 3}, {5, 5}, {12, 4}, {71, 1}};
+  for (const auto& [heads_q, heads_kv] : kHeadCounts) {
+    add(rows, {.name = "heads_" + std::to_string(heads_q) + "_" + std::to_string(heads_kv),
+               .heads_q = heads_q,
+               .heads_kv = heads_kv,
+               .s_q = 19,
+               .s_kv = 35,
+               .causal = true});
+  }
+  add(rows, {.name = "heads_batch_7", .batch = 7, .heads_q = 3, .heads_kv = 3, .s_q = 5});
+}
+
+void add_dims(Rows* rows) {
+  for (int64_t d : {1, 3, 8, 32, 40, 64, 72, 80, 96, 128, 256, 576}) {
+    add(rows, {.name = "dims_" + std::to_string(d),
+               .batch = 1,
+               .s_q = 66,
+               .s_kv = 70,
+               .d_qk = d,
+               .d_v = d});
+  }
+  constexpr std::pair<int64_t, int64_t> kPairs[] = {{192, 128}, {576, 512}, {1, 64}, {64, 1},
+                                                    {65, 63},   {128, 257}, {7, 129}};
+  for (const auto& [d_qk, d_v] : kPairs) {
+    add(rows, {.name = "dims_" + std::to_string(d_qk) + "_" + std::to_string(d_v),
+               .batch = 1,
+               .s_q = 35,
+               .s_kv = 70,
+               .d_qk = d_qk,
+               .d_v = d_v});
+  }
+}
+
+void add_causal(Rows* rows) {
+  constexpr std::pair<int64_t, int64_t> kSizes[] = {{37, 53}, {53, 37},  {128, 1},
+                                                    {1, 65},  {64, 128}, {131, 131}};
+  for (const auto& [s_q, s_kv] : kSizes) {
+    const std::string size = "_q" + std::to_string(s_q) + "_kv" + std::to_string(s_kv);
+    Case row{.name = "causal_bottom_right" + size, .s_q = s_q, .s_kv = s_kv, .causal = true};
+    add(rows, row);
+    row.name = "causal_top_left" + size;
+    row.alignment = QKV_ALIGN_TOP_LEFT;
+    add(rows, row);
+  }
+  constexpr int64_t kFar = int64_t{1} << 60;
+  for (int64_t offset : {int64_t{-5}, int64_t{7}, int64_t{-36}, int64_t{52}, int64_t{-1000000},
+                         int64_t{1} << 31, -(int64_t{1} << 40), kFar, -kFar}) {
+    add(rows, {.name = "causal_offset_" + signed_label(offset),
+               .causal = true,
+               .alignment = QKV_ALIGN_EXPLICIT,
+               .offset = offset});
+  }
+}
+
+void add_windows(Rows* rows) {
+  constexpr int64_t kFar = int64_t{1} << 60;
+  struct Window {
+    int64_t left, right;
+    bool causal;
+  };
+  constexpr Window kWindows[] = {{0, 0, false},  {3, 5, false},    {0, -1, false},
+                                 {-1, 0, false}, {7, -1, true},    {0, 0, true},
+                                 {64, 1, false}, {100, 63, false}, {kFar, kFar, false},
+                                 {5, 9, true},   {-1, 70, false}};
+  for (const Window& w : kWindows) {
+    Case row{.s_q = 133, .s_kv = 150, .d_qk = 16, .d_v = 16};
+    row.name = "window_" + signed_label(w.left) + "_" + signed_label(w.right) +
+               (w.causal ? "_causal" : "");
+    row.causal = w.causal;
+    row.left = w.left;
+    row.right = w.right;
+    add(rows, row);
+  }
+  for (int64_t offset : {int64_t{-200}, int64_t{-20}, int64_t{90}, kFar, -kFar}) {
+    add(rows, {.name = "window_offset_" + signed_label(offset),
+               .s_q = 70,
+               .s_kv = 70,
+               .alignment = QKV_ALIGN_EXPLICIT,
+               .offset = offset,
+               .left = 11,
+               .right = 66});
+  }
+  add(rows, {.name = "window_top_left",
+             .s_q = 90,
+             .alignment = QKV_ALIGN_TOP_LEFT,
+             .left = 9,
+             .right = 2});
+}
+
+void add_lengths(Rows* rows) {
+  const std::vector<int32_t> lengths[] = {
+      {0}, {1}, {0, 65, 7, 64}, {130, 0, 129}, {63, 64, 65, 128}};
+  int n = 0;
+  for (const auto& some : lengths) {
+    Case row{.name = "lengths_" + std::to_string(n++), .batch = 4, .s_q = 9, .s_kv = 130};
+    row.lengths = some;
+    add(rows, row);
+    row.name += "_causal";
+    row.causal = true;
+    add(rows, row);
+    row.name += "_window";
+    row.left = 20;
+    add(rows, row);
+  }
+}
+
+// Every way to broadcast, alternately by an extent of 1 and by stride 0.
+void add_masks_and_biases(Rows* rows) {
+  for (int axes = 0; axes <= kAllAxes; ++axes) {
+    Case mask{.name = "mask_" + std::to_string(axes), .s_q = 21};
+    mask.mask = axes;
+    mask.broadcast_by_stride = axes % 2 == 1;
+    add(rows, mask);
+    Case bias{.name = "bias_" + std::to_string(axes), .s_q = 21};
+    bias.bias = axes;
+    bias.bias_f32 = axes % 4 < 2;
+    bias.broadcast_by_stride = axes % 2 == 0;
+    add(rows, bias);
+  }
+  add(rows, {.name = "alibi", .heads_q = 4, .alibi = true});
+  add(rows, {.name = "alibi_causal_lengths",
+             .heads_q = 4,
+             .causal = true,
+             .alibi = true,
+             .lengths = {11, 53}});
+  add(rows, {.name = "alibi_top_left", .alignment = QKV_ALIGN_TOP_LEFT, .alibi = true});
+  add(rows, {.name = "alibi_offset", .alignment = QKV_ALIGN_EXPLICIT, .offset = -3, .alibi = true});
+}
+
+void add_scores(Rows* rows) {
+  for (float scale : {0.0f, 1.0f, -0.5f, 8.0f}) {
+    Case row{.name = "scale_" + std::string(scale < 0 ? "negative" : std::to_string(int(scale)))};
+    row.scale = scale;
+    add(rows, row);
+  }
+  for (float softcap : {0.5f, 30.0f}) {
+    Case row{.name = softcap < 1 ? "softcap_small" : "softcap_30", .softcap = softcap};
+    row.scale = 2.0f;
+    add(rows, row);
+    row.name += "_causal_bias";
+    row.causal = true;
+    row.bias = kHeads | kQueries | kKeys;
+    add(rows, row);
+  }
+  for (int64_t d : {1, 8, 40, 128}) {
+    add(rows, {.name = "additive_" + std::to_string(d),
+               .s_q = 20,
+               .d_qk = d,
+               .d_v = 24,
+               .score = QKV_SCORE_ADDITIVE});
+  }
+  add(rows, {.name = "additive_gqa_causal_scale",
+             .heads_q = 6,
+             .heads_kv = 3,
+             .score = QKV_SCORE_ADDITIVE,
+             .scale = -1.5f,
+             .causal = true});
+  add(rows, {.name = "additive_softcap_lengths",
+             .score = QKV_SCORE_ADDITIVE,
+             .softcap = 1,
+             .lengths = {0, 17}});
+}
+
+void add_hard(Rows* rows) {
+  for (qkv_score score : {QKV_SCORE_DOT, QKV_SCORE_ADDITIVE}) {
+    for (qkv_type index : {QKV_TYPE_NONE, QKV_TYPE_I32, QKV_TYPE_I64}) {
+      Case row{.name = std::string("hard") + (score == QKV_SCORE_DOT ? "" : "_additive") +
+                       (index == QKV_TYPE_I32   ? "_i32"
+                        : index == QKV_TYPE_I64 ? "_i64"
+                                                : "")};
+      row.score = score;
+      row.selection = QKV_SELECT_HARD;
+      row.index = index;
+      add(rows, row);
+      row.name += "_causal_lengths";
+      row.s_q = 70;
+      row.causal = true;
+      row.lengths = {5, 53};
+      add(rows, row);
+    }
+  }
+  Case row{.name = "hard_long", .s_q = 5, .s_kv = 1201, .selection = QKV_SELECT_HARD};
+  row.index = QKV_TYPE_I64;
+  add(rows, row);
+  row.name = "hard_mask_bias_softcap";
+  row.mask = kAllAxes;
+  row.bias = kHeads | kKeys;
+  row.softcap = 3;
+  add(rows, row);
+  row.name = "hard_window_padded";
+  row.layout = Layout::kPadded;
+  row.left = 4;
+  row.right = 4;
+  add(rows, row);
+}
+
+// Weights in four modes, in fp32 and in the type of q, over everything that shapes them.
+void add_weights(Rows* rows) {
+  constexpr const char* kModes[] = {"scores", "softcapped", "masked", "probabilities"};
+  for (qkv_weights_mode mode = 0; mode < 4; ++mode) {
+    for (bool narrow : {false, true}) {
+      Case row{.name = std::string("weights_") + kModes[mode] + (narrow ? "_narrow" : "_wide")};
+      row.weights = narrow ? kBf16 : kF32;
+      row.weights_mode = mode;
+      row.softcap = 2;
+      add(rows, row);
+      row.name += "_masked";
+      row.layout = narrow ? Layout::kPadded : Layout::kBhsd;
+      row.s_q = 67;
+      row.causal = true;
+      row.bias = kAllAxes;
+      row.mask = kQueries | kKeys;
+      row.lengths = {53, 20};
+      row.alibi = true;
+      add(rows, row);
+      row.name += "_hard";
+      row.selection = QKV_SELECT_HARD;
+      row.index = QKV_TYPE_I32;
+      add(rows, row);
+    }
+  }
+  Case row{.name = "weights_long", .batch = 1, .s_q = 3, .s_kv = 1537};
+  row.weights = kF32;
+  add(rows, row);
+  row.name = "weights_additive_no_lse";
+  row.s_kv = 65;
+  row.score = QKV_SCORE_ADDITIVE;
+  row.lse = false;
+  add(rows, row);
+}
+
+void add_combinations(Rows* rows) {
+  add(rows, {.name = "combined_causal_window_lengths_gqa",
+             .batch = 3,
+             .heads_q = 6,
+             .s_q = 70,
+             .s_kv = 135,
+             .layout = Layout::kPadded,
+             .causal = true,
+             .left = 65,
+             .lengths = {135, 69, 1}});
+  add(rows, {.name = "combined_window_explicit_lengths",
+             .batch = 3,
+             .s_q = 66,
+             .s_kv = 129,
+             .layout = Layout::kOddPadded,
+             .alignment = QKV_ALIGN_EXPLICIT,
+             .offset = 40,
+             .left = 30,
+             .right = 30,
+             .lengths = {129, 64, 0}});
+  Case row{.name = "combined_everything",
+           .batch = 3,
+           .heads_q = 4,
+           .s_q = 67,
+           .s_kv = 130,
+           .d_qk = 40,
+           .d_v = 72,
+           .layout = Layout::kPadded,
+           .misalign = 1};
+  row.scale = 0.3f;
+  row.softcap = 5;
+  row.causal = true;
+  row.left = 70;
+  row.mask = kBatch | kKeys;
+  row.bias = kHeads | kQueries | kKeys;
+  row.bias_f32 = true;
+  row.alibi = true;
+  row.lengths = {130, 64, 0};
+  row.weights = kF32;
+  add(rows, row);
+  row.name = "combined_everything_additive_hard";
+  row.score = QKV_SCORE_ADDITIVE;
+  row.selection = QKV_SELECT_HARD;
+  row.index = QKV_TYPE_I64;
+  row.weights_mode = QKV_WEIGHTS_MASKED;
+  add(rows, row);
+  add(rows, {.name = "combined_no_lse", .causal = true, .lse = false});
+}
+
+}  // namespace
+
+const char* type_label(qkv_type type) {
+  switch (type) {
+    case QKV_TYPE_F32:
+      return "f32";
+    case QKV_TYPE_F16:
+      return "f16";
+    case QKV_TYPE_BF16:
+      return "bf16";
+    case QKV_TYPE_I32:
+      return "i32";
+    case QKV_TYPE_I64:
+      return "i64";
+    default:
+      return "none";
+  }
+}
+
+std::string describe(const Case& row) {
+  constexpr const char* kLayouts[] = {"bshd",   "bhsd",       "sbhd",      "packed",
+                                      "padded", "odd_padded", "shared_kv", "repeated_kv"};
+  constexpr const char* kAlignments[] = {"bottom-right", "top-left", "explicit"};
+  std::ostringstream out;
+  out << type_label(row.type) << " b" << row.batch << " h" << row.heads_q << '/' << row.heads_kv
+      << " s" << row.s_q << 'x' << row.s_kv << " d" << row.d_qk << '/' << row.d_v << ' '
+      << kLayouts[static_cast<int>(row.layout)] << '+' << row.misalign;
+  if (row.score == QKV_SCORE_ADDITIVE) out << " additive";
+  if (row.selection == QKV_SELECT_HARD) out << " hard";
+  if (row.scale) out << " scale " << *row.scale;
+  if (row.softcap > 0) out << " softcap " << row.softcap;
+  if (row.causal) out << " causal";
+  if (row.left >= 0 || row.right >= 0) out << " window " << row.left << ',' << row.right;
+  out << ' ' << kAlignments[row.alignment];
+  if (row.alignment == QKV_ALIGN_EXPLICIT) out << ' ' << row.offset;
+  if (row.mask != kAbsent) out << " mask axes " << row.mask;
+  if (row.bias != kAbsent) out << " bias axes " << row.bias << (row.bias_f32 ? " f32" : "");
+  if (row.broadcast_by_stride) out << " by stride";
+  if (row.alibi) out << " alibi";
+  for (size_t b = 0; b < row.lengths.size(); ++b) out << (b ? "," : " lengths ") << row.lengths[b];
+  if (row.index != QKV_TYPE_NONE) out << " index " << type_label(row.index);
+  if (row.weights != QKV_TYPE_NONE) {
+    out << " weights " << type_label(row.weights) << " mode " << row.weights_mode;
+  }
+  return std::move(out).str();
+}
+
+std::ostream& operator<<(std::ostream& out, const Case& row) { return out << describe(row); }
+
+const std::vector<Case>& all_cases() {
+  static const std::vector<Case> cases = [] {
+    Rows rows;
+    for (const auto& group :
+         {add_sizes, add_long, add_layouts, add_heads, add_dims, add_causal, add_windows,
+          add_lengths, add_masks_and_biases, add_scores, add_hard, add_weights, add_combinations}) {
+      group(&rows);
+    }
+    return rows;
+  }();
+  return cases;
+}
+
+}  // namespace qkv::test

@@ -1,0 +1,233 @@
+// The corners of the contract: NaN and infinity, numbers near zero, rows and lengths of nothing,
+// addresses of every alignment.
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <csignal>
+
+#include "tests/built_problem.h"
+#include "tests/tolerance.h"
+
+namespace qkv::test {
+namespace {
+
+constexpr qkv_type kFloats[] = {QKV_TYPE_F32, QKV_TYPE_F16, QKV_TYPE_BF16};
+constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
+
+class Edge : public testing::TestWithParam<qkv_type> {
+ protected:
+  void SetUp() override {
+    if (const std::string reason = place().missing(); !reason.empty()) GTEST_SKIP() << reason;
+  }
+  // A case of the test's type.
+  Case typed(Case row) const {
+    row.type = GetParam();
+    return row;
+  }
+};
+INSTANTIATE_TEST_SUITE_P(Types, Edge, testing::ValuesIn(kFloats),
+                         [](const auto& row) { return std::string(type_label(row.param)); });
+
+// Ends the program when a call does not come back.
+class Watchdog {
+ public:
+  explicit Watchdog(unsigned seconds) {
+    std::signal(SIGALRM, [](int) {
+      constexpr char kText[] = "a call did not return in time\n";
+      (void)!::write(STDERR_FILENO, kText, sizeof kText - 1);
+      _exit(1);
+    });
+    alarm(seconds);
+  }
+  ~Watchdog() { alarm(0); }
+  Watchdog(const Watchdog&) = delete;
+  Watchdog& operator=(const Watchdog&) = delete;
+};
+
+// A NaN or an infinity in an input changes exactly the outputs that see it, and these as the oracle
+// says: a query its row, a key the rows of its kv head, a value its column of these. (Keys hidden
+// by causal mask or window must be finite; what lies past a length is the contract test's.)
+struct Spot {
+  char tensor;
+  int64_t b, h, i, d;
+
+  bool reaches(int64_t at_b, int64_t at_h, int64_t at_i, int64_t at_d) const {
+    if (at_b != b || (tensor == 'q' ? at_h != h : at_h / 2 != h)) return false;
+    return tensor == 'q' ? at_i == i : tensor == 'k' || at_d == d;
+  }
+};
+
+TEST_P(Edge, SpecialValuesReachWhatSeesThemAndNothingElse) {
+  const Case row = typed({.name = "special", .heads_q = 4, .s_q = 70, .s_kv = 70});
+  BuiltProblem plain(row, {.seed = test_seed()});
+  ASSERT_EQ(plain.run(), QKV_SUCCESS) << qkv_last_error();
+  for (const Spot& spot : {Spot{'q', 1, 2, 33, 5}, {'k', 0, 1, 40, 3}, {'v', 1, 0, 66, 31}}) {
+    for (double x : {kNaN, kInf, -kInf}) {
+      SCOPED_TRACE(host::text(spot.tensor, " holds ", x));
+      BuiltProblem built(row, {.seed = test_seed()});
+      const auto& tensor = spot.tensor == 'q' ? built.q : spot.tensor == 'k' ? built.k : built.v;
+      tensor.set(spot.b, spot.h, spot.i, spot.d, x);
+      ASSERT_EQ(built.run(), QKV_SUCCESS) << qkv_last_error();
+      EXPECT_TRUE(Tolerance(built.oracle_problem()).accepts(built));
+      int changed = 0;
+      built.o.each([&](int64_t b, int64_t h, int64_t i, int64_t d) {
+        changed += !spot.reaches(b, h, i, d) && built.o.get(b, h, i, d) != plain.o.get(b, h, i, d);
+      });
+      EXPECT_EQ(changed, 0) << replay(row);
+    }
+  }
+}
+
+// Values of fp16 and fp32 below their normal numbers, picked or averaged, arrive. (bf16 is left
+// out: the bf16 dot products of x86 read its subnormal numbers as zero.)
+TEST_P(Edge, SubnormalValuesSurvive) {
+  if (GetParam() == QKV_TYPE_BF16) return;
+  const double tiny = ulp(GetParam(), 0);  // the smallest number
+  const Case row = typed({.name = "subnormal", .s_q = 3, .s_kv = 66});
+  BuiltProblem built(row, {.seed = test_seed()});
+  built.v.fill(0);
+  built.v.each([&](int64_t b, int64_t h, int64_t j, int64_t d) {
+    built.v.set(b, h, j, d, tiny * static_cast<double>(d + 1));
+  });
+  built.q.fill(0);
+  ASSERT_EQ(built.run(), QKV_SUCCESS) << qkv_last_error();
+  built.o.each([&](int64_t b, int64_t h, int64_t i, int64_t d) {
+    ASSERT_NEAR(built.o.get(b, h, i, d), tiny * static_cast<double>(d + 1), tiny) << d << '\n'
+                                                                                  << replay(row);
+    ASSERT_NE(built.o.get(b, h, i, d), 0) << d << '\n' << replay(row);
+  });
+}
+
+// Subnormal fp16 inputs are ordinary numbers in fp32: a score of 2^-24 * 2^14 * 2^10 = 1.
+TEST_P(Edge, SubnormalKeysScore) {
+  if (GetParam() != QKV_TYPE_F16) return;
+  Case row = typed({.name = "subnormal_keys", .s_q = 2, .s_kv = 3});
+  row.scale = 1024.0f;
+  BuiltProblem built(row, {.seed = test_seed()});
+  built.q.fill(0);
+  built.k.fill(0);
+  built.q.each([&](int64_t b, int64_t h, int64_t i, int64_t d) {
+    if (d == 0) built.q.set(b, h, i, d, 16384);
+  });
+  built.k.each([&](int64_t b, int64_t h, int64_t j, int64_t d) {
+    if (d == 0) built.k.set(b, h, j, d, 0x1p-24);
+  });
+  ASSERT_EQ(built.run(), QKV_SUCCESS) << qkv_last_error();
+  built.lse.each([&](int64_t b, int64_t h, int64_t i, int64_t) {
+    ASSERT_NEAR(built.lse.get(b, h, i, 0), 1 + std::log(3.0), 1e-5);
+  });
+}
+
+// 128 queries, one key, bottom-right: the last query alone sees it.
+TEST_P(Edge, RowsWithoutKeysAreZero) {
+  const Case row = typed({.name = "blind", .s_q = 128, .s_kv = 1, .causal = true});
+  BuiltProblem built(row, {.seed = test_seed()});
+  ASSERT_EQ(built.run(), QKV_SUCCESS) << qkv_last_error();
+  int blind = 0;
+  built.o.each([&](int64_t b, int64_t h, int64_t i, int64_t d) {
+    const double got = built.o.get(b, h, i, d);
+    if (i == 127) {
+      ASSERT_EQ(got, built.v.get(b, h, 0, d));
+      return;
+    }
+    blind += d == 0 ? 1 : 0;
+    ASSERT_TRUE(got == 0 && !std::signbit(got)) << got;
+    ASSERT_EQ(built.lse.get(b, h, i, 0), -kInf);
+  });
+  EXPECT_EQ(blind, 127 * 4);
+}
+
+// Every pattern of lengths {0, 1, T - 1, T, T + 1} over four batches, with different numbers of
+// queries; no call hangs, reads a hidden key or leaves a row out.
+TEST_P(Edge, AllLengthPatterns) {
+  constexpr int32_t kTile = 64;
+  constexpr int32_t kLengths[] = {0, 1, kTile - 1, kTile, kTile + 1};
+  constexpr int64_t kQueryCounts[] = {1, 2, kTile - 1, kTile + 1, 5};
+  for (int pattern = 0; pattern < 625; ++pattern) {
+    Case row = typed({.name = "lengths",
+                      .batch = 4,
+                      .heads_q = 1,
+                      .heads_kv = 1,
+                      .s_kv = kTile + 1,
+                      .d_qk = 4,
+                      .d_v = 4,
+                      .causal = pattern % 2 == 0});
+    row.s_q = kQueryCounts[pattern % 5];
+    for (int digits = pattern, b = 0; b < 4; ++b, digits /= 5) {
+      row.lengths.push_back(kLengths[digits % 5]);
+    }
+    BuiltProblem built(row, {.seed = test_seed(), .fill = kFills[pattern % 5]});
+    {
+      const Watchdog watchdog(10);
+      ASSERT_EQ(built.run(), QKV_SUCCESS) << qkv_last_error() << '\n' << replay(row);
+    }
+    ASSERT_EQ(built.damage(), "") << replay(row);
+    ASSERT_TRUE(Tolerance(built.oracle_problem()).accepts(built)) << "pattern " << pattern;
+  }
+}
+
+// Each tensor in turn at every distance from an aligned address, with rows of d, d + 1 and d + 8
+// elements: right, or refused by name where an element itself would straddle.
+TEST_P(Edge, EveryAlignment) {
+  const Case row = typed({.name = "alignment", .s_q = 9, .s_kv = 70, .d_qk = 64, .d_v = 64});
+  const int64_t size = host::type_size(GetParam());
+  for (const char* name : {"q", "k", "v", "o"}) {
+    for (int64_t bytes : {2, 4, 8, 16, 32}) {
+      for (int64_t pad : {0, 1, 8}) {
+        SCOPED_TRACE(host::text(name, " + ", bytes, " bytes, rows of d + ", pad));
+        BuiltProblem built(row, {.seed = test_seed()});
+        // A copy of the tensor with the wanted base and row stride, in memory of its own.
+        const auto& from = *name == 'q'   ? built.q
+                           : *name == 'k' ? built.k
+                           : *name == 'v' ? built.v
+                                          : built.o;
+        const int64_t heads = from.view.shape[1], rows = from.view.shape[2];
+        const int64_t pitch = 64 + pad;
+        const auto whole = static_cast<size_t>(2 * heads * rows * pitch * size + 64);
+        Memory memory(whole, Memory::Fit::kRoomy);
+        std::vector<std::byte> image(whole);
+        qkv_tensor view = from.view;
+        view.stride[0] = heads * rows * pitch;
+        view.stride[1] = rows * pitch;
+        view.stride[2] = pitch;
+        const auto at = [&](int64_t b, int64_t h, int64_t i, int64_t d) {
+          return image.data() + bytes +
+                 (b * view.stride[0] + h * view.stride[1] + i * view.stride[2] + d) * size;
+        };
+        from.each([&](int64_t b, int64_t h, int64_t i, int64_t d) {
+          std::memcpy(at(b, h, i, d), from.at(b, h, i, d), static_cast<size_t>(size));
+        });
+        place().upload(memory.address(), image.data(), whole);
+        ASSERT_EQ(built.run(), QKV_SUCCESS) << qkv_last_error();
+        qkv_attention_desc desc = built.desc();
+        view.data = static_cast<std::byte*>(memory.address()) + bytes;
+        (*name == 'q' ? desc.q : *name == 'k' ? desc.k : *name == 'v' ? desc.v : desc.o) = view;
+        desc.flags = QKV_FLAG_ALLOW_ALLOCATION;
+        const qkv_status status = qkv_attention(&desc, nullptr);
+        if (bytes % size != 0) {
+          EXPECT_EQ(status, QKV_INVALID_ALIGNMENT);
+          EXPECT_EQ(std::string(qkv_last_error()).rfind(std::string(name) + ".data", 0), 0u)
+              << qkv_last_error();
+          continue;
+        }
+        ASSERT_EQ(status, QKV_SUCCESS) << qkv_last_error();
+        // O, wherever it went, into the built problem, for the oracle to judge.
+        const bool is_output = *name == 'o';
+        const auto& o = built.o;
+        std::vector<std::byte>& to = o.slab->image;
+        if (is_output) {
+          place().download(image.data(), memory.address(), whole);
+          o.each([&](int64_t b, int64_t h, int64_t i, int64_t d) {
+            std::memcpy(o.at(b, h, i, d), at(b, h, i, d), static_cast<size_t>(size));
+          });
+        } else {
+          place().download(to.data(), o.slab->memory.address(), to.size());
+        }
+        EXPECT_TRUE(Tolerance(built.oracle_problem()).accepts(built));
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace qkv::test

@@ -1,0 +1,352 @@
+// Plans are pure: for any device class, without a device. What is chosen, why the rest declined,
+// how it prints, and which problems may share a plan.
+#include "host/plan.h"
+
+#include <gtest/gtest.h>
+
+#include <cstring>
+
+#include "host/plan_cache.h"
+#include "kernels/policy.h"
+#include "tests/fake_cuda.h"
+#include "tests/full_problem.h"
+
+namespace qkv::test {
+namespace {
+
+using host::DeviceInfo;
+using host::Plan;
+using host::PlanKey;
+using host::Problem;
+
+// A problem of shapes alone, on cuda:0 of the fake runtime.
+qkv_attention_desc shapes(int64_t batch, int64_t heads_q, int64_t heads_kv, int64_t s_q,
+                          int64_t s_kv, int64_t d_qk, int64_t d_v) {
+  qkv_attention_desc desc;
+  EXPECT_EQ(qkv_attention_desc_init(&desc, sizeof desc), QKV_SUCCESS);
+  desc.device = QKV_DEVICE_CUDA;
+  const auto tensor = [](int64_t b, int64_t h, int64_t s, int64_t d) {
+    return qkv_tensor{nullptr, QKV_TYPE_F16, 0, {b, h, s, d}, {h * s * d, s * d, d, 1}};
+  };
+  desc.q = tensor(batch, heads_q, s_q, d_qk);
+  desc.k = tensor(batch, heads_kv, s_kv, d_qk);
+  desc.v = tensor(batch, heads_kv, s_kv, d_v);
+  desc.o = tensor(batch, heads_q, s_q, d_v);
+  return desc;
+}
+
+Problem problem_of(const qkv_attention_desc& desc) {
+  Problem problem;
+  const host::Status status =
+      host::validate(&desc, host::Need::kShapes, host::cuda_runtime(), &problem);
+  EXPECT_TRUE(status.ok()) << status.reason();
+  return problem;
+}
+
+// --- what is chosen
+
+class PlanOn : public testing::TestWithParam<int32_t> {};
+
+TEST_P(PlanOn, EveryWidth) {
+  const FakeCuda cuda({fake_device(GetParam())});
+  const DeviceInfo& device = cuda.devices[0];
+  for (int64_t d_v : {1, 64, 65, 128, 129, 256, 257, 576}) {
+    const Problem problem = problem_of(shapes(2, 6, 3, 1000, 777, 96, d_v));
+    Plan plan;
+    const host::Status status = host::make_plan(problem, device, &plan);
+    ASSERT_TRUE(status.ok()) << status.reason();
+    EXPECT_STREQ(plan.kernel->name, "simt_forward");
+    const auto policy = kernels::simt_forward_policy(static_cast<int32_t>(d_v));
+    EXPECT_GE(policy.max_dim, d_v);
+    EXPECT_EQ(plan.tile_q, policy.tile_q);
+    EXPECT_EQ(plan.tile_kv, policy.tile_kv);
+    EXPECT_EQ(plan.threads, policy.threads);
+    EXPECT_EQ(plan.blocks, 2 * 6 * ((1000 + policy.tile_q - 1) / policy.tile_q));
+    EXPECT_GT(plan.smem_bytes, 0);
+    EXPECT_LE(plan.smem_bytes, 48 * 1024) << "more than a block gets without opting in";
+    EXPECT_LE(plan.smem_bytes, device.smem_per_block);
+    EXPECT_EQ(plan.workspace_bytes, 0u);
+    EXPECT_EQ(plan.declined, "");
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Devices, PlanOn, testing::Values(75, 80, 86, 89, 90, 100, 120),
+                         [](const auto& row) { return "sm_" + std::to_string(row.param); });
+
+TEST(Plan, OnTheCpu) {
+  FullProblem f;
+  f.use_everything();
+  const Problem problem = problem_of(f.desc);
+  DeviceInfo device = host::cpu_device_info();
+  device.threads = 2;
+  Plan plan;
+  ASSERT_TRUE(host::make_plan(problem, device, &plan).ok());
+  EXPECT_STREQ(plan.kernel->name, "cpu_forward");
+  EXPECT_GT(plan.cpu.tile_q, 0);
+  EXPECT_GT(plan.cpu.tile_kv, 0);
+  EXPECT_GE(plan.cpu.threads, 1);
+  EXPECT_LE(plan.cpu.threads, 2);
+  EXPECT_GE(plan.cpu.tasks, 8) << "a task per head of each batch at least";
+  EXPECT_EQ(plan.workspace_bytes, plan.cpu.workspace_bytes);
+}
+
+TEST(Plan, IsAFunctionOfItsArguments) {
+  const FakeCuda cuda({fake_device(90)});
+  const Problem problem = problem_of(shapes(2, 6, 3, 1000, 777, 96, 128));
+  std::string first;
+  for (int round = 0; round < 3; ++round) {
+    Plan plan;
+    ASSERT_TRUE(host::make_plan(problem, cuda.devices[0], &plan).ok());
+    const std::string printed = host::plan_text(plan, problem, cuda.devices[0]);
+    if (round == 0) first = printed;
+    EXPECT_EQ(printed, first);
+  }
+}
+
+// --- why simt_forward declines
+
+struct Decline {
+  const char* name;
+  const char* says;
+  void (*edit)(qkv_attention_desc&);
+  int32_t compute = 90;
+};
+
+qkv_tensor pair_tensor(qkv_type type) {
+  return {nullptr, type, 0, {2, 4, 100, 200}, {80000, 20000, 200, 1}};
+}
+
+const Decline kDeclines[] = {
+    {"old_device", "needs sm_75 or newer, the device is sm_70", [](qkv_attention_desc&) {}, 70},
+    {"additive", "computes scaled dot scores only",
+     [](qkv_attention_desc& d) {
+       d.score = QKV_SCORE_ADDITIVE;
+       d.additive_weight = {nullptr, QKV_TYPE_F32, 0, {1, 4, 1, 64}, {0, 64, 0, 1}};
+     }},
+    {"hard", "computes soft selection only",
+     [](qkv_attention_desc& d) { d.selection = QKV_SELECT_HARD; }},
+    {"weights", "does not write attention weights",
+     [](qkv_attention_desc& d) { d.weights = pair_tensor(QKV_TYPE_F32); }},
+    {"softcap", "has no softcap, softcap is 2.5", [](qkv_attention_desc& d) { d.softcap = 2.5f; }},
+    {"mask", "takes no mask tensor",
+     [](qkv_attention_desc& d) { d.mask = pair_tensor(QKV_TYPE_BOOL); }},
+    {"bias", "takes no bias tensor",
+     [](qkv_attention_desc& d) { d.bias = pair_tensor(QKV_TYPE_F16); }},
+    {"alibi", "takes no alibi_slopes",
+     [](qkv_attention_desc& d) {
+       d.alibi_slopes = {nullptr, QKV_TYPE_F32, 0, {1, 4, 1, 1}, {0, 1, 0, 0}};
+     }},
+    {"wide_qk", "takes dims up to 576, the widest here is 640",
+     [](qkv_attention_desc& d) { d = shapes(1, 1, 1, 8, 8, 640, 64); }},
+    {"wide_v", "takes dims up to 576, the widest here is 577",
+     [](qkv_attention_desc& d) { d = shapes(1, 1, 1, 8, 8, 64, 577); }},
+    {"many_queries", "takes up to 2^31 - 1025 rows, there are 2147483648",
+     [](qkv_attention_desc& d) { d = shapes(1, 1, 1, int64_t{1} << 31, 8, 8, 8); }},
+    {"many_keys", "takes up to 2^31 - 1025 rows, there are 2147482624",
+     [](qkv_attention_desc& d) { d = shapes(1, 1, 1, 8, INT32_MAX - 1023, 8, 8); }},
+    {"many_blocks", "needs more than 2^31 - 1 blocks",
+     [](qkv_attention_desc& d) { d = shapes(65536, 65536, 1, 8, 8, 8, 8); }},
+    {"many_batches", "needs more than 2^31 - 1 blocks",
+     [](qkv_attention_desc& d) { d = shapes(int64_t{1} << 31, 1, 1, 1, 1, 8, 8); }},
+};
+
+class SimtForward : public testing::TestWithParam<Decline> {};
+
+TEST_P(SimtForward, Declines) {
+  const Decline& row = GetParam();
+  const FakeCuda cuda({fake_device(row.compute)});
+  qkv_attention_desc desc = shapes(2, 4, 4, 100, 200, 64, 64);
+  row.edit(desc);
+  qkv_query_result result{};
+  result.struct_size = sizeof result;
+  ASSERT_EQ(qkv_query(&desc, &result), QKV_SUCCESS) << qkv_last_error();
+  EXPECT_EQ(result.supported, 0);
+  EXPECT_STREQ(result.kernel, "");
+  EXPECT_NE(std::string(result.reasons).find(host::text("simt_forward: ", row.says)),
+            std::string::npos)
+      << result.reasons;
+  EXPECT_TRUE(cuda.launches().empty());
+}
+
+INSTANTIATE_TEST_SUITE_P(Reasons, SimtForward, testing::ValuesIn(kDeclines),
+                         [](const auto& row) { return std::string(row.param.name); });
+
+TEST(SimtForwardTakes, TheLargestProblemsItNames) {
+  const FakeCuda cuda({fake_device(75)});
+  for (const qkv_attention_desc& desc :
+       {shapes(1, 1, 1, INT32_MAX - 1024, 1, 8, 8), shapes(1, 1, 1, 1, INT32_MAX - 1024, 8, 8),
+        shapes(INT32_MAX, 1, 1, 1, 1, 8, 8), shapes(1, 1, 1, 1, 1, 576, 576)}) {
+    qkv_query_result result{};
+    result.struct_size = sizeof result;
+    ASSERT_EQ(qkv_query(&desc, &result), QKV_SUCCESS) << qkv_last_error();
+    EXPECT_EQ(result.supported, 1) << result.reasons;
+    EXPECT_STREQ(result.kernel, "simt_forward");
+  }
+}
+
+// --- text
+
+TEST(PlanPrint, SaysWhatWillRun) {
+  const FakeCuda cuda({fake_device(90)});
+  qkv_attention_desc desc = shapes(2, 6, 3, 1000, 777, 96, 128);
+  desc.causal = 1;
+  qkv_plan* plan = nullptr;
+  ASSERT_EQ(qkv_plan_create(&desc, &plan), QKV_SUCCESS) << qkv_last_error();
+  size_t length = 0;
+  ASSERT_EQ(qkv_plan_print(plan, nullptr, 0, &length), QKV_SUCCESS);
+  std::string text(length + 1, '#');
+  ASSERT_EQ(qkv_plan_print(plan, text.data(), text.size(), nullptr), QKV_SUCCESS);
+  EXPECT_EQ(text.find('\0'), length);
+  const auto policy = kernels::simt_forward_policy(128);
+  for (const std::string& part :
+       {std::string("simt_forward"), std::string("Fake H100"),
+        std::string("batch 2, heads 6/3, s_q 1000, s_kv 777, d_qk 96, d_v 128, f16"),
+        std::string("causal bottom-right"), std::string("workspace   0 bytes"),
+        host::text(policy.tile_q, " queries x ", policy.tile_kv, " keys")}) {
+    EXPECT_NE(text.find(part), std::string::npos) << "'" << part << "' is not in\n" << text;
+  }
+  // Cut to what fits, never past it.
+  std::string cut(10, '#');
+  ASSERT_EQ(qkv_plan_print(plan, cut.data(), 6, &length), QKV_SUCCESS);
+  EXPECT_EQ(cut, text.substr(0, 5) + '\0' + "####");
+  EXPECT_EQ(length + 1, text.size());
+  qkv_plan_destroy(plan);
+}
+
+TEST(PlanPrint, NamesTheMask) {
+  const FakeCuda cuda({fake_device(90)});
+  const auto mask_line = [&](auto&& edit) {
+    qkv_attention_desc desc = shapes(1, 1, 1, 8, 8, 8, 8);
+    edit(desc);
+    const Problem problem = problem_of(desc);
+    Plan plan;
+    EXPECT_TRUE(host::make_plan(problem, cuda.devices[0], &plan).ok());
+    const std::string all = host::plan_text(plan, problem, cuda.devices[0]);
+    const size_t at = all.find("mask ");
+    return all.substr(at, all.find('\n', at) - at);
+  };
+  EXPECT_EQ(mask_line([](auto&) {}), "mask none");
+  EXPECT_EQ(mask_line([](auto& d) { d.causal = 1; }), "mask causal bottom-right");
+  EXPECT_EQ(mask_line([](auto& d) { d.causal = 1, d.alignment = QKV_ALIGN_TOP_LEFT; }),
+            "mask causal top-left");
+  EXPECT_EQ(mask_line([](auto& d) { d.window_left = 3, d.window_right = 4; }),
+            "mask window(3, 4) bottom-right");
+  EXPECT_EQ(mask_line([](auto& d) {
+              d.window_right = 4, d.alignment = QKV_ALIGN_EXPLICIT, d.offset = -9;
+            }),
+            "mask window(inf, 4) offset -9");
+}
+
+TEST(PlanQuery, CutsLongReasons) {
+  const FakeCuda cuda({fake_device(70)});
+  const qkv_attention_desc desc = shapes(1, 1, 1, 8, 8, 8, 8);
+  qkv_query_result result;
+  std::memset(&result, 0x7f, sizeof result);
+  result.struct_size = sizeof result;
+  ASSERT_EQ(qkv_query(&desc, &result), QKV_SUCCESS);
+  EXPECT_EQ(result.struct_size, sizeof result);
+  EXPECT_EQ(result.supported, 0);
+  EXPECT_EQ(result.reserved, 0);
+  EXPECT_NE(std::memchr(result.reasons, 0, sizeof result.reasons), nullptr);
+  EXPECT_NE(std::memchr(result.kernel, 0, sizeof result.kernel), nullptr);
+}
+
+// --- which problems share a plan
+
+struct Difference {
+  const char* name;
+  bool same;  // the plan serves the changed problem too
+  void (*edit)(FullProblem&);
+};
+
+const Difference kDifferences[] = {
+    {"nothing", true, [](FullProblem&) {}},
+    {"scale", true, [](FullProblem& f) { f.desc.scale_set = 1, f.desc.scale = 3; }},
+    {"flags", true, [](FullProblem& f) { f.desc.flags = 0; }},
+    {"stride_of_one", true, [](FullProblem& f) { f.desc.lse.stride[3] = 99; }},
+    {"unread_offset", true, [](FullProblem& f) { f.desc.offset = 7; }},
+    {"window_of_causal", true, [](FullProblem& f) { f.desc.causal = 1, f.desc.window_right = 3; }},
+    {"device", false, [](FullProblem& f) { f.desc.device = QKV_DEVICE_CUDA; }},
+    {"selection", false, [](FullProblem& f) { f.desc.selection = QKV_SELECT_HARD; }},
+    {"score", false,
+     [](FullProblem& f) {
+       f.desc.score = QKV_SCORE_ADDITIVE, f.desc.additive_weight = f.additive_weight;
+     }},
+    {"softcap", false, [](FullProblem& f) { f.desc.softcap = 1; }},
+    {"no_causal", false, [](FullProblem& f) { f.desc.causal = 0; }},
+    {"alignment", false, [](FullProblem& f) { f.desc.alignment = QKV_ALIGN_TOP_LEFT; }},
+    {"window", false, [](FullProblem& f) { f.desc.window_left = 0; }},
+    {"weights_mode", false, [](FullProblem& f) { f.desc.weights_mode = 0; }},
+    {"no_lse", false, [](FullProblem& f) { f.desc.lse = {}; }},
+    {"weights", false, [](FullProblem& f) { f.desc.weights = f.weights; }},
+    {"mask", false, [](FullProblem& f) { f.desc.mask = f.mask; }},
+    {"bias", false, [](FullProblem& f) { f.desc.bias = f.bias; }},
+    {"alibi", false, [](FullProblem& f) { f.desc.alibi_slopes = f.alibi_slopes; }},
+    {"lengths", false, [](FullProblem& f) { f.desc.kv_lengths = f.kv_lengths; }},
+    {"type", false,
+     [](FullProblem& f) {
+       for (qkv_tensor* t : {&f.desc.q, &f.desc.k, &f.desc.v, &f.desc.o}) t->type = QKV_TYPE_BF16;
+     }},
+    {"s_kv", false, [](FullProblem& f) { f.desc.k.shape[2] = f.desc.v.shape[2] = 4; }},
+    {"stride", false, [](FullProblem& f) { f.desc.k.stride[1] = 0; }},
+};
+
+class SharedPlans : public testing::TestWithParam<Difference> {};
+
+TEST_P(SharedPlans, ByShapeAndOptions) {
+  FakeCuda cuda({fake_device(90)});
+  FullProblem f;
+  f.desc.causal = 1;
+  const DeviceInfo device = host::cpu_device_info();
+  const PlanKey before = host::plan_key(problem_of(f.desc), device);
+  GetParam().edit(f);
+  if (f.desc.device == QKV_DEVICE_CUDA) cuda.map_everything(0);
+  const PlanKey after = host::plan_key(problem_of(f.desc), device);
+  EXPECT_EQ(before == after, GetParam().same);
+  EXPECT_EQ(before.serves(after), GetParam().same);
+  if (GetParam().same) {
+    EXPECT_EQ(before.hash(), after.hash());
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Rows, SharedPlans, testing::ValuesIn(kDifferences),
+                         [](const auto& row) { return std::string(row.param.name); });
+
+TEST(PlanKeys, ServeAddressesOfTheirAlignmentOrBetter) {
+  alignas(64) std::byte memory[4096];
+  const auto key = [&](size_t shift, bool null = false) {
+    FullProblem f;
+    f.desc.q.data = null ? nullptr : memory + shift;
+    return host::plan_key(problem_of(f.desc), host::cpu_device_info());
+  };
+  EXPECT_TRUE(key(4).serves(key(4)));
+  EXPECT_TRUE(key(4).serves(key(8)));
+  EXPECT_TRUE(key(4).serves(key(0)));
+  EXPECT_FALSE(key(8).serves(key(4)));
+  EXPECT_FALSE(key(16).serves(key(8)));
+  EXPECT_TRUE(key(0, true).serves(key(16))) << "made for null: for aligned addresses";
+  EXPECT_TRUE(key(16).serves(key(32))) << "beyond 16 bytes alignment does not matter";
+  EXPECT_FALSE(key(0, true).serves(key(8)));
+}
+
+TEST(PlanRun, TakesTheScaleOfTheCall) {
+  FullProblem f;
+  for (size_t n = 0; n < f.q.size(); ++n) f.q[n] = static_cast<float>(n % 7) - 3;
+  for (size_t n = 0; n < f.k.size(); ++n) f.k[n] = static_cast<float>(n % 5) - 2;
+  for (size_t n = 0; n < f.v.size(); ++n) f.v[n] = static_cast<float>(n % 11);
+  qkv_plan* plan = nullptr;
+  ASSERT_EQ(qkv_plan_create(&f.desc, &plan), QKV_SUCCESS) << qkv_last_error();
+  f.desc.scale_set = 1;
+  f.desc.scale = 0.125f;
+  ASSERT_EQ(qkv_attention(&f.desc, nullptr), QKV_SUCCESS) << qkv_last_error();
+  const std::vector<float> want = f.o;
+  std::fill(f.o.begin(), f.o.end(), -1.0f);
+  ASSERT_EQ(qkv_plan_run(plan, &f.desc, nullptr), QKV_SUCCESS) << qkv_last_error();
+  EXPECT_EQ(f.o, want);
+  qkv_plan_destroy(plan);
+}
+
+TEST(PlanDestroy, OfNull) { qkv_plan_destroy(nullptr); }
+
+}  // namespace
+}  // namespace qkv::test

@@ -1,0 +1,25 @@
+#!/bin/sh
+# libqkv.so exports the functions of qkv.h and nothing else, and loads where there is no CUDA.
+#   symbols_test.sh LIBRARY HEADER
+set -eu
+library=$1 header=$2
+
+declared=$(grep -o 'qkv_[a-z_]*(' "$header" | tr -d '(' | sort -u |
+  while read -r name; do grep -q "^QKV_API.*[ *]$name(" "$header" && echo "$name"; done)
+exported=$(nm -D --defined-only "$library" | awk '{print $3}' | sort -u)
+if [ "$declared" != "$exported" ]; then
+  echo "declared in qkv.h, but not exported by $library, or the other way round:"
+  printf '%s\n' "$declared" "$exported" | sort | uniq -u
+  exit 1
+fi
+
+needed=$(readelf -d "$library" | sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p')
+for name in $needed; do
+  case $name in
+    libcudart* | libcuda.* | libcublas* | libnvrtc*)
+      echo "$library needs $name"
+      exit 1
+      ;;
+  esac
+done
+echo "$(echo "$exported" | wc -l) functions; needs:" $needed

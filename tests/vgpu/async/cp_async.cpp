@@ -1,0 +1,90 @@
+#include "async/cp_async.h"
+
+#include <algorithm>
+
+#include "machine/cta.h"
+#include "machine/global_memory.h"
+
+namespace vgpu {
+
+void CpAsync::start(u32 threads, u64 seed) {
+  threads_.resize(threads);
+  for (auto& groups : threads_) groups.clear();
+  random_ = Random(seed);
+  open_ = 0;
+  policy_ = random_.below(3);
+}
+
+void CpAsync::perform(Cta& cta, Copy& copy) {
+  if (copy.done) return;
+  copy.done = true;
+  u8* to = cta.shared.data() + copy.shared;
+  u8* defined = cta.shared_defined.data() + copy.shared;
+  std::memcpy(to, copy.source, copy.source_bytes);
+  std::memset(to + copy.source_bytes, 0, copy.bytes - copy.source_bytes);
+  std::memset(defined, 0xff, copy.bytes);
+  if (copy.defined == nullptr) return;
+  for (u32 i = 0; i < copy.source_bytes; ++i)
+    if (!all_set(copy.defined, copy.defined_offset + i, 1)) defined[i] = 0;
+}
+
+void CpAsync::issue(Cta& cta, u32 thread, const Copy& copy) {
+  auto& groups = threads_[thread];
+  if (groups.empty() || groups.back().committed) {
+    groups.emplace_back();
+    ++open_;
+  }
+  groups.back().copies.push_back(copy);
+  Copy& stored = groups.back().copies.back();
+  if (policy_ == 0 || (policy_ == 2 && random_.below(4) == 0)) perform(cta, stored);
+}
+
+void CpAsync::commit(u32 thread) {
+  auto& groups = threads_[thread];
+  if (groups.empty() || groups.back().committed) {
+    groups.emplace_back();  // an empty group counts too
+    ++open_;
+  }
+  groups.back().committed = true;
+}
+
+void CpAsync::finish(Cta& cta, u32 thread, Group& group) {
+  for (Copy& copy : group.copies) {
+    perform(cta, copy);
+    cta.race.finish_async(thread, copy.shared, copy.bytes);
+  }
+}
+
+void CpAsync::wait_group(Cta& cta, u32 thread, u32 pending) {
+  auto& groups = threads_[thread];
+  u32 committed = 0;
+  for (const Group& group : groups) committed += group.committed;
+  while (committed > pending) {
+    finish(cta, thread, groups.front());
+    groups.pop_front();
+    --committed;
+    --open_;
+  }
+}
+
+void CpAsync::wait_all(Cta& cta, u32 thread) {
+  auto& groups = threads_[thread];
+  while (!groups.empty()) {
+    finish(cta, thread, groups.front());
+    groups.pop_front();
+    --open_;
+  }
+}
+
+void CpAsync::drain(Cta& cta, u32 thread) { wait_all(cta, thread); }
+
+void CpAsync::maybe_advance(Cta& cta) {
+  if (policy_ != 2 || open_ == 0) return;
+  auto& groups = threads_[random_.below(static_cast<u32>(threads_.size()))];
+  if (groups.empty()) return;
+  Group& group = groups[random_.below(static_cast<u32>(groups.size()))];
+  if (group.copies.empty()) return;
+  perform(cta, group.copies[random_.below(static_cast<u32>(group.copies.size()))]);
+}
+
+}  // namespace vgpu

@@ -1,0 +1,136 @@
+#include "check/race.h"
+
+#include <algorithm>
+
+namespace vgpu {
+
+void RaceTracker::start(u32 shared_bytes, u32 granule, u32 threads) {
+  granule_ = granule;
+  threads_ = threads;
+  const size_t cells = (shared_bytes + granule - 1) / granule;
+  if (cells_.size() != cells) cells_.assign(cells, Cell{});
+  base_ = ++top_;
+  clocks_.assign(threads, base_);
+  warp_base_.assign((threads + kLanes - 1) / kLanes, base_);
+  rows_.clear();
+}
+
+bool RaceTracker::ordered(const Access& earlier, u32 thread) const {
+  if (earlier.async()) return false;
+  if (earlier.clock < base_ || earlier.thread() == thread) return true;
+  const u32 warp = thread / kLanes;
+  if (earlier.thread() / kLanes == warp && earlier.clock < warp_base_[warp]) return true;
+  return !rows_.empty() && rows_[size_t{thread} * threads_ + earlier.thread()] > earlier.clock;
+}
+
+bool RaceTracker::conflict(const Access& earlier, u32 thread, bool strong, RaceReport& report,
+                           bool wrote) const {
+  if (earlier.clock == 0 || ordered(earlier, thread) || (strong && earlier.strong())) return false;
+  report = {true, earlier.thread(), wrote, earlier.line()};
+  return true;
+}
+
+void RaceTracker::remember_read(Cell& cell, const Access& access) const {
+  Access& latest = cell.reads[0];
+  if (latest.clock < base_ || latest.thread() == access.thread()) {
+    latest = access;
+    return;
+  }
+  if (latest.thread() / kLanes == access.thread() / kLanes) {
+    cell.reads[1] = latest;
+  } else {
+    cell.reads[2] = latest;
+  }
+  latest = access;
+}
+
+RaceReport RaceTracker::read(u32 thread, u32 offset, u32 bytes, bool strong, u32 line) {
+  RaceReport report;
+  const Access access = make(thread, clocks_[thread], strong, line);
+  for (u32 i = offset / granule_; i <= (offset + bytes - 1) / granule_; ++i) {
+    Cell& cell = cells_[i];
+    if (!report.found) conflict(cell.write, thread, strong, report, true);
+    remember_read(cell, access);
+  }
+  return report;
+}
+
+RaceReport RaceTracker::write(u32 thread, u32 offset, u32 bytes, bool strong, u32 line) {
+  RaceReport report;
+  const Access access = make(thread, clocks_[thread], strong, line);
+  for (u32 i = offset / granule_; i <= (offset + bytes - 1) / granule_; ++i) {
+    Cell& cell = cells_[i];
+    if (!report.found) {
+      conflict(cell.write, thread, strong, report, true) ||
+          conflict(cell.reads[0], thread, strong, report, false) ||
+          conflict(cell.reads[1], thread, strong, report, false) ||
+          conflict(cell.reads[2], thread, strong, report, false);
+    }
+    cell.write = access;
+  }
+  return report;
+}
+
+RaceReport RaceTracker::begin_async(u32 thread, u32 offset, u32 bytes, u32 line) {
+  const RaceReport report = write(thread, offset, bytes, false, line);
+  for (u32 i = offset / granule_; i <= (offset + bytes - 1) / granule_; ++i)
+    cells_[i].write.set_async(true);
+  return report;
+}
+
+void RaceTracker::finish_async(u32 thread, u32 offset, u32 bytes) {
+  for (u32 i = offset / granule_; i <= (offset + bytes - 1) / granule_; ++i) {
+    Access& write = cells_[i].write;
+    if (write.thread() != thread || !write.async()) continue;
+    write.set_async(false);
+    write.clock = clocks_[thread];
+  }
+}
+
+void RaceTracker::barrier_all() {
+  base_ = ++top_;
+  std::fill(clocks_.begin(), clocks_.end(), base_);
+  std::fill(warp_base_.begin(), warp_base_.end(), base_);
+  rows_.clear();
+}
+
+void RaceTracker::ensure_rows() {
+  if (!rows_.empty()) return;
+  rows_.assign(size_t{threads_} * threads_, 0);
+  for (u32 t = 0; t < threads_; ++t) {
+    const u32 warp = t / kLanes;
+    for (u32 o = warp * kLanes; o < std::min(threads_, (warp + 1) * kLanes); ++o)
+      rows_[size_t{t} * threads_ + o] = warp_base_[warp];
+  }
+}
+
+void RaceTracker::barrier_some(const std::vector<u32>& threads) {
+  ensure_rows();
+  ++top_;
+  std::vector<u32> joined(threads_, 0);
+  for (u32 t : threads) {
+    const u32* row = &rows_[size_t{t} * threads_];
+    for (u32 o = 0; o < threads_; ++o) joined[o] = std::max(joined[o], row[o]);
+  }
+  for (u32 t : threads) {
+    clocks_[t] = top_;
+    joined[t] = top_;
+  }
+  for (u32 t : threads) std::copy(joined.begin(), joined.end(), &rows_[size_t{t} * threads_]);
+}
+
+void RaceTracker::warp_sync(u32 warp, u32 mask) {
+  const u32 first = warp * kLanes;
+  const u32 count = std::min<u32>(kLanes, threads_ - first);
+  const u32 all = count == kLanes ? kAllLanes : (1u << count) - 1;
+  if ((mask & all) == all && rows_.empty()) {
+    warp_base_[warp] = ++top_;
+    for (u32 i = 0; i < count; ++i) clocks_[first + i] = top_;
+    return;
+  }
+  std::vector<u32> threads;
+  for_each_lane(mask & all, [&](int lane) { threads.push_back(first + static_cast<u32>(lane)); });
+  barrier_some(threads);
+}
+
+}  // namespace vgpu

@@ -1,0 +1,78 @@
+// Shared-memory races: two accesses to the same bytes by different threads, one of them a write,
+// with nothing that orders them.
+//
+// Every thread has a clock that grows when the thread releases (arrives at a barrier). An access
+// is remembered with its thread and clock; a later access by another thread is ordered after it
+// when that thread has learned a larger clock of the first one:
+//  - through a barrier of the whole CTA: everything below `base_` is known to all,
+//  - through bar.warp.sync of the whole warp: everything below `warp_base_[warp]` within the warp,
+//  - through anything else: rows_[thread][other], allocated when first needed.
+// Clocks never go back, not even from one CTA to the next, so old records need no clearing.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "common/types.h"
+
+namespace vgpu {
+
+struct RaceReport {
+  bool found = false;
+  u32 other_thread = 0;
+  bool other_wrote = false;
+  u32 other_line = 0;
+};
+
+class RaceTracker {
+ public:
+  void start(u32 shared_bytes, u32 granule, u32 threads);
+
+  // Both check and remember. `strong`: atomic or volatile, which never races with its like.
+  RaceReport read(u32 thread, u32 offset, u32 bytes, bool strong, u32 line);
+  RaceReport write(u32 thread, u32 offset, u32 bytes, bool strong, u32 line);
+  // An asynchronous write by `thread` is under way until finish_async.
+  RaceReport begin_async(u32 thread, u32 offset, u32 bytes, u32 line);
+  void finish_async(u32 thread, u32 offset, u32 bytes);
+
+  void barrier_all();
+  void barrier_some(const std::vector<u32>& threads);
+  void warp_sync(u32 warp, u32 mask);
+
+ private:
+  // Eight bytes, since there is one per access remembered: the clock, the thread (below 1024), two
+  // flags and the PTX line modulo 2^20.
+  struct Access {
+    u32 clock = 0;  // 0: nobody yet
+    u32 rest = 0;
+    u32 thread() const { return rest & 1023; }
+    bool strong() const { return (rest & 1024) != 0; }
+    bool async() const { return (rest & 2048) != 0; }
+    u32 line() const { return rest >> 12; }
+    void set_async(bool on) { rest = on ? rest | 2048u : rest & ~2048u; }
+  };
+  static Access make(u32 thread, u32 clock, bool strong, u32 line) {
+    return {clock, thread | (strong ? 1024u : 0u) | line << 12};
+  }
+  struct Cell {
+    Access write;
+    Access reads[3];  // latest; latest of another lane of its warp; latest of another warp
+  };
+
+  bool ordered(const Access& earlier, u32 thread) const;
+  bool conflict(const Access& earlier, u32 thread, bool strong, RaceReport& report,
+                bool wrote) const;
+  void remember_read(Cell& cell, const Access& access) const;
+  void ensure_rows();
+
+  std::vector<Cell> cells_;
+  std::vector<u32> clocks_;
+  std::vector<u32> warp_base_;
+  std::vector<u32> rows_;  // threads x threads, empty until needed
+  u32 threads_ = 0;
+  u32 granule_ = 4;
+  u32 base_ = 1;
+  u32 top_ = 1;  // larger than or equal to every clock
+};
+
+}  // namespace vgpu

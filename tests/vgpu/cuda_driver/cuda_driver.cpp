@@ -1,0 +1,79 @@
+// A stand-in for the few driver calls that programs link or look up.
+#include <cuda.h>
+#include <cuda_runtime_api.h>
+
+#include <cstdio>
+
+#define VGPU_EXPORT extern "C" __attribute__((visibility("default")))
+
+VGPU_EXPORT CUresult cuInit(unsigned) { return CUDA_SUCCESS; }
+VGPU_EXPORT CUresult cuDriverGetVersion(int* version) {
+  *version = CUDA_VERSION;
+  return CUDA_SUCCESS;
+}
+VGPU_EXPORT CUresult cuDeviceGetCount(int* count) {
+  return static_cast<CUresult>(cudaGetDeviceCount(count));
+}
+VGPU_EXPORT CUresult cuDeviceGet(CUdevice* device, int ordinal) {
+  *device = ordinal;
+  return CUDA_SUCCESS;
+}
+VGPU_EXPORT CUresult cuDeviceGetName(char* name, int length, CUdevice device) {
+  cudaDeviceProp p;
+  const cudaError_t e = cudaGetDeviceProperties(&p, device);
+  if (e == cudaSuccess) std::snprintf(name, static_cast<size_t>(length), "%s", p.name);
+  return static_cast<CUresult>(e);
+}
+VGPU_EXPORT CUresult cuDeviceGetAttribute(int* value, CUdevice_attribute attribute,
+                                          CUdevice device) {
+  // The two enumerations share their numbers.
+  return static_cast<CUresult>(
+      cudaDeviceGetAttribute(value, static_cast<cudaDeviceAttr>(attribute), device));
+}
+VGPU_EXPORT CUresult cuDeviceTotalMem_v2(size_t* bytes, CUdevice device) {
+  cudaDeviceProp p;
+  const cudaError_t e = cudaGetDeviceProperties(&p, device);
+  if (e == cudaSuccess) *bytes = p.totalGlobalMem;
+  return static_cast<CUresult>(e);
+}
+VGPU_EXPORT CUresult cuGetErrorString(CUresult error, const char** text) {
+  *text = cudaGetErrorString(static_cast<cudaError_t>(error));
+  return CUDA_SUCCESS;
+}
+VGPU_EXPORT CUresult cuGetErrorName(CUresult error, const char** text) {
+  *text = cudaGetErrorName(static_cast<cudaError_t>(error));
+  return CUDA_SUCCESS;
+}
+VGPU_EXPORT CUresult cuCtxGetDevice(CUdevice* device) {
+  return static_cast<CUresult>(cudaGetDevice(device));
+}
+VGPU_EXPORT CUresult cuCtxGetCurrent(CUcontext* context) {
+  int device = 0;
+  const cudaError_t e = cudaGetDevice(&device);
+  *context = reinterpret_cast<CUcontext>(static_cast<uintptr_t>(device) + 1);
+  return static_cast<CUresult>(e);
+}
+VGPU_EXPORT CUresult cuCtxSynchronize() { return static_cast<CUresult>(cudaDeviceSynchronize()); }
+VGPU_EXPORT CUresult cuPointerGetAttribute(void* data, CUpointer_attribute attribute,
+                                           CUdeviceptr pointer) {
+  cudaPointerAttributes a;
+  const cudaError_t e = cudaPointerGetAttributes(&a, reinterpret_cast<const void*>(pointer));
+  if (e != cudaSuccess) return static_cast<CUresult>(e);
+  if (a.type == cudaMemoryTypeUnregistered) return CUDA_ERROR_INVALID_VALUE;
+  switch (attribute) {
+    case CU_POINTER_ATTRIBUTE_MEMORY_TYPE:
+      *static_cast<unsigned*>(data) =
+          a.type == cudaMemoryTypeHost ? CU_MEMORYTYPE_HOST : CU_MEMORYTYPE_DEVICE;
+      return CUDA_SUCCESS;
+    case CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL:
+      *static_cast<int*>(data) = a.device;
+      return CUDA_SUCCESS;
+    case CU_POINTER_ATTRIBUTE_IS_MANAGED:
+      *static_cast<int*>(data) = a.type == cudaMemoryTypeManaged ? 1 : 0;
+      return CUDA_SUCCESS;
+    default:
+      std::fprintf(stderr, "vgpu: pointer attribute %d is not supported\n",
+                   static_cast<int>(attribute));
+      return CUDA_ERROR_NOT_SUPPORTED;
+  }
+}

@@ -1,0 +1,265 @@
+// Graphs: capture of streams, nodes added by hand, instantiation, launch.
+//
+// A graph is its nodes in an order that respects every dependency: the order of capture, or the
+// order in which nodes were added (a node can only depend on nodes that exist).
+#include <algorithm>
+#include <cstdio>
+
+#include "cudart/api.h"
+
+using namespace vgpu;
+
+namespace {
+
+GraphState* graph_of(cudaGraph_t handle) {
+  for (auto& g : rt().graphs)
+    if (g.get() == reinterpret_cast<GraphState*>(handle)) return g.get();
+  return nullptr;
+}
+GraphExecState* exec_of(cudaGraphExec_t handle) {
+  for (auto& g : rt().graph_execs)
+    if (g.get() == reinterpret_cast<GraphExecState*>(handle)) return g.get();
+  return nullptr;
+}
+
+cudaError_t instantiate(cudaGraphExec_t* out, cudaGraph_t handle) {
+  GraphState* g = graph_of(handle);
+  if (g == nullptr || out == nullptr) return cudaErrorInvalidValue;
+  auto exec = std::make_unique<GraphExecState>();
+  for (const auto& node : g->nodes) exec->work.push_back(node->run);
+  *out = reinterpret_cast<cudaGraphExec_t>(exec.get());
+  rt().graph_execs.push_back(std::move(exec));
+  return cudaSuccess;
+}
+
+// Collects what `body` enqueues into one node of the graph.
+cudaError_t add_node(cudaGraphNode_t* out, cudaGraph_t handle, cudaGraphNodeType type,
+                     const std::function<cudaError_t(cudaStream_t)>& body) {
+  GraphState* g = graph_of(handle);
+  if (g == nullptr) return cudaErrorInvalidValue;
+  StreamState* s = rt().new_stream(cudaStreamNonBlocking, 0);
+  s->capture = g;
+  const size_t before = g->nodes.size();
+  const cudaError_t e = body ? body(reinterpret_cast<cudaStream_t>(s)) : cudaSuccess;
+  s->capture = nullptr;
+  s->destroyed = true;
+  if (e != cudaSuccess) return e;
+  if (g->nodes.size() == before) {
+    g->nodes.push_back(std::make_unique<GraphNode>());
+    g->nodes.back()->owner = g;
+  }
+  // Several pieces (rows of a copy) are one node.
+  auto first = std::move(g->nodes[before]);
+  for (size_t i = before + 1; i < g->nodes.size(); ++i) {
+    first->run = [a = std::move(first->run), b = g->nodes[i]->run] {
+      const cudaError_t error = a();
+      return error == cudaSuccess ? b() : error;
+    };
+  }
+  g->nodes.resize(before);
+  first->type = type;
+  if (out != nullptr) *out = reinterpret_cast<cudaGraphNode_t>(first.get());
+  g->nodes.push_back(std::move(first));
+  return cudaSuccess;
+}
+
+}  // namespace
+
+VGPU_EXPORT cudaError_t cudaStreamBeginCapture(cudaStream_t handle, cudaStreamCaptureMode mode) {
+  return api("cudaStreamBeginCapture", [&] {
+    Runtime& r = rt();
+    StreamState* s = r.stream(handle);
+    if (s == nullptr) return cudaErrorInvalidResourceHandle;
+    if (s->is_default) return cudaErrorStreamCaptureUnsupported;
+    if (s->capture != nullptr || r.capturing != nullptr) return cudaErrorIllegalState;
+    r.graphs.push_back(std::make_unique<GraphState>());
+    s->capture = r.capturing = r.graphs.back().get();
+    s->capture_origin = true;
+    s->capture_broken = false;
+    r.capture_mode = mode;
+    return cudaSuccess;
+  });
+}
+VGPU_EXPORT cudaError_t cudaStreamEndCapture(cudaStream_t handle, cudaGraph_t* out) {
+  return api("cudaStreamEndCapture", [&] {
+    Runtime& r = rt();
+    StreamState* s = r.stream(handle);
+    if (s == nullptr) return cudaErrorInvalidResourceHandle;
+    if (s->capture == nullptr) return cudaErrorIllegalState;
+    if (!s->capture_origin) return cudaErrorStreamCaptureUnmatched;
+    GraphState* g = s->capture;
+    const bool broken = s->capture_broken;
+    for (auto& other : r.streams) {
+      if (other->capture != g) continue;
+      other->capture = nullptr;
+      other->capture_origin = other->capture_broken = false;
+    }
+    for (auto& e : r.events)
+      if (e->capture == g) e->capture = nullptr;
+    r.capturing = nullptr;
+    *out = broken ? nullptr : reinterpret_cast<cudaGraph_t>(g);
+    return broken ? cudaErrorStreamCaptureInvalidated : cudaSuccess;
+  });
+}
+VGPU_EXPORT cudaError_t cudaStreamIsCapturing(cudaStream_t handle, cudaStreamCaptureStatus* status) {
+  return api("cudaStreamIsCapturing", [&] {
+    const StreamState* s = rt().stream(handle);
+    if (s == nullptr) return cudaErrorInvalidResourceHandle;
+    *status = s->capture == nullptr ? cudaStreamCaptureStatusNone
+              : s->capture_broken   ? cudaStreamCaptureStatusInvalidated
+                                    : cudaStreamCaptureStatusActive;
+    return cudaSuccess;
+  });
+}
+VGPU_EXPORT cudaError_t cudaStreamGetCaptureInfo(cudaStream_t handle, cudaStreamCaptureStatus* status,
+                                                 unsigned long long* id, cudaGraph_t* graph,
+                                                 const cudaGraphNode_t** dependencies,
+                                                 const cudaGraphEdgeData** edges, size_t* count) {
+  const cudaError_t e = cudaStreamIsCapturing(handle, status);
+  if (e != cudaSuccess) return e;
+  const StreamState* s = rt().stream(handle);
+  if (id != nullptr) *id = reinterpret_cast<unsigned long long>(s->capture);
+  if (graph != nullptr) *graph = reinterpret_cast<cudaGraph_t>(s->capture);
+  if (dependencies != nullptr) *dependencies = nullptr;
+  if (edges != nullptr) *edges = nullptr;
+  if (count != nullptr) *count = 0;
+  return cudaSuccess;
+}
+VGPU_EXPORT cudaError_t cudaThreadExchangeStreamCaptureMode(cudaStreamCaptureMode* mode) {
+  return api("cudaThreadExchangeStreamCaptureMode", [&] {
+    std::swap(rt().capture_mode, *mode);
+    return cudaSuccess;
+  });
+}
+
+VGPU_EXPORT cudaError_t cudaGraphCreate(cudaGraph_t* graph, unsigned) {
+  return api("cudaGraphCreate", [&] {
+    rt().graphs.push_back(std::make_unique<GraphState>());
+    *graph = reinterpret_cast<cudaGraph_t>(rt().graphs.back().get());
+    return cudaSuccess;
+  });
+}
+VGPU_EXPORT cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
+  return api("cudaGraphDestroy", [&] {
+    const GraphState* g = graph_of(graph);
+    if (g == nullptr) return cudaErrorInvalidValue;
+    std::erase_if(rt().graphs, [g](const auto& p) { return p.get() == g; });
+    return cudaSuccess;
+  });
+}
+VGPU_EXPORT cudaError_t cudaGraphAddKernelNode(cudaGraphNode_t* node, cudaGraph_t graph,
+                                               const cudaGraphNode_t*, size_t,
+                                               const cudaKernelNodeParams* p) {
+  return api("cudaGraphAddKernelNode", [&] {
+    if (p->kernelParams == nullptr) return cudaErrorNotSupported;
+    return add_node(node, graph, cudaGraphNodeTypeKernel, [&](cudaStream_t s) {
+      return rt().launch(p->func, p->gridDim, p->blockDim, p->kernelParams, p->sharedMemBytes, s,
+                         false);
+    });
+  });
+}
+VGPU_EXPORT cudaError_t cudaGraphAddMemcpyNode1D(cudaGraphNode_t* node, cudaGraph_t graph,
+                                                 const cudaGraphNode_t*, size_t, void* dst,
+                                                 const void* src, size_t count,
+                                                 cudaMemcpyKind kind) {
+  return api("cudaGraphAddMemcpyNode1D", [&] {
+    return add_node(node, graph, cudaGraphNodeTypeMemcpy,
+                    [&](cudaStream_t s) { return rt().copy(dst, src, count, kind, s, true); });
+  });
+}
+VGPU_EXPORT cudaError_t cudaGraphAddMemsetNode(cudaGraphNode_t* node, cudaGraph_t graph,
+                                               const cudaGraphNode_t*, size_t,
+                                               const cudaMemsetParams* p) {
+  return api("cudaGraphAddMemsetNode", [&] {
+    if (p->elementSize != 1 && p->value != 0) return cudaErrorNotSupported;
+    return add_node(node, graph, cudaGraphNodeTypeMemset, [&](cudaStream_t s) {
+      cudaError_t e = cudaSuccess;
+      for (size_t row = 0; row < p->height && e == cudaSuccess; ++row) {
+        e = rt().fill(static_cast<u8*>(p->dst) + row * p->pitch, static_cast<int>(p->value),
+                      p->width * p->elementSize, s, true);
+      }
+      return e;
+    });
+  });
+}
+VGPU_EXPORT cudaError_t cudaGraphAddHostNode(cudaGraphNode_t* node, cudaGraph_t graph,
+                                             const cudaGraphNode_t*, size_t,
+                                             const cudaHostNodeParams* p) {
+  return api("cudaGraphAddHostNode", [&] {
+    return add_node(node, graph, cudaGraphNodeTypeHost, [&](cudaStream_t s) {
+      return rt().enqueue(rt().stream(s), cudaGraphNodeTypeHost, [p = *p] {
+        p.fn(p.userData);
+        return cudaSuccess;
+      });
+    });
+  });
+}
+VGPU_EXPORT cudaError_t cudaGraphAddEmptyNode(cudaGraphNode_t* node, cudaGraph_t graph,
+                                              const cudaGraphNode_t*, size_t) {
+  return api("cudaGraphAddEmptyNode",
+             [&] { return add_node(node, graph, cudaGraphNodeTypeEmpty, nullptr); });
+}
+VGPU_EXPORT cudaError_t cudaGraphGetNodes(cudaGraph_t graph, cudaGraphNode_t* nodes, size_t* count) {
+  return api("cudaGraphGetNodes", [&] {
+    const GraphState* g = graph_of(graph);
+    if (g == nullptr) return cudaErrorInvalidValue;
+    if (nodes != nullptr) {
+      for (size_t i = 0; i < std::min(*count, g->nodes.size()); ++i)
+        nodes[i] = reinterpret_cast<cudaGraphNode_t>(g->nodes[i].get());
+    }
+    *count = g->nodes.size();
+    return cudaSuccess;
+  });
+}
+VGPU_EXPORT cudaError_t cudaGraphNodeGetType(cudaGraphNode_t node, cudaGraphNodeType* type) {
+  return api("cudaGraphNodeGetType", [&] {
+    *type = reinterpret_cast<const GraphNode*>(node)->type;
+    return cudaSuccess;
+  });
+}
+VGPU_EXPORT cudaError_t cudaGraphInstantiate(cudaGraphExec_t* exec, cudaGraph_t graph,
+                                             unsigned long long) {
+  return api("cudaGraphInstantiate", [&] { return instantiate(exec, graph); });
+}
+VGPU_EXPORT cudaError_t cudaGraphInstantiateWithFlags(cudaGraphExec_t* exec, cudaGraph_t graph,
+                                                      unsigned long long) {
+  return api("cudaGraphInstantiateWithFlags", [&] { return instantiate(exec, graph); });
+}
+VGPU_EXPORT cudaError_t cudaGraphExecUpdate(cudaGraphExec_t handle, cudaGraph_t graph,
+                                            cudaGraphExecUpdateResultInfo* info) {
+  return api("cudaGraphExecUpdate", [&] {
+    GraphExecState* exec = exec_of(handle);
+    const GraphState* g = graph_of(graph);
+    if (exec == nullptr || g == nullptr) return cudaErrorInvalidValue;
+    if (info != nullptr) *info = {};
+    if (exec->work.size() != g->nodes.size()) {
+      if (info != nullptr) info->result = cudaGraphExecUpdateErrorTopologyChanged;
+      return cudaErrorGraphExecUpdateFailure;
+    }
+    exec->work.clear();
+    for (const auto& node : g->nodes) exec->work.push_back(node->run);
+    return cudaSuccess;
+  });
+}
+VGPU_EXPORT cudaError_t cudaGraphUpload(cudaGraphExec_t, cudaStream_t) {
+  return api("cudaGraphUpload", [] { return cudaSuccess; });
+}
+VGPU_EXPORT cudaError_t cudaGraphLaunch(cudaGraphExec_t handle, cudaStream_t stream) {
+  return api("cudaGraphLaunch", [&] {
+    const GraphExecState* exec = exec_of(handle);
+    if (exec == nullptr) return cudaErrorInvalidValue;
+    for (const auto& work : exec->work) {
+      const cudaError_t e = rt().enqueue(rt().stream(stream), cudaGraphNodeTypeGraph, work);
+      if (e != cudaSuccess) return e;
+    }
+    return cudaSuccess;
+  });
+}
+VGPU_EXPORT cudaError_t cudaGraphExecDestroy(cudaGraphExec_t handle) {
+  return api("cudaGraphExecDestroy", [&] {
+    const GraphExecState* exec = exec_of(handle);
+    if (exec == nullptr) return cudaErrorInvalidValue;
+    std::erase_if(rt().graph_execs, [exec](const auto& p) { return p.get() == exec; });
+    return cudaSuccess;
+  });
+}

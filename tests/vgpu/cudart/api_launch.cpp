@@ -1,0 +1,240 @@
+// Registration of modules, launches, functions, occupancy.
+#include <algorithm>
+#include <cstdio>
+#include <vector>
+
+#include "cudart/api.h"
+
+using namespace vgpu;
+
+namespace {
+
+struct CallConfiguration {
+  dim3 grid, block;
+  size_t shared;
+  cudaStream_t stream;
+};
+thread_local std::vector<CallConfiguration> t_configurations;
+
+}  // namespace
+
+VGPU_EXPORT void** __cudaRegisterFatBinary(void* wrapper) {
+  Runtime& r = rt();
+  std::lock_guard lock(r.mutex);
+  return reinterpret_cast<void**>(r.add_module(wrapper));
+}
+VGPU_EXPORT void __cudaRegisterFatBinaryEnd(void**) {}
+VGPU_EXPORT void __cudaUnregisterFatBinary(void**) { rt().finish(); }
+VGPU_EXPORT char __cudaInitModule(void**) { return 1; }
+
+VGPU_EXPORT void __cudaRegisterFunction(void** handle, const char* host, char*, const char* name, int,
+                                        void*, void*, void*, void*, int*) {
+  Runtime& r = rt();
+  std::lock_guard lock(r.mutex);
+  auto kernel = std::make_unique<Kernel>();
+  kernel->module = reinterpret_cast<LoadedModule*>(handle);
+  kernel->name = name;
+  r.kernels[host] = std::move(kernel);
+}
+VGPU_EXPORT void __cudaRegisterVar(void** handle, char* host, char*, const char* name, int,
+                                   size_t size, int, int) {
+  Runtime& r = rt();
+  std::lock_guard lock(r.mutex);
+  r.variables[host] = {reinterpret_cast<LoadedModule*>(handle), name, size};
+}
+// A managed variable is reached through a pointer on the host: made when it is registered.
+VGPU_EXPORT void __cudaRegisterManagedVar(void**, void**, char*, const char* name, int, size_t, int,
+                                          int) {
+  std::fprintf(stderr, "vgpu: __managed__ variable %s is not supported\n", name);
+}
+
+VGPU_EXPORT unsigned __cudaPushCallConfiguration(dim3 grid, dim3 block, size_t shared, void* stream) {
+  t_configurations.push_back({grid, block, shared, static_cast<cudaStream_t>(stream)});
+  return 0;
+}
+VGPU_EXPORT cudaError_t __cudaPopCallConfiguration(dim3* grid, dim3* block, size_t* shared,
+                                                   void* stream) {
+  if (t_configurations.empty()) return cudaErrorMissingConfiguration;
+  const CallConfiguration& c = t_configurations.back();
+  *grid = c.grid;
+  *block = c.block;
+  *shared = c.shared;
+  *static_cast<cudaStream_t*>(stream) = c.stream;
+  t_configurations.pop_back();
+  return cudaSuccess;
+}
+
+VGPU_EXPORT cudaError_t __cudaGetKernel(cudaKernel_t* kernel, const void* entry) {
+  Runtime& r = rt();
+  std::lock_guard lock(r.mutex);
+  *kernel = reinterpret_cast<cudaKernel_t>(r.find_kernel(entry));
+  return *kernel == nullptr ? cudaErrorInvalidDeviceFunction : cudaSuccess;
+}
+VGPU_EXPORT cudaError_t cudaGetKernel(cudaKernel_t* kernel, const void* entry) {
+  return __cudaGetKernel(kernel, entry);
+}
+VGPU_EXPORT cudaError_t cudaGetFuncBySymbol(cudaFunction_t* function, const void* symbol) {
+  return api("cudaGetFuncBySymbol", [&] {
+    *function = reinterpret_cast<cudaFunction_t>(rt().find_kernel(symbol));
+    return *function == nullptr ? cudaErrorInvalidDeviceFunction : cudaSuccess;
+  });
+}
+
+VGPU_EXPORT cudaError_t __cudaLaunchKernel(cudaKernel_t kernel, dim3 grid, dim3 block, void** args,
+                                           size_t shared, cudaStream_t stream) {
+  return api(
+      "cudaLaunchKernel",
+      [&] { return rt().launch(kernel, grid, block, args, shared, stream, false); },
+      cudaErrorLaunchOutOfResources);
+}
+VGPU_EXPORT cudaError_t cudaLaunchKernel(const void* function, dim3 grid, dim3 block, void** args,
+                                         size_t shared, cudaStream_t stream) {
+  return api(
+      "cudaLaunchKernel",
+      [&] { return rt().launch(function, grid, block, args, shared, stream, false); },
+      cudaErrorLaunchOutOfResources);
+}
+VGPU_EXPORT cudaError_t cudaLaunchCooperativeKernel(const void* function, dim3 grid, dim3 block,
+                                                    void** args, size_t shared,
+                                                    cudaStream_t stream) {
+  return api(
+      "cudaLaunchCooperativeKernel",
+      [&] { return rt().launch(function, grid, block, args, shared, stream, true); },
+      cudaErrorLaunchOutOfResources);
+}
+VGPU_EXPORT cudaError_t cudaLaunchKernelExC(const cudaLaunchConfig_t* config, const void* function,
+                                            void** args) {
+  return api(
+      "cudaLaunchKernelExC",
+      [&]() -> cudaError_t {
+        bool cooperative = false;
+        for (unsigned i = 0; i < config->numAttrs; ++i) {
+          const cudaLaunchAttribute& a = config->attrs[i];
+          switch (a.id) {
+            case cudaLaunchAttributeCooperative:
+              cooperative = a.val.cooperative != 0;
+              break;
+            case cudaLaunchAttributeClusterDimension:
+              if (a.val.clusterDim.x * a.val.clusterDim.y * a.val.clusterDim.z != 1) {
+                std::fprintf(stderr, "vgpu: clusters are not supported\n");
+                return cudaErrorNotSupported;
+              }
+              break;
+            default:
+              break;  // priorities, policies and overlap change when, not what
+          }
+        }
+        return rt().launch(function, config->gridDim, config->blockDim, args,
+                           config->dynamicSmemBytes, config->stream, cooperative);
+      },
+      cudaErrorLaunchOutOfResources);
+}
+
+VGPU_EXPORT cudaError_t cudaFuncSetAttribute(const void* function, cudaFuncAttribute attribute,
+                                             int value) {
+  return api("cudaFuncSetAttribute", [&] {
+    Kernel* k = rt().find_kernel(function);
+    if (k == nullptr) return cudaErrorInvalidDeviceFunction;
+    switch (attribute) {
+      case cudaFuncAttributeMaxDynamicSharedMemorySize: {
+        const auto program = rt().program(*k, rt().device());
+        if (value < 0 || static_cast<u32>(value) + program->static_shared >
+                             rt().machine.device.shared_per_block_optin)
+          return cudaErrorInvalidValue;
+        k->max_dynamic_shared = value;
+        return cudaSuccess;
+      }
+      case cudaFuncAttributePreferredSharedMemoryCarveout:
+        k->preferred_carveout = value;
+        return cudaSuccess;
+      case cudaFuncAttributeNonPortableClusterSizeAllowed:
+        return cudaSuccess;
+      default:
+        return cudaErrorInvalidValue;
+    }
+  });
+}
+VGPU_EXPORT cudaError_t cudaFuncSetCacheConfig(const void*, cudaFuncCache) {
+  return api("cudaFuncSetCacheConfig", [] { return cudaSuccess; });
+}
+VGPU_EXPORT cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, const void* function) {
+  return api("cudaFuncGetAttributes", [&] {
+    Kernel* k = rt().find_kernel(function);
+    if (k == nullptr) return cudaErrorInvalidDeviceFunction;
+    if (!k->module->failure.empty()) return cudaErrorNoKernelImageForDevice;
+    const auto p = rt().program(*k, rt().device());
+    *attributes = {};
+    attributes->sharedSizeBytes = p->static_shared;
+    attributes->localSizeBytes = p->max_frame_bytes;
+    const u32 threads = p->maxntid[0] * std::max(1u, p->maxntid[1]) * std::max(1u, p->maxntid[2]);
+    attributes->maxThreadsPerBlock = static_cast<int>(threads != 0 ? threads : kMaxThreadsPerBlock);
+    attributes->numRegs = static_cast<int>(p->registers);
+    attributes->ptxVersion = k->module->image->capability;
+    attributes->binaryVersion = rt().machine.device.capability();
+    attributes->maxDynamicSharedSizeBytes = k->max_dynamic_shared;
+    attributes->preferredShmemCarveout = k->preferred_carveout;
+    return cudaSuccess;
+  });
+}
+VGPU_EXPORT cudaError_t cudaFuncGetName(const char** name, const void* function) {
+  return api("cudaFuncGetName", [&] {
+    const Kernel* k = rt().find_kernel(function);
+    if (k == nullptr) return cudaErrorInvalidDeviceFunction;
+    *name = k->name.c_str();
+    return cudaSuccess;
+  });
+}
+VGPU_EXPORT cudaError_t cudaFuncGetParamInfo(const void* function, size_t index, size_t* offset,
+                                             size_t* size) {
+  return api("cudaFuncGetParamInfo", [&] {
+    Kernel* k = rt().find_kernel(function);
+    if (k == nullptr) return cudaErrorInvalidDeviceFunction;
+    const auto p = rt().program(*k, rt().device());
+    if (index >= p->params.size()) return cudaErrorInvalidValue;
+    *offset = p->params[index].offset;
+    if (size != nullptr) *size = p->params[index].bytes;
+    return cudaSuccess;
+  });
+}
+
+namespace {
+
+cudaError_t occupancy(int* blocks, const void* function, int block_size, size_t dynamic) {
+  Kernel* k = rt().find_kernel(function);
+  if (k == nullptr) return cudaErrorInvalidDeviceFunction;
+  if (block_size <= 0) return cudaErrorInvalidValue;
+  const auto p = rt().program(*k, rt().device());
+  *blocks = static_cast<int>(blocks_per_sm(rt().machine.device, static_cast<u32>(block_size),
+                                           p->registers,
+                                           p->static_shared + static_cast<u32>(dynamic)));
+  return cudaSuccess;
+}
+
+}  // namespace
+
+VGPU_EXPORT cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks,
+                                                                      const void* function,
+                                                                      int block_size,
+                                                                      size_t dynamic) {
+  return api("cudaOccupancyMaxActiveBlocksPerMultiprocessor",
+             [&] { return occupancy(blocks, function, block_size, dynamic); });
+}
+VGPU_EXPORT cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(
+    int* blocks, const void* function, int block_size, size_t dynamic, unsigned) {
+  return api("cudaOccupancyMaxActiveBlocksPerMultiprocessorWithFlags",
+             [&] { return occupancy(blocks, function, block_size, dynamic); });
+}
+VGPU_EXPORT cudaError_t cudaOccupancyAvailableDynamicSMemPerBlock(size_t* bytes, const void* function,
+                                                                  int blocks, int) {
+  return api("cudaOccupancyAvailableDynamicSMemPerBlock", [&] {
+    Kernel* k = rt().find_kernel(function);
+    if (k == nullptr) return cudaErrorInvalidDeviceFunction;
+    if (blocks <= 0) return cudaErrorInvalidValue;
+    const auto p = rt().program(*k, rt().device());
+    const DeviceModel& d = rt().machine.device;
+    const u32 used = p->static_shared + d.reserved_shared_per_block;
+    const u32 each = d.shared_per_sm / static_cast<u32>(blocks);
+    *bytes = each > used ? std::min(each - used, d.shared_per_block_optin - p->static_shared) : 0;
+    return cudaSuccess;
+  });
+}

@@ -1,0 +1,61 @@
+// One lane's access to memory, whatever the state space: where the bytes are, whether they are
+// defined, and what there is to find fault with.
+#pragma once
+
+#include "check/race.h"
+#include "machine/warp.h"
+
+namespace vgpu {
+
+struct Allocation;
+
+struct Target {
+  enum class Kind : u8 { kGlobal, kShared, kLocal };
+  Kind kind = Kind::kGlobal;
+  u8* data = nullptr;
+  u8* defined_bytes = nullptr;  // shared and local: 0xff per defined byte
+  u64* defined_bits = nullptr;  // global: a bit per byte; null when all are defined
+  u64 bit_offset = 0;
+  u32 shared_offset = 0;
+  Allocation* allocation = nullptr;
+};
+
+// Addresses of the active lanes, offset included. Reports undefined ones.
+void gather_addresses(Warp& w, const Instr& in, u32 mask, u64 (&out)[kLanes]);
+
+// Resolves and checks; throws Fault. `cache` speeds up lanes in the same allocation.
+Target locate(Warp& w, const Instr& in, int lane, u64 address, u32 bytes, bool write,
+              Allocation*& cache);
+
+// Where the bytes of a whole warp access are, when all active lanes are well-behaved and in one
+// place: the common case, without a look at each lane. The byte of address x is data[x].
+struct WarpTarget {
+  Target::Kind kind = Target::Kind::kGlobal;
+  u8* data = nullptr;
+  u8* defined_bytes = nullptr;  // shared: defined_bytes[x]
+  u64* defined_bits = nullptr;  // global: bit x - base
+  u64 base = 0;
+  u64 shared_bias = 0;  // shared offset of address x is x - shared_bias
+};
+bool locate_warp(Warp& w, const Instr& in, u32 mask, const u64 (&address)[kLanes], u32 bytes,
+                 bool write, WarpTarget& out);
+
+// Bit i: byte i is undefined (bytes <= 16).
+u32 undefined_mask(const Target& t, u32 bytes);
+void mark(const Target& t, u32 bytes, u32 undefined);
+
+// Race check of a shared access; reports.
+void check_race(Warp& w, const Instr& in, int lane, u32 offset, u32 bytes, bool write, bool strong);
+void report_race(Warp& w, const Instr& in, int lane, u32 offset, bool write, const RaceReport& r);
+
+// Counters of a warp's access; only called while counting.
+void count_global(Warp& w, const Instr& in, u32 mask, const u64 (&address)[kLanes], u32 bytes,
+                  bool write);
+// The same, on account of another instruction than the one whose addresses these are.
+void count_global(Warp& w, const Instr& in, u32 mask, const u64 (&address)[kLanes], u32 bytes,
+                  bool write, const Instr& account);
+void count_shared(Warp& w, const Instr& in, u32 mask, const u64 (&address)[kLanes], u32 bytes);
+// Passes that 32 banks of four bytes need for these addresses, and the least possible.
+void bank_passes(u32 mask, const u64 (&address)[kLanes], u32 bytes, u64& passes, u64& ideal);
+
+}  // namespace vgpu

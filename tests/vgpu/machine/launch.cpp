@@ -1,0 +1,171 @@
+#include "machine/launch.h"
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <exception>
+#include <numeric>
+#include <thread>
+
+#include "common/error.h"
+#include "machine/cta.h"
+
+namespace vgpu {
+namespace {
+
+double now() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+constexpr u64 kSlice = 20000;  // warp instructions before a CTA lets others run
+
+}  // namespace
+
+Launch::Launch(Machine& m, const Program& p, const LaunchConfig& c, std::vector<u8> param_bytes)
+    : machine(m), program(p), config(c) {
+  threads = c.block[0] * c.block[1] * c.block[2];
+  ctas = u64{c.grid[0]} * c.grid[1] * c.grid[2];
+  grid_id = ++m.launch_index;
+  seed = Random(m.seed * 0x100000001b3ull + grid_id).next();
+  params = m.memory.allocate(std::max<u64>(param_bytes.size(), 1), Allocation::Kind::kModule, 0);
+  std::copy(param_bytes.begin(), param_bytes.end(), params->host);
+  params->read_only = true;
+  params->name = "parameters of " + p.kernel;
+  m.memory.set_defined(*params, params->base, param_bytes.size());
+  counts_.resize(p.code.size());
+  deadline = now() + m.timeout_s;
+}
+
+Launch::~Launch() { machine.memory.release(params->base); }
+
+bool Launch::expired() const { return now() > deadline; }
+
+// CTAs start in an order that the seed chooses: forward, backward, or in strides.
+u64 Launch::cta_at(u64 position) const {
+  switch (seed % 3) {
+    case 0:
+      return position;
+    case 1:
+      return ctas - 1 - position;
+    default: {
+      u64 stride = 2 + seed / 3 % 61;
+      while (std::gcd(stride, ctas) != 1) ++stride;
+      return position * stride % ctas;
+    }
+  }
+}
+
+void Launch::merge(const std::vector<PcCount>& counts) {
+  std::lock_guard lock(mutex_);
+  for (size_t i = 0; i < counts.size(); ++i) counts_[i].add(counts[i]);
+}
+
+void Launch::touch(u32 mask, const u64 (&address)[kLanes], u32 bytes, bool write) {
+  std::lock_guard lock(mutex_);
+  const Allocation* a = nullptr;
+  std::vector<u64>* map = nullptr;
+  for_each_lane(mask, [&](int l) {
+    if (a == nullptr || !a->contains(address[l], bytes)) {
+      a = machine.memory.find(address[l]);
+      if (a == nullptr) return;
+      map = &touched_[write ? 1 : 0][a->base];
+      if (map->empty()) map->resize(a->size / 64 + 2);
+    }
+    for (u64 i = address[l] - a->base; i < address[l] - a->base + bytes; ++i)
+      (*map)[i / 64] |= u64{1} << (i % 64);
+  });
+}
+
+u64 Launch::touched_bytes(bool write) const {
+  u64 sum = 0;
+  for (const auto& [base, map] : touched_[write ? 1 : 0])
+    for (u64 word : map) sum += static_cast<u64>(std::popcount(word));
+  return sum;
+}
+
+void Launch::run() {
+  if (program.needs_order || config.cooperative) {
+    run_ordered();
+  } else {
+    run_parallel();
+  }
+  if (machine.count) {
+    LaunchCounts c = summarize(program, counts_);
+    std::copy(std::begin(config.grid), std::end(config.grid), c.grid);
+    std::copy(std::begin(config.block), std::end(config.block), c.block);
+    c.unique_load_bytes = touched_bytes(false);
+    c.unique_store_bytes = touched_bytes(true);
+    machine.launches.push_back(std::move(c));
+  }
+}
+
+void Launch::run_parallel() {
+  std::atomic<u64> next{0};
+  std::exception_ptr failure;
+  std::atomic<bool> stop{false};
+  const auto work = [&] {
+    std::vector<PcCount> counts(program.code.size());
+    try {
+      Cta cta(*this, counts);
+      for (;;) {
+        const u64 position = next.fetch_add(1);
+        if (position >= ctas || stop) break;
+        cta.start(cta_at(position));
+        for (;;) {
+          const Cta::Status status = cta.run(kSlice);
+          if (status == Cta::Status::kDone || stop) break;
+          if (status == Cta::Status::kBlocked) cta.resolve_block();
+          if (expired()) throw Fault(kFaultLaunchTimeout, program.kernel + " ran out of time");
+        }
+      }
+    } catch (...) {
+      std::lock_guard lock(mutex_);
+      if (!failure) failure = std::current_exception();
+      stop = true;
+    }
+    merge(counts);
+  };
+  const u64 workers = std::min<u64>(machine.cores, ctas);
+  std::vector<std::thread> pool;
+  for (u64 i = 1; i < workers; ++i) pool.emplace_back(work);
+  work();
+  for (std::thread& t : pool) t.join();
+  if (failure) std::rethrow_exception(failure);
+}
+
+void Launch::run_ordered() {
+  std::vector<PcCount> counts(program.code.size());
+  const u64 resident =
+      config.cooperative
+          ? ctas
+          : std::min<u64>(ctas, std::max<u64>(1, u64{static_cast<u32>(machine.device.sms)}));
+  std::vector<std::unique_ptr<Cta>> running, idle;
+  u64 position = 0;
+  Random random(seed);
+  try {
+    while (position < ctas || !running.empty()) {
+      // A CTA starts when the ones before it have had their turn, up to what is resident.
+      if (position < ctas && running.size() < resident) {
+        if (idle.empty()) {
+          idle.push_back(std::make_unique<Cta>(*this, counts));
+        }
+        idle.back()->start(cta_at(position++));
+        running.push_back(std::move(idle.back()));
+        idle.pop_back();
+      }
+      const size_t i = random.below(static_cast<u32>(running.size()));
+      const Cta::Status status = running[i]->run(200 + random.below(kSlice));
+      if (status == Cta::Status::kBlocked) running[i]->resolve_block();
+      if (status == Cta::Status::kDone) {
+        idle.push_back(std::move(running[i]));
+        running.erase(running.begin() + static_cast<std::ptrdiff_t>(i));
+      }
+      if (expired()) throw Fault(kFaultLaunchTimeout, program.kernel + " ran out of time");
+    }
+  } catch (...) {
+    merge(counts);
+    throw;
+  }
+  merge(counts);
+}
+
+}  // namespace vgpu

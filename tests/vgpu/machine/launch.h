@@ -1,0 +1,81 @@
+// One grid in execution, and the machine it runs on.
+//
+// Invariants:
+//  - CTAs of a kernel that never communicates through global memory run on all cores; such a
+//    kernel's results and counts do not depend on the order. Any other kernel runs on one core with
+//    its resident CTAs interleaved in seeded order, so that a seed fixes the result.
+//  - A Fault in any CTA ends the launch; the first one in time is the one reported.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "check/finding.h"
+#include "count/counters.h"
+#include "machine/device.h"
+#include "machine/global_memory.h"
+#include "machine/ir.h"
+
+namespace vgpu {
+
+struct Machine {
+  DeviceModel device;
+  GlobalMemory memory;
+  Findings findings;
+  u64 seed = 0;
+  unsigned cores = 1;
+  bool count = false;         // memory counters too
+  double timeout_s = 600;     // per launch
+  std::vector<LaunchCounts> launches;
+  std::function<void(const std::string&)> print;  // device printf
+  u64 launch_index = 0;
+};
+
+struct LaunchConfig {
+  u32 grid[3] = {1, 1, 1};
+  u32 block[3] = {1, 1, 1};
+  u32 dynamic_shared = 0;
+  bool cooperative = false;
+};
+
+class Launch {
+ public:
+  Launch(Machine& machine, const Program& program, const LaunchConfig& config,
+         std::vector<u8> params);
+  ~Launch();
+
+  void run();  // throws Fault
+
+  Machine& machine;
+  const Program& program;
+  const LaunchConfig config;
+  u32 threads = 0;
+  u64 ctas = 0;
+  u64 seed = 0;
+  u64 grid_id = 0;
+  Allocation* params = nullptr;
+  std::mutex print_mutex;
+  double deadline = 0;
+
+  bool expired() const;
+  // Remembers which bytes of global memory were read or written, while counting.
+  void touch(u32 mask, const u64 (&address)[kLanes], u32 bytes, bool write);
+
+ private:
+  void run_parallel();
+  void run_ordered();
+  u64 cta_at(u64 position) const;
+  void merge(const std::vector<PcCount>& counts);
+
+  u64 touched_bytes(bool write) const;
+
+  std::vector<PcCount> counts_;
+  std::map<u64, std::vector<u64>> touched_[2];  // allocation base -> bit per byte; reads, writes
+  std::mutex mutex_;
+};
+
+}  // namespace vgpu

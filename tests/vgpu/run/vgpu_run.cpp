@@ -1,0 +1,193 @@
+// vgpu-run: runs a program that uses CUDA on a virtual GPU.
+//
+// The program is not changed: it finds the stand-in libraries by LD_LIBRARY_PATH and what to be by
+// environment variables (see README.md). The exit status is the program's own when that is not
+// zero, and 99 when the program succeeded but the machine found fault with a kernel.
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "nlohmann/json.hpp"
+
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr int kFindingsStatus = 99;
+
+struct Options {
+  std::string device = "h100", seed = "0", counts, gpus = "1", cores, timeout;
+  bool mutate = false, quiet = false;
+  int limit = 0;  // mutants to try, 0 for all
+  std::vector<char*> program;
+};
+
+[[noreturn]] void usage(const std::string& problem) {
+  std::fprintf(stderr,
+               "%s%svgpu-run --device h100|a100|t4|rtx4090 [--seed N] [--gpus N] [--cores N]\n"
+               "         [--counts FILE.json] [--timeout SECONDS] [--mutate [--limit N]]\n"
+               "         -- PROGRAM [ARGUMENTS]\n",
+               problem.c_str(), problem.empty() ? "" : "\n");
+  std::exit(2);
+}
+
+Options parse(int argc, char** argv) {
+  Options o;
+  int i = 1;
+  const auto value = [&]() -> std::string {
+    if (i + 1 >= argc) usage(std::string(argv[i]) + " needs a value");
+    return argv[++i];
+  };
+  for (; i < argc; ++i) {
+    const std::string a = argv[i];
+    if (a == "--") {
+      ++i;
+      break;
+    }
+    if (a == "--device") {
+      o.device = value();
+    } else if (a == "--seed") {
+      o.seed = value();
+    } else if (a == "--counts") {
+      o.counts = value();
+    } else if (a == "--gpus") {
+      o.gpus = value();
+    } else if (a == "--cores") {
+      o.cores = value();
+    } else if (a == "--timeout") {
+      o.timeout = value();
+    } else if (a == "--limit") {
+      o.limit = std::atoi(value().c_str());
+    } else if (a == "--mutate") {
+      o.mutate = true;
+    } else if (a == "--quiet") {
+      o.quiet = true;
+    } else {
+      usage("unknown option " + a);
+    }
+  }
+  for (; i < argc; ++i) o.program.push_back(argv[i]);
+  if (o.program.empty()) usage("no program given");
+  o.program.push_back(nullptr);
+  return o;
+}
+
+fs::path library_folder() {
+  if (const char* given = std::getenv("VGPU_LIBS")) return given;
+  return fs::read_symlink("/proc/self/exe").parent_path() / "lib";
+}
+
+struct Result {
+  int status = 0;
+  unsigned long long calls = 0, launches = 0;
+  std::vector<nlohmann::json> findings;
+};
+
+using Environment = std::map<std::string, std::string>;
+
+Result run_once(const Options& o, const Environment& extra, bool silent) {
+  const fs::path report =
+      fs::temp_directory_path() / ("vgpu-" + std::to_string(getpid()) + ".report");
+  fs::remove(report);
+  const pid_t child = fork();
+  if (child < 0) {
+    std::perror("vgpu-run: fork");
+    std::exit(2);
+  }
+  if (child == 0) {
+    const char* before = std::getenv("LD_LIBRARY_PATH");
+    const std::string path =
+        library_folder().string() + (before == nullptr ? "" : ":" + std::string(before));
+    setenv("LD_LIBRARY_PATH", path.c_str(), 1);
+    setenv("VGPU_DEVICE", o.device.c_str(), 1);
+    setenv("VGPU_SEED", o.seed.c_str(), 1);
+    setenv("VGPU_GPUS", o.gpus.c_str(), 1);
+    setenv("VGPU_REPORT", report.c_str(), 1);
+    if (!o.cores.empty()) setenv("VGPU_CORES", o.cores.c_str(), 1);
+    if (!o.timeout.empty()) setenv("VGPU_TIMEOUT", o.timeout.c_str(), 1);
+    for (const auto& [name, v] : extra) setenv(name.c_str(), v.c_str(), 1);
+    if (silent) {
+      if (std::freopen("/dev/null", "w", stdout) == nullptr ||
+          std::freopen("/dev/null", "w", stderr) == nullptr)
+        _exit(127);
+    }
+    execvp(o.program[0], o.program.data());
+    std::perror(o.program[0]);
+    _exit(127);
+  }
+  int status = 0;
+  waitpid(child, &status, 0);
+  Result r;
+  r.status = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+  std::ifstream in(report);
+  for (std::string line; std::getline(in, line);) {
+    const auto j = nlohmann::json::parse(line, nullptr, false);
+    if (j.is_discarded()) continue;
+    r.calls += j.value("calls", 0ull);
+    r.launches += j.value("launches", 0ull);
+    for (const auto& f : j["findings"]) r.findings.push_back(f);
+  }
+  fs::remove(report);
+  return r;
+}
+
+// Every mutant of every kernel that the program launches, one run each. A mutant survives when the
+// program succeeds and nothing is found.
+int mutate(const Options& o) {
+  const fs::path list = fs::temp_directory_path() / ("vgpu-" + std::to_string(getpid()) + ".mutants");
+  fs::remove(list);
+  const Result clean = run_once(o, {{"VGPU_MUTANTS", list.string()}}, true);
+  if (clean.status != 0 || !clean.findings.empty()) {
+    std::fprintf(stderr, "vgpu-run: the program fails without a mutation: status %d, %zu findings\n",
+                 clean.status, clean.findings.size());
+    return clean.status != 0 ? clean.status : kFindingsStatus;
+  }
+  std::map<std::string, std::string> mutants;
+  std::ifstream in(list);
+  for (std::string line; std::getline(in, line);) {
+    const size_t tab = line.find('\t');
+    if (tab != std::string::npos) mutants[line.substr(0, tab)] = line.substr(tab + 1);
+  }
+  fs::remove(list);
+  int tried = 0;
+  std::vector<std::string> survivors;
+  for (const auto& [key, text] : mutants) {
+    if (o.limit != 0 && tried >= o.limit) break;
+    ++tried;
+    const Result r = run_once(o, {{"VGPU_MUTANT", key}, {"VGPU_TIMEOUT", "60"}}, true);
+    const bool survived = r.status == 0 && r.findings.empty();
+    if (survived) survivors.push_back(text);
+    if (!o.quiet) std::printf("%s  %s\n", survived ? "SURVIVED" : "killed  ", text.c_str());
+    std::fflush(stdout);
+  }
+  std::printf("vgpu-run: %d of %zu mutants tried, %d killed, %zu survived\n", tried, mutants.size(),
+              tried - static_cast<int>(survivors.size()), survivors.size());
+  for (const std::string& s : survivors) std::printf("  %s\n", s.c_str());
+  return survivors.empty() ? 0 : kFindingsStatus;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const Options o = parse(argc, argv);
+  if (!fs::exists(library_folder() / "libcudart.so.13"))
+    usage("no libcudart.so.13 in " + library_folder().string());
+  if (o.mutate) return mutate(o);
+  Environment extra;
+  if (!o.counts.empty()) extra["VGPU_COUNTS"] = fs::absolute(o.counts).string();
+  const Result r = run_once(o, extra, false);
+  if (!o.quiet || !r.findings.empty()) {
+    std::fprintf(stderr, "vgpu-run: %s, seed %s: %llu calls, %llu launches, %zu findings\n",
+                 o.device.c_str(), o.seed.c_str(), r.calls, r.launches, r.findings.size());
+  }
+  if (r.status != 0) return r.status;
+  return r.findings.empty() ? 0 : kFindingsStatus;
+}

@@ -1,0 +1,133 @@
+// Counters of kernels whose work is known, and mutation of a kernel whose guards are known.
+#include <gtest/gtest.h>
+
+#include "machine/decoder.h"
+#include "machine/device.h"
+#include "machine/launch.h"
+#include "mutate/mutate.h"
+#include "tests/device.h"
+
+namespace vgpu::test {
+namespace {
+
+const std::string kHead =
+    ".version 8.0\n.target sm_80\n.address_size 64\n"
+    ".visible .entry k(.param .u64 in, .param .u64 out)\n{\n .shared .align 16 .b8 s[8192];\n"
+    " .reg .pred %p<4>;\n .reg .b32 %r<16>;\n .reg .b64 %rd<8>;\n .reg .f32 %f<8>;\n"
+    " ld.param.u64 %rd0, [in];\n ld.param.u64 %rd1, [out];\n mov.u32 %r0, %tid.x;\n"
+    " mov.u32 %r1, %ctaid.x;\n mov.u32 %r2, %ntid.x;\n mad.lo.u32 %r3, %r1, %r2, %r0;\n";
+
+Observed run(const std::string& body, u32 grid, u32 block, size_t bytes) {
+  std::vector<u8> in(bytes, 1), out(bytes, 0);
+  LaunchSpec spec;
+  spec.grid = grid;
+  spec.block = block;
+  return observe(kHead + body + " ret;\n}\n", "k", spec, {{&in}, {&out}});
+}
+
+TEST(Counters, CoalescedCopy) {
+  const Observed o = run(
+      " mul.wide.u32 %rd2, %r3, 4;\n add.u64 %rd3, %rd0, %rd2;\n add.u64 %rd4, %rd1, %rd2;\n"
+      " ld.global.f32 %f0, [%rd3];\n st.global.f32 [%rd4], %f0;\n", 8, 128, 4096);
+  ASSERT_EQ(o.error, "");
+  EXPECT_EQ(o.counts.global_load_bytes, 4096u);
+  EXPECT_EQ(o.counts.global_load_sectors, 128u);
+  EXPECT_EQ(o.counts.unique_load_bytes, 4096u);
+  EXPECT_EQ(o.counts.global_store_bytes, 4096u);
+  EXPECT_EQ(o.counts.global_store_sectors, 128u);
+  EXPECT_EQ(o.counts.warp_instructions, 32u * 12);
+  EXPECT_EQ(o.counts.lane_instructions, 1024u * 12);
+  EXPECT_EQ(o.counts.by_class[static_cast<size_t>(InstrClass::kLoad)], 32u * 3);
+}
+
+TEST(Counters, StridedCopyTouchesOneSectorPerLane) {
+  const Observed o = run(
+      " mul.wide.u32 %rd2, %r3, 32;\n add.u64 %rd3, %rd0, %rd2;\n ld.global.f32 %f0, [%rd3];\n"
+      " st.global.f32 [%rd1], 0f00000000;\n", 1, 64, 2048);
+  ASSERT_EQ(o.error, "");
+  EXPECT_EQ(o.counts.global_load_bytes, 256u);
+  EXPECT_EQ(o.counts.global_load_sectors, 64u);
+  EXPECT_EQ(o.counts.global_store_sectors, 2u);
+  EXPECT_EQ(o.counts.unique_store_bytes, 4u);
+}
+
+TEST(Counters, ThirtyTwoWayConflict) {
+  const Observed o = run(
+      " mov.u32 %r4, s;\n shl.b32 %r5, %r0, 7;\n add.u32 %r5, %r5, %r4;\n"
+      " st.shared.u32 [%r5], %r0;\n", 2, 32, 64);
+  ASSERT_EQ(o.error, "");
+  EXPECT_EQ(o.counts.shared_wavefronts, 64u);
+  EXPECT_EQ(o.counts.shared_excess, 62u);
+  ASSERT_EQ(o.counts.conflicts.size(), 1u);
+  EXPECT_EQ(o.counts.conflicts[0].excess, 62u);
+}
+
+TEST(Counters, VectorAndBroadcastAccessesAreFree) {
+  const Observed o = run(
+      " mov.u32 %r4, s;\n shl.b32 %r5, %r0, 4;\n add.u32 %r5, %r5, %r4;\n"
+      " st.shared.v4.u32 [%r5], {%r0, %r0, %r0, %r0};\n bar.warp.sync 0xffffffff;\n"
+      " ld.shared.u32 %r6, [%r4];\n", 1, 32, 64);
+  ASSERT_EQ(o.error, "");
+  EXPECT_EQ(o.counts.shared_wavefronts, 4u + 1u);
+  EXPECT_EQ(o.counts.shared_excess, 0u);
+}
+
+// 32 x 32 tile times tile, K = 32: each thread does 32 multiply-adds.
+TEST(Counters, TiledProduct) {
+  const Observed o = run(
+      " and.b32 %r4, %r0, 31;\n shr.u32 %r5, %r0, 5;\n mov.u32 %r6, s;\n shl.b32 %r7, %r0, 2;\n"
+      " add.u32 %r7, %r7, %r6;\n st.shared.f32 [%r7], 0f3f800000;\n"
+      " st.shared.f32 [%r7+4096], 0f40000000;\n bar.sync 0;\n mov.f32 %f0, 0f00000000;\n"
+      " shl.b32 %r8, %r5, 7;\n add.u32 %r8, %r8, %r6;\n shl.b32 %r9, %r4, 2;\n"
+      " add.u32 %r9, %r9, %r6;\n mov.u32 %r10, 0;\n"
+      "L: ld.shared.f32 %f1, [%r8];\n ld.shared.f32 %f2, [%r9+4096];\n"
+      " fma.rn.f32 %f0, %f1, %f2, %f0;\n add.u32 %r8, %r8, 4;\n add.u32 %r9, %r9, 128;\n"
+      " add.u32 %r10, %r10, 1;\n setp.lt.u32 %p0, %r10, 32;\n @%p0 bra L;\n"
+      " ex2.approx.f32 %f3, %f0;\n mul.wide.u32 %rd2, %r0, 4;\n add.u64 %rd2, %rd2, %rd1;\n"
+      " st.global.f32 [%rd2], %f0;\n", 1, 1024, 4096);
+  ASSERT_EQ(o.error, "");
+  ASSERT_TRUE(o.findings.empty()) << o.findings[0].str();
+  EXPECT_EQ(o.counts.flops.at("fma.f32"), 2u * 32 * 1024);
+  EXPECT_EQ(o.counts.mufu.at("ex2"), 1024u);
+  EXPECT_EQ(o.counts.barriers, 32u);
+  EXPECT_EQ(o.counts.shared_wavefronts, 32u * (2 + 2 * 32));
+  EXPECT_EQ(o.counts.shared_excess, 0u);
+  EXPECT_EQ(o.counts.branches, 32u * 32);
+  EXPECT_EQ(o.counts.divergent_branches, 0u);
+}
+
+TEST(Counters, RepeatExactly) {
+  const std::string body =
+      " and.b32 %r4, %r0, 7;\n setp.gt.u32 %p0, %r4, 3;\n @%p0 bra L;\n add.u32 %r5, %r4, 1;\n"
+      "L: mul.wide.u32 %rd2, %r3, 4;\n add.u64 %rd3, %rd1, %rd2;\n st.global.u32 [%rd3], %r4;\n";
+  const Observed a = run(body, 8, 64, 2048), b = run(body, 8, 64, 2048);
+  EXPECT_EQ(to_json({a.counts}), to_json({b.counts}));
+  EXPECT_EQ(a.counts.divergent_branches, 16u);
+}
+
+TEST(Mutation, FindsAndAppliesEveryKind) {
+  const std::string text = kHead +
+      " setp.lt.u32 %p0, %r0, 32;\n @!%p0 bra L;\n"
+      " mov.u32 %r4, s;\n cp.async.ca.shared.global [%r4], [%rd0], 4;\n cp.async.commit_group;\n"
+      " cp.async.wait_group 0;\nL: bar.sync 0;\n bar.warp.sync 0xffffffff;\n ret;\n}\n";
+  const std::shared_ptr<const ptx::Module> module = ptx::parse_module(text);
+  const SymbolTable none{[](const std::string&) { return std::nullopt; }};
+  const auto program = link_program(module, "k", none);
+  const auto mutants = find_mutants(*program);
+  int kinds[4] = {};
+  for (const Mutant& m : mutants) ++kinds[static_cast<int>(m.kind)];
+  EXPECT_EQ(kinds[static_cast<int>(Mutant::Kind::kDropBarrier)], 2);
+  EXPECT_EQ(kinds[static_cast<int>(Mutant::Kind::kDropWait)], 1);
+  EXPECT_EQ(kinds[static_cast<int>(Mutant::Kind::kDropCommit)], 1);
+  EXPECT_EQ(kinds[static_cast<int>(Mutant::Kind::kFlipGuard)], 1);
+  for (const Mutant& m : mutants) {
+    const auto copy = link_program(module, "k", none);
+    apply(m, *copy);
+    const Instr &before = program->code[m.pc], &after = copy->code[m.pc];
+    EXPECT_TRUE(before.flow != after.flow || before.fn != after.fn || before.cmp != after.cmp)
+        << m.str();
+  }
+}
+
+}  // namespace
+}  // namespace vgpu::test

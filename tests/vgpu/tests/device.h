@@ -1,0 +1,53 @@
+// Where a test's PTX runs: on the virtual GPU, or, with VGPU_TRUTH=gpu in the environment, on a real
+// one through its driver, so that the same expectations are held against hardware.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "check/finding.h"
+#include "common/types.h"
+#include "count/counters.h"
+
+namespace vgpu::test {
+
+// An argument is a buffer (copied in and out) or a 64-bit scalar.
+struct Argument {
+  std::vector<u8>* buffer = nullptr;
+  u64 scalar = 0;
+  bool undefined = false;  // a buffer whose content the device has not been told
+};
+template <class T>
+Argument in_out(std::vector<u8>& bytes) {
+  return {&bytes, 0, false};
+}
+
+struct LaunchSpec {
+  u32 grid = 1, block = 32;
+  u32 dynamic_shared = 0;
+  u64 seed = 1;
+};
+
+class TestDevice {
+ public:
+  virtual ~TestDevice() = default;
+  // Runs `kernel` of the PTX text. Returns an empty string, or what went wrong.
+  virtual std::string run(const std::string& ptx, const std::string& kernel, const LaunchSpec& spec,
+                          std::vector<Argument> arguments) = 0;
+  virtual int capability() const = 0;
+};
+
+bool on_real_gpu();
+TestDevice& device();  // the one the environment asks for
+
+// Only on the virtual GPU: what a run found and counted.
+struct Observed {
+  std::string error;
+  std::vector<Finding> findings;
+  LaunchCounts counts;
+};
+Observed observe(const std::string& ptx, const std::string& kernel, const LaunchSpec& spec,
+                 std::vector<Argument> arguments, const std::string& device = "a100");
+
+}  // namespace vgpu::test
