@@ -83,12 +83,15 @@ double epsilon(qkv_type type) {
   return type == QKV_TYPE_F16 ? 0x1p-10 : 0x1p-7;
 }
 
-// Rows at the ends, at the edges of likely tiles and spread between; heads and batches in turn.
+// The first and the last row of all, then rows at the ends, at the edges of likely tiles and spread
+// between, heads and batches in turn.
 std::vector<std::tuple<int64_t, int64_t, int64_t>> sample(const Problem& p) {
+  if (p.empty()) return {};
   std::vector<int64_t> queries{0, 1, 63, 64, 127, 128, 191, p.s_q - 129, p.s_q - 2, p.s_q - 1};
-  constexpr int64_t kSpread = 14;
+  constexpr int64_t kSpread = 22;
   for (int64_t n = 0; n < kSpread; ++n) queries.push_back((2 * n + 1) * p.s_q / (2 * kSpread));
-  std::vector<std::tuple<int64_t, int64_t, int64_t>> out;
+  std::vector<std::tuple<int64_t, int64_t, int64_t>> out{{0, 0, 0},
+                                                         {p.batch - 1, p.heads_q - 1, p.s_q - 1}};
   int64_t turn = 0;
   for (const int64_t i : queries) {
     if (i < 0 || i >= p.s_q) continue;

@@ -151,7 +151,7 @@ struct CudaBench::State {
   const host::DeviceInfo* device = host::cuda_runtime().device_info(0);
   DeviceTimer timer{static_cast<size_t>(device->l2_bytes)};
   std::string pci;
-  GpuState after_load;
+  GpuState gpu;  // clocks as they were after the ceiling's products, 0 before
   std::map<qkv_type, double> ceilings;
   std::weak_ptr<const DeviceTensors> uploaded;  // of the problem being measured
 
@@ -186,6 +186,8 @@ CudaBench::CudaBench() {
   char pci[32] = {};
   cuda_check(cudaDeviceGetPCIBusId(pci, sizeof pci, 0), "cudaDeviceGetPCIBusId");
   state_->pci = pci;
+  state_->gpu = gpu_state(pci);
+  state_->gpu.sm_mhz = state_->gpu.memory_mhz = 0;  // idle clocks say nothing
 }
 
 CudaBench::~CudaBench() = default;
@@ -194,13 +196,13 @@ double CudaBench::ceiling_tflops(qkv_type type) {
   const auto known = state_->ceilings.find(type);
   if (known != state_->ceilings.end()) return known->second;
   const double tflops = gemm_ceiling_tflops(type, &state_->timer);
-  state_->after_load = gpu_state(state_->pci);
+  state_->gpu = gpu_state(state_->pci);
   return state_->ceilings[type] = tflops;
 }
 
 Facts CudaBench::facts() const {
   const host::DeviceInfo& device = *state_->device;
-  const GpuState& now = state_->after_load;
+  const GpuState& now = state_->gpu;
   int driver = 0, runtime = 0;
   cuda_check(cudaDriverGetVersion(&driver), "cudaDriverGetVersion");
   cuda_check(cudaRuntimeGetVersion(&runtime), "cudaRuntimeGetVersion");

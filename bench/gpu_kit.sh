@@ -29,10 +29,11 @@ kit=$(cd "$kit" && pwd)
 for old in run.sh peers.py qkv_ctypes.py table.awk README.txt attention_bench tests lib; do rm -rf "${kit:?}/$old"; done
 mkdir "$kit/tests" "$kit/lib"
 
-# The programs behind the tests that carry the label gpu.
+# The programs gpu_* behind the tests that carry the label gpu.
 gpu_tests() {
   [[ -e $build/CTestTestfile.cmake ]] || return 0
-  ctest --test-dir "$build" -N -V -L '^gpu$' | sed -n 's/^[0-9]*: Test command: "\?\([^" ]*\).*/\1/p' | sort -u
+  ctest --test-dir "$build" -N -V -L '^gpu$' |
+    sed -n 's/^[0-9]*: Test command: "\?\([^" ]*\/gpu_[^" /]*\).*/\1/p' | sort -u
 }
 
 # Libraries that every Linux with a GPU driver has, at least as new as the ones built with.
@@ -69,8 +70,9 @@ while read -r program; do
   [[ -z $program ]] || add_program "$program" "$kit/tests/${program##*/}" ../lib
 done <<<"$programs"
 copy_libraries "$build/libqkv.so"
-cp -L "$build/libqkv.so" "$kit/lib/libqkv.so"
-strip --strip-unneeded "$kit/lib/libqkv.so"
+soname=$(patchelf --print-soname "$build/libqkv.so")  # for peers.py, and what the test programs ask for
+cp -L "$build/libqkv.so" "$kit/lib/$soname"
+strip --strip-unneeded "$kit/lib/$soname"
 for library in "$kit"/lib/*; do patchelf --force-rpath --set-rpath "\$ORIGIN" "$library"; done
 
 cp "$source_dir/kit_run.sh" "$kit/run.sh"

@@ -69,7 +69,7 @@ say "benchmark: qkv and cuBLAS"
 
 say "benchmark: PyTorch's backends, one by one, and qkv on the same tensors"
 if command -v python3 >/dev/null; then
-  python3 "$kit/peers.py" --lib "$kit/lib/libqkv.so" "${peer_arguments[@]}" --json "$out/peers.json" \
+  python3 "$kit/peers.py" --lib "$(echo "$kit"/lib/libqkv.so*)" "${peer_arguments[@]}" --json "$out/peers.json" \
     --tsv "$out/peers.tsv" || failed+=("peers.py")
 else
   echo "python3 is not here: PyTorch's backends are not measured"

@@ -10,6 +10,7 @@ is nothing to compare with, and it says so), 1 if an output was wrong, 2 for a w
 """
 import argparse
 import datetime
+import glob
 import json
 import math
 import os
@@ -36,7 +37,8 @@ BACKENDS = {
 def arguments():
     here = os.path.dirname(os.path.abspath(__file__))
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--lib", default=os.path.join(here, "lib", "libqkv.so"), help="libqkv.so")
+    kit = sorted(glob.glob(os.path.join(here, "lib", "libqkv.so*"))) or ["libqkv.so"]
+    parser.add_argument("--lib", default=kit[0], help="libqkv.so; default: beside this script")
     parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
     parser.add_argument("--type", default="bf16,f16", help="of f32, f16, bf16")
     parser.add_argument("--size", default="512,1024,2048,4096,8192,16384")
@@ -101,6 +103,7 @@ class Problem:
         queries += [(2 * n + 1) * self.size // 32 for n in range(16)]
         places = [(n % self.batch, (self.heads - 1 + 5 * n) % self.heads, i)
                   for n, i in enumerate(queries) if 0 <= i < self.size]
+        places.append((self.batch - 1, self.heads - 1, self.size - 1))
         return [(place, self._row(*place, ()), self._row(*place, ("weights",)),
                  self._row(*place, ("scores", "weights"))) for place in places]
 

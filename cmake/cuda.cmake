@@ -19,6 +19,8 @@ if(NOT QKV_CUDA STREQUAL "off")
       set(CMAKE_CUDA20_EXTENSION_COMPILE_OPTION "-std=c++20")
     endif()
     set(CMAKE_CUDA_STANDARD 20)
+    # As for C++: naming it as a system folder would hide the C library's headers from the C++ library's.
+    list(APPEND CMAKE_CUDA_IMPLICIT_INCLUDE_DIRECTORIES /usr/include)
     set(QKV_HAS_CUDA ON)
   elseif(QKV_CUDA STREQUAL "on")
     message(FATAL_ERROR "QKV_CUDA is on, but no CUDA compiler was found (put nvcc on PATH or set CUDACXX)")

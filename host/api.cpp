@@ -60,14 +60,13 @@ Status query(const qkv_attention_desc* desc, qkv_query_result* result) {
               sizeof(qkv_query_result));
   const CudaRuntime& cuda = cuda_runtime();
   Problem problem;
-  const Status valid = validate(desc, Need::kShapes, cuda, &problem);
-  if (!valid.ok() && qkv_status_class(valid.code()) == QKV_INVALID_ARGUMENT) return valid;
+  Status status = validate(desc, Need::kShapes, cuda, &problem);
+  if (!status.ok() && qkv_status_class(status.code()) == QKV_INVALID_ARGUMENT) return status;
 
   const size_t struct_size = result->struct_size;
   *result = qkv_query_result{};
   result->struct_size = struct_size;
   Plan plan;
-  Status status = valid;
   const DeviceInfo* device = nullptr;
   if (status.ok()) status = find_device(problem, cuda, &device);
   if (status.ok()) status = make_plan(problem, *device, &plan);
@@ -136,8 +135,7 @@ const char* qkv_build_info(void) {
     }
     return text("{\"version\": \"", QKV_VERSION_MAJOR, ".", QKV_VERSION_MINOR, ".",
                 QKV_VERSION_PATCH, "\", \"compiler\": \"", __VERSION__,
-                "\", \"cuda\": ", kCudaTargets,
-                ", \"kernels\": [", names, "]}");
+                "\", \"cuda\": ", kCudaTargets, ", \"kernels\": [", names, "]}");
   }();
   return info.c_str();
 }

@@ -6,7 +6,7 @@
 namespace qkv::host {
 namespace {
 
-const std::array<const View*, PlanKey::kViews> views(const Problem& p) {
+std::array<const View*, PlanKey::kViews> views(const Problem& p) {
   return {&p.q,
           &p.k,
           &p.v,
@@ -54,8 +54,8 @@ PlanKey plan_key(const Problem& p, const DeviceInfo& device) {
   for (int64_t field :
        {int64_t{p.device}, int64_t{p.device_index}, int64_t{device.threads}, int64_t{p.score},
         int64_t{p.selection}, p.batch, p.heads_q, p.heads_kv, p.s_q, p.s_kv, p.d_qk, p.d_v,
-        int64_t{p.type}, int64_t{p.weights_mode}, int64_t{p.softcap > 0}, int64_t{p.alignment},
-        p.explicit_offset, p.left, p.right}) {
+        int64_t{p.type}, int64_t{p.weights_mode}, int64_t{p.softcap > 0 ? 1 : 0},
+        int64_t{p.alignment}, p.explicit_offset, p.left, p.right}) {
     *out++ = field;
   }
   const auto all = views(p);

@@ -34,14 +34,14 @@ TEST_P(Contract, Holds) {
   ASSERT_TRUE(tolerance.accepts(*first));
 
   int runs = 0;
-  for (Fill fill : kFills) {
+  for (Fill fill : {Fill::kNaN, Fill::kPositiveInf, Fill::kNegativeInf, Fill::kMax}) {
     place().set_threads(1 + runs % 3);
     const auto again = run({.seed = test_seed(),
                             .fill = fill,
                             .poison = static_cast<unsigned char>(runs % 2 == 0 ? 0xa5 : 0xff)},
                            runs % 2 == 0 ? Api::kPlan : Api::kOneShot);
     ASSERT_EQ(again->output_bits(), first->output_bits())
-        << "fill " << runs << " changed the result\n"
+        << "run " << runs << " gave another result\n"
         << replay(row());
     ++runs;
   }

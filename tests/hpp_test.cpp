@@ -71,7 +71,7 @@ TEST(Hpp, TypesOfElements) {
 TEST(Hpp, DescriptorHasAllFields) {
   float x[64] = {};
   uint8_t visible[1] = {1};
-  int32_t length[1] = {1};
+  int32_t length[1] = {1}, best[1] = {7};
   const Tensor one = qkv::bhsd(x, 1, 1, 1, 1);
   Attention a{.q = qkv::bhsd(x + 1, 1, 1, 1, 1), .k = one, .v = one, .o = one};
   const qkv_attention_desc plain = a.desc();
@@ -82,7 +82,7 @@ TEST(Hpp, DescriptorHasAllFields) {
   EXPECT_EQ(plain.device, QKV_DEVICE_AUTO);
   EXPECT_EQ(plain.flags, 0u);
   a.lse = qkv::bhsd(x + 2, 1, 1, 1, 1);
-  a.index = qkv::bhsd(length, 1, 1, 1, 1);
+  a.index = qkv::bhsd(best, 1, 1, 1, 1);
   a.weights = qkv::bhsd(x + 3, 1, 1, 1, 1);
   a.weights_mode = WeightsMode::kMasked;
   a.score = Score::kAdditive;
@@ -105,7 +105,7 @@ TEST(Hpp, DescriptorHasAllFields) {
   EXPECT_EQ(d.struct_size, sizeof d);
   EXPECT_EQ(d.q.data, x + 1);
   EXPECT_EQ(d.lse.data, x + 2);
-  EXPECT_EQ(d.index.data, length);
+  EXPECT_EQ(d.index.data, best);
   EXPECT_EQ(d.weights.data, x + 3);
   EXPECT_EQ(d.weights_mode, QKV_WEIGHTS_MASKED);
   EXPECT_EQ(d.score, QKV_SCORE_ADDITIVE);
@@ -125,8 +125,9 @@ TEST(Hpp, DescriptorHasAllFields) {
   EXPECT_EQ(d.kv_lengths.data, length);
   EXPECT_EQ(d.device, QKV_DEVICE_CPU);
   EXPECT_EQ(d.device_index, 3);
-  qkv::attention(a);  // and it runs
-  EXPECT_EQ(length[0], 0);
+  a.device = Device::kAuto;
+  qkv::attention(a);  // and it runs: the key is hidden
+  EXPECT_EQ(best[0], -1);
 }
 
 TEST(Hpp, ErrorsAreExceptions) {

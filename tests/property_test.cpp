@@ -11,6 +11,13 @@
 #include "tests/tolerance.h"
 
 namespace qkv::test {
+
+void showValue(Fill fill, std::ostream& out) { out << "fill " << static_cast<int>(fill); }
+void showValue(Memory::Fit fit, std::ostream& out) {
+  out << (fit == Memory::Fit::kExact ? "exact fit" : "guard bytes");
+}
+void showValue(Api api, std::ostream& out) { out << (api == Api::kPlan ? "plan" : "one-shot"); }
+
 namespace {
 
 using rc::gen::element;

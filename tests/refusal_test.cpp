@@ -152,7 +152,10 @@ Fits fits(const qkv_tensor& t, bool output) {
   bool empty = false;
   for (int axis = 0; axis < 4; ++axis) {
     const Wide n = t.shape[axis], stride = t.stride[axis];
-    out.extents = out.extents && n >= 0 && n <= static_cast<Wide>(1) << 48;
+    if (n < 0 || n > static_cast<Wide>(1) << 48) {
+      out.extents = false;
+      continue;
+    }
     empty = empty || n == 0;
     if (n <= 1) continue;
     out.strides = out.strides && stride >= 0 && (axis != 3 || stride == 1);

@@ -8,10 +8,11 @@
 //      without a visible key is +0 bit for bit.
 //   a. max |o - o64| <= 2 max |lowp - o64| + floor       (FlashAttention's rule against fp64)
 //   b. RMS error <= 1.1 that of lowp, beyond 6 standard errors of what the sample shows of it
-//      (from 4096 elements and 64 rows on)
+//      (from 4096 elements and 64 rows on; not where tanh is part of the score, which libm rounds
+//      to 1 ulp and vector units to 3: there rule c counts)
 //   c. per element: |o - o64| <= 2 u sum p|v| + half an ulp + what fp32 scores cost (below)
-//   d. no bias: the mean error, and the mean error away from zero, stay within 6 standard errors
-//      (from 4096 elements, 64 rows and 64 columns of V on)
+//   d. no bias: the mean error, and the mean error away from zero, stay within 6 standard errors of
+//      twice lowp's (from 4096 elements, 64 rows and 64 columns of V on)
 //   e. |LSE - LSE64| <= 1e-5 (1 + |LSE|), or what fp32 scores cost where that is more
 //
 // fp32 scores: a dot product of n fp32 terms errs by at most lambda sqrt(n) e sum|q||k| but for a
@@ -70,8 +71,7 @@ class Tolerance {
 
   std::string check_o(const std::vector<double>& o) const;
   std::string check_statistics(const std::vector<double>& o) const;
-  template <class Error>
-  std::string check_bias(size_t count, Error&& error) const;
+  std::string check_bias(const std::vector<double>& o, bool away) const;
   std::string check_lse(const std::vector<double>& lse) const;
   std::string check_weights(const std::vector<double>& weights, qkv_type type) const;
   std::string check_hard(const BuiltProblem& got) const;

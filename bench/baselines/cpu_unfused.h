@@ -22,13 +22,11 @@ class CpuUnfused {
   void run(const void* q, const void* k, const void* v, void* o, void* workspace) const;
 
  private:
-  struct Scratch;
-  void run_rows(const Scratch& scratch, int64_t first, int64_t rows, const float* q, const float* k,
-                const float* v, void* o) const;
+  // Calls body(row, count, head_kv) for shares of the heads' rows, in parallel: whole heads where
+  // they divide evenly among the threads, because threads inside BLAS would wait for each other.
+  template <class Body>
+  void for_each_share(const Body& body) const;
 
-  // A task is a share of a head's rows, through all three steps on one thread. Whole heads where
-  // they divide evenly among the threads: threads inside BLAS would wait for each other twice a
-  // head, and S would leave the cache of the core that computed it.
   Unfused problem_;
   int threads_;
   int64_t shares_;  // of a head

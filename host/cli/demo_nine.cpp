@@ -69,8 +69,8 @@ std::string numbers(std::span<const float> vector) {
 
 void print_step(int step, const std::string& what, const std::string& symbols,
                 const std::string& shape, const std::string& values = "") {
-  fmt::print("  {}. {} {}  {} {}\n", step, fit(what, 46), symbols,
-             values.empty() ? shape : fit(shape, 8), values);
+  fmt::print("  {}. {} {}  {}\n", step, fit(what, 46), symbols,
+             values.empty() ? shape : fit(shape, 9) + values);
 }
 
 void print_table(const Head& head, const std::vector<float>& scores,
@@ -107,7 +107,7 @@ void show_dot(const Demo& demo, const LayerData& data, const Head& head) {
   const Answer scores = ask(head, {.weights_mode = WeightsMode::kScores});
   const Answer answer = ask(head, {});
   const std::string n_by_1 = n + " x 1", n_by_nine = n + " x " + nine, nine_by_1 = nine + " x 1";
-  fmt::print("     {}  shape  here\n", fit("step", 46));
+  fmt::print("     {} shape  here\n", fit("step", 46));
   print_step(1, "take the query", "n x 1", n_by_1, numbers(head.query()));
   print_step(2, "take all keys, one column for each token", "n x " + nine, n_by_nine);
   print_step(3, "compare: scores = keys^T query / sqrt(n)", nine_by_1, nine_by_1, "below");

@@ -90,6 +90,20 @@ HWY_INLINE V32 FromBf16(F32 d, hn::Vec<U16> bits) {
   return hn::BitCast(d, hn::ShiftLeft<16>(hn::PromoteTo(du, bits)));
 }
 
+// The maximum of all lanes. Highway's emulation starts from the lowest finite number, which is
+// wrong for -inf.
+HWY_INLINE float MaxLane(F32 d, V32 x) {
+#if HWY_TARGET == HWY_EMU128
+  HWY_ALIGN float lanes[kLanes];
+  hn::Store(x, d, lanes);
+  float max = lanes[0];
+  for (size_t i = 1; i < hn::Lanes(d); ++i) max = lanes[i] > max ? lanes[i] : max;
+  return max;
+#else
+  return hn::GetLane(hn::MaxOfLanes(d, x));
+#endif
+}
+
 // fp16 by the machine's own conversion where the target has one, else by host/numeric.h.
 #if HWY_TARGET == HWY_SCALAR || HWY_TARGET == HWY_EMU128
 HWY_INLINE hn::Vec<U16> RoundToF16(F32 d, V32 x) {

@@ -53,7 +53,7 @@ HWY_INLINE float ScaleAndMax(float* HWY_RESTRICT s, const Span& span, float scal
     for (int64_t j = span.end; j < span.last; ++j) s[j] = -kInf;
     for (int64_t j = span.first; j < span.last; j += step) max = hn::Max(max, hn::Load(d, s + j));
   }
-  return hn::GetLane(hn::MaxOfLanes(d, max));
+  return MaxLane(d, max);
 }
 
 // The four ways of storing P, one type each. A NaN in P may get lost here: l has it, and O is

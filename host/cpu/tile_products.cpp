@@ -163,6 +163,8 @@ TileProducts::~TileProducts() = default;
 
 host::Status TileProducts::create(const ProductShape& shape,
                                   std::shared_ptr<const TileProducts>* products) try {
+  QKV_REQUIRE(shape.tile_kv <= kMaxTileKv, QKV_INTERNAL, "a tile of ", shape.tile_kv,
+              " keys is wider than ", kMaxTileKv);
   products->reset(new TileProducts(shape));
   return {};
 } catch (const dnnl::error& error) {

@@ -142,7 +142,9 @@ void attend_row(const Problem& p, int64_t b, int64_t h, int64_t i, Precision pre
   if (p.selection == QKV_SELECT_HARD) l = 1;
   result->lse[out] = static_cast<double>(p.selection == QKV_SELECT_HARD ? m : m + std::log(l));
   if (p.weights_mode == QKV_WEIGHTS_PROBABILITIES) {
-    for (size_t j = 0; j < n; ++j) weights[j] = static_cast<double>(prob[j] / l);
+    for (size_t j = 0; j < n; ++j) {  // hidden keys stay at 0, whatever l is
+      if (row.visible(static_cast<int64_t>(j))) weights[j] = static_cast<double>(prob[j] / l);
+    }
   }
 
   // O = P V over the keys that have a weight to give: hidden keys and, under hard selection, the

@@ -12,7 +12,7 @@ namespace qkv::reference {
 enum class Precision {
   kDouble,  // the oracle: all arithmetic in fp64, nothing rounded
   kInput,   // the textbook algorithm with the kernels' contractual roundings: fp32 arithmetic, P
-           // rounded to the input type before P V, O rounded once
+            // rounded to the input type before P V, O rounded once
 };
 
 // All outputs of the contract, dense, in the axis order of qkv.h; weights in all four modes of

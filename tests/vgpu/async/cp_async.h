@@ -20,7 +20,7 @@ struct Instr;
 class CpAsync {
  public:
   struct Copy {
-    u32 shared = 0;          // offset in the CTA's shared memory
+    u32 shared = 0;  // offset in the CTA's shared memory
     const u8* source = nullptr;
     const u64* defined = nullptr;  // of the source allocation, with:
     u64 defined_offset = 0;
@@ -51,7 +51,7 @@ class CpAsync {
 
   std::vector<std::deque<Group>> threads_;
   Random random_{0};
-  u64 open_ = 0;  // groups not yet finished
+  u64 open_ = 0;    // groups not yet finished
   u32 policy_ = 0;  // 0: at issue, 1: at the wait, 2: anywhere
 };
 

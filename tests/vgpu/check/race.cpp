@@ -104,19 +104,20 @@ void RaceTracker::ensure_rows() {
   }
 }
 
-void RaceTracker::barrier_some(const std::vector<u32>& threads) {
+void RaceTracker::barrier_some(const std::vector<u32>& arrived, const std::vector<u32>& waiters) {
   ensure_rows();
+  // What was done up to here is released under a clock below the new one.
   ++top_;
   std::vector<u32> joined(threads_, 0);
-  for (u32 t : threads) {
+  for (u32 t : arrived) {
     const u32* row = &rows_[size_t{t} * threads_];
     for (u32 o = 0; o < threads_; ++o) joined[o] = std::max(joined[o], row[o]);
   }
-  for (u32 t : threads) {
+  for (u32 t : arrived) {
     clocks_[t] = top_;
     joined[t] = top_;
   }
-  for (u32 t : threads) std::copy(joined.begin(), joined.end(), &rows_[size_t{t} * threads_]);
+  for (u32 t : waiters) std::copy(joined.begin(), joined.end(), &rows_[size_t{t} * threads_]);
 }
 
 void RaceTracker::warp_sync(u32 warp, u32 mask) {
@@ -130,7 +131,7 @@ void RaceTracker::warp_sync(u32 warp, u32 mask) {
   }
   std::vector<u32> threads;
   for_each_lane(mask & all, [&](int lane) { threads.push_back(first + static_cast<u32>(lane)); });
-  barrier_some(threads);
+  barrier_some(threads, threads);
 }
 
 }  // namespace vgpu

@@ -36,7 +36,8 @@ class RaceTracker {
   void finish_async(u32 thread, u32 offset, u32 bytes);
 
   void barrier_all();
-  void barrier_some(const std::vector<u32>& threads);
+  // `waiters` learn what all `arrived` had done.
+  void barrier_some(const std::vector<u32>& arrived, const std::vector<u32>& waiters);
   void warp_sync(u32 warp, u32 mask);
 
  private:

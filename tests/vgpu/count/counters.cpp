@@ -18,9 +18,9 @@ void PcCount::add(const PcCount& o) {
 }
 
 const char* class_name(InstrClass cls) {
-  constexpr const char* kNames[] = {"integer", "float",   "half",    "double",  "convert", "move",
-                                    "logic",   "compare", "special", "load",    "store",   "atomic",
-                                    "control", "barrier", "shuffle", "matrix",  "async",   "other"};
+  constexpr const char* kNames[] = {"integer", "float",   "half",    "double", "convert", "move",
+                                    "logic",   "compare", "special", "load",   "store",   "atomic",
+                                    "control", "barrier", "shuffle", "matrix", "async",   "other"};
   return kNames[static_cast<size_t>(cls)];
 }
 
@@ -96,12 +96,10 @@ std::string to_json(const std::vector<LaunchCounts>& launches) {
       j["by_class"][class_name(static_cast<InstrClass>(i))] = c.by_class[static_cast<size_t>(i)];
     j["flops"] = c.flops;
     j["mufu"] = c.mufu;
-    j["global"] = {{"load_bytes", c.global_load_bytes},
-                   {"load_sectors", c.global_load_sectors},
-                   {"load_unique_bytes", c.unique_load_bytes},
-                   {"store_bytes", c.global_store_bytes},
-                   {"store_sectors", c.global_store_sectors},
-                   {"store_unique_bytes", c.unique_store_bytes}};
+    j["global"] = {
+        {"load_bytes", c.global_load_bytes},        {"load_sectors", c.global_load_sectors},
+        {"load_unique_bytes", c.unique_load_bytes}, {"store_bytes", c.global_store_bytes},
+        {"store_sectors", c.global_store_sectors},  {"store_unique_bytes", c.unique_store_bytes}};
     nlohmann::ordered_json conflicts = nlohmann::ordered_json::array();
     for (const SourceCount& s : c.conflicts)
       conflicts.push_back({{"source", s.source},

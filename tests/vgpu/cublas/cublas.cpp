@@ -28,31 +28,44 @@ namespace {
 size_t element_bytes(cudaDataType_t t) {
   switch (t) {
     case CUDA_R_16F:
-    case CUDA_R_16BF: return 2;
-    case CUDA_R_32F: return 4;
-    case CUDA_R_64F: return 8;
-    default: return 0;
+    case CUDA_R_16BF:
+      return 2;
+    case CUDA_R_32F:
+      return 4;
+    case CUDA_R_64F:
+      return 8;
+    default:
+      return 0;
   }
 }
 double load(const u8* p, cudaDataType_t t, i64 i) {
   switch (t) {
-    case CUDA_R_16F: return half_to_float(reinterpret_cast<const u16*>(p)[i]);
-    case CUDA_R_16BF: return bf16_to_float(reinterpret_cast<const u16*>(p)[i]);
-    case CUDA_R_32F: return reinterpret_cast<const float*>(p)[i];
-    default: return reinterpret_cast<const double*>(p)[i];
+    case CUDA_R_16F:
+      return half_to_float(reinterpret_cast<const u16*>(p)[i]);
+    case CUDA_R_16BF:
+      return bf16_to_float(reinterpret_cast<const u16*>(p)[i]);
+    case CUDA_R_32F:
+      return reinterpret_cast<const float*>(p)[i];
+    default:
+      return reinterpret_cast<const double*>(p)[i];
   }
 }
 void store(u8* p, cudaDataType_t t, i64 i, double v) {
   switch (t) {
     case CUDA_R_16F:
-      reinterpret_cast<u16*>(p)[i] = static_cast<u16>(encode(kF16, v, Rounding::kNearestEven, false));
+      reinterpret_cast<u16*>(p)[i] =
+          static_cast<u16>(encode(kF16, v, Rounding::kNearestEven, false));
       break;
     case CUDA_R_16BF:
       reinterpret_cast<u16*>(p)[i] =
           static_cast<u16>(encode(kBf16, v, Rounding::kNearestEven, false));
       break;
-    case CUDA_R_32F: reinterpret_cast<float*>(p)[i] = static_cast<float>(v); break;
-    default: reinterpret_cast<double*>(p)[i] = v; break;
+    case CUDA_R_32F:
+      reinterpret_cast<float*>(p)[i] = static_cast<float>(v);
+      break;
+    default:
+      reinterpret_cast<double*>(p)[i] = v;
+      break;
   }
 }
 
@@ -161,7 +174,8 @@ VGPU_EXPORT cublasStatus_t cublasGetMathMode(cublasHandle_t handle, cublasMath_t
   *mode = handle->math;
   return CUBLAS_STATUS_SUCCESS;
 }
-VGPU_EXPORT cublasStatus_t cublasSetPointerMode_v2(cublasHandle_t handle, cublasPointerMode_t mode) {
+VGPU_EXPORT cublasStatus_t cublasSetPointerMode_v2(cublasHandle_t handle,
+                                                   cublasPointerMode_t mode) {
   handle->pointer_mode = mode;
   return mode == CUBLAS_POINTER_MODE_HOST ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_NOT_SUPPORTED;
 }
@@ -186,19 +200,23 @@ VGPU_EXPORT cublasStatus_t cublasSgemm_v2(cublasHandle_t h, cublasOperation_t ta
   return enqueue(h, {ta != CUBLAS_OP_N, tb != CUBLAS_OP_N, m, n, k, *alpha, *beta, a, b, c,
                      CUDA_R_32F, CUDA_R_32F, CUDA_R_32F, lda, ldb, ldc});
 }
-VGPU_EXPORT cublasStatus_t cublasSgemmStridedBatched(
-    cublasHandle_t h, cublasOperation_t ta, cublasOperation_t tb, int m, int n, int k,
-    const float* alpha, const float* a, int lda, long long sa, const float* b, int ldb,
-    long long sb, const float* beta, float* c, int ldc, long long sc, int batch) {
-  return enqueue(h, {ta != CUBLAS_OP_N, tb != CUBLAS_OP_N, m, n, k, *alpha, *beta, a, b, c,
-                     CUDA_R_32F, CUDA_R_32F, CUDA_R_32F, lda, ldb, ldc, sa, sb, sc, batch});
+VGPU_EXPORT cublasStatus_t cublasSgemmStridedBatched(cublasHandle_t h, cublasOperation_t ta,
+                                                     cublasOperation_t tb, int m, int n, int k,
+                                                     const float* alpha, const float* a, int lda,
+                                                     long long sa, const float* b, int ldb,
+                                                     long long sb, const float* beta, float* c,
+                                                     int ldc, long long sc, int batch) {
+  return enqueue(
+      h,
+      {ta != CUBLAS_OP_N, tb != CUBLAS_OP_N, m,          n,   k,   *alpha, *beta, a,  b,  c,
+       CUDA_R_32F,        CUDA_R_32F,        CUDA_R_32F, lda, ldb, ldc,    sa,    sb, sc, batch});
 }
-VGPU_EXPORT cublasStatus_t cublasGemmEx(cublasHandle_t h, cublasOperation_t ta, cublasOperation_t tb,
-                                        int m, int n, int k, const void* alpha, const void* a,
-                                        cudaDataType_t type_a, int lda, const void* b,
-                                        cudaDataType_t type_b, int ldb, const void* beta, void* c,
-                                        cudaDataType_t type_c, int ldc, cublasComputeType_t compute,
-                                        cublasGemmAlgo_t) {
+VGPU_EXPORT cublasStatus_t cublasGemmEx(cublasHandle_t h, cublasOperation_t ta,
+                                        cublasOperation_t tb, int m, int n, int k,
+                                        const void* alpha, const void* a, cudaDataType_t type_a,
+                                        int lda, const void* b, cudaDataType_t type_b, int ldb,
+                                        const void* beta, void* c, cudaDataType_t type_c, int ldc,
+                                        cublasComputeType_t compute, cublasGemmAlgo_t) {
   return enqueue(h, {ta != CUBLAS_OP_N, tb != CUBLAS_OP_N, m, n, k, scalar(alpha, compute),
                      scalar(beta, compute), a, b, c, type_a, type_b, type_c, lda, ldb, ldc});
 }
@@ -207,7 +225,24 @@ VGPU_EXPORT cublasStatus_t cublasGemmStridedBatchedEx(
     const void* alpha, const void* a, cudaDataType_t type_a, int lda, long long sa, const void* b,
     cudaDataType_t type_b, int ldb, long long sb, const void* beta, void* c, cudaDataType_t type_c,
     int ldc, long long sc, int batch, cublasComputeType_t compute, cublasGemmAlgo_t) {
-  return enqueue(h, {ta != CUBLAS_OP_N, tb != CUBLAS_OP_N, m, n, k, scalar(alpha, compute),
-                     scalar(beta, compute), a, b, c, type_a, type_b, type_c, lda, ldb, ldc, sa, sb,
-                     sc, batch});
+  return enqueue(h, {ta != CUBLAS_OP_N,
+                     tb != CUBLAS_OP_N,
+                     m,
+                     n,
+                     k,
+                     scalar(alpha, compute),
+                     scalar(beta, compute),
+                     a,
+                     b,
+                     c,
+                     type_a,
+                     type_b,
+                     type_c,
+                     lda,
+                     ldb,
+                     ldc,
+                     sa,
+                     sb,
+                     sc,
+                     batch});
 }

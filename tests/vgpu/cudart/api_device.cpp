@@ -18,7 +18,8 @@ struct ErrorRow {
   const char *name, *text;
 };
 constexpr ErrorRow kErrors[] = {
-#define VGPU_ERROR(code, text) {code, #code, text}
+#define VGPU_ERROR(code, text) \
+  { code, #code, text }
     VGPU_ERROR(cudaSuccess, "no error"),
     VGPU_ERROR(cudaErrorInvalidValue, "invalid argument"),
     VGPU_ERROR(cudaErrorMemoryAllocation, "out of memory"),
@@ -60,8 +61,7 @@ constexpr ErrorRow kErrors[] = {
                "operation not permitted when stream is capturing"),
     VGPU_ERROR(cudaErrorStreamCaptureInvalidated,
                "operation failed due to a previous error during capture"),
-    VGPU_ERROR(cudaErrorStreamCaptureUnmatched,
-               "stream capture was not initiated in this stream"),
+    VGPU_ERROR(cudaErrorStreamCaptureUnmatched, "stream capture was not initiated in this stream"),
     VGPU_ERROR(cudaErrorStreamCaptureUnjoined, "capturing stream has unjoined work"),
     VGPU_ERROR(cudaErrorStreamCaptureImplicit,
                "operation would make the legacy stream depend on a capturing blocking stream"),
@@ -77,34 +77,58 @@ int attribute(cudaDeviceAttr attr, bool& known) {
   const DeviceModel& d = rt().machine.device;
   known = true;
   switch (attr) {
-    case cudaDevAttrMaxThreadsPerBlock: return static_cast<int>(kMaxThreadsPerBlock);
+    case cudaDevAttrMaxThreadsPerBlock:
+      return static_cast<int>(kMaxThreadsPerBlock);
     case cudaDevAttrMaxBlockDimX:
-    case cudaDevAttrMaxBlockDimY: return 1024;
-    case cudaDevAttrMaxBlockDimZ: return 64;
-    case cudaDevAttrMaxGridDimX: return 0x7fffffff;
+    case cudaDevAttrMaxBlockDimY:
+      return 1024;
+    case cudaDevAttrMaxBlockDimZ:
+      return 64;
+    case cudaDevAttrMaxGridDimX:
+      return 0x7fffffff;
     case cudaDevAttrMaxGridDimY:
-    case cudaDevAttrMaxGridDimZ: return 65535;
-    case cudaDevAttrMaxSharedMemoryPerBlock: return static_cast<int>(kStaticSharedLimit);
-    case cudaDevAttrTotalConstantMemory: return 65536;
-    case cudaDevAttrWarpSize: return kLanes;
-    case cudaDevAttrMaxPitch: return 0x7fffffff;
+    case cudaDevAttrMaxGridDimZ:
+      return 65535;
+    case cudaDevAttrMaxSharedMemoryPerBlock:
+      return static_cast<int>(kStaticSharedLimit);
+    case cudaDevAttrTotalConstantMemory:
+      return 65536;
+    case cudaDevAttrWarpSize:
+      return kLanes;
+    case cudaDevAttrMaxPitch:
+      return 0x7fffffff;
     case cudaDevAttrMaxRegistersPerBlock:
-    case cudaDevAttrMaxRegistersPerMultiprocessor: return static_cast<int>(kRegistersPerSm);
-    case cudaDevAttrClockRate: return static_cast<int>(d.clock_khz);
-    case cudaDevAttrMemoryClockRate: return static_cast<int>(d.memory_clock_khz);
-    case cudaDevAttrGlobalMemoryBusWidth: return static_cast<int>(d.bus_width);
-    case cudaDevAttrL2CacheSize: return static_cast<int>(d.l2_bytes);
-    case cudaDevAttrTextureAlignment: return 512;
-    case cudaDevAttrMultiProcessorCount: return d.sms;
-    case cudaDevAttrMaxThreadsPerMultiProcessor: return static_cast<int>(d.threads_per_sm);
-    case cudaDevAttrMaxBlocksPerMultiprocessor: return static_cast<int>(d.blocks_per_sm);
-    case cudaDevAttrComputeCapabilityMajor: return d.major;
-    case cudaDevAttrComputeCapabilityMinor: return d.minor;
-    case cudaDevAttrMaxSharedMemoryPerMultiprocessor: return static_cast<int>(d.shared_per_sm);
-    case cudaDevAttrMaxSharedMemoryPerBlockOptin: return static_cast<int>(d.shared_per_block_optin);
+    case cudaDevAttrMaxRegistersPerMultiprocessor:
+      return static_cast<int>(kRegistersPerSm);
+    case cudaDevAttrClockRate:
+      return static_cast<int>(d.clock_khz);
+    case cudaDevAttrMemoryClockRate:
+      return static_cast<int>(d.memory_clock_khz);
+    case cudaDevAttrGlobalMemoryBusWidth:
+      return static_cast<int>(d.bus_width);
+    case cudaDevAttrL2CacheSize:
+      return static_cast<int>(d.l2_bytes);
+    case cudaDevAttrTextureAlignment:
+      return 512;
+    case cudaDevAttrMultiProcessorCount:
+      return d.sms;
+    case cudaDevAttrMaxThreadsPerMultiProcessor:
+      return static_cast<int>(d.threads_per_sm);
+    case cudaDevAttrMaxBlocksPerMultiprocessor:
+      return static_cast<int>(d.blocks_per_sm);
+    case cudaDevAttrComputeCapabilityMajor:
+      return d.major;
+    case cudaDevAttrComputeCapabilityMinor:
+      return d.minor;
+    case cudaDevAttrMaxSharedMemoryPerMultiprocessor:
+      return static_cast<int>(d.shared_per_sm);
+    case cudaDevAttrMaxSharedMemoryPerBlockOptin:
+      return static_cast<int>(d.shared_per_block_optin);
     case cudaDevAttrReservedSharedMemoryPerBlock:
       return static_cast<int>(d.reserved_shared_per_block);
     case cudaDevAttrCanMapHostMemory:
+    case cudaDevAttrGpuOverlap:
+    case cudaDevAttrCanUseHostPointerForRegisteredMem:
     case cudaDevAttrConcurrentKernels:
     case cudaDevAttrUnifiedAddressing:
     case cudaDevAttrStreamPrioritiesSupported:
@@ -115,10 +139,12 @@ int attribute(cudaDeviceAttr attr, bool& known) {
     case cudaDevAttrComputePreemptionSupported:
     case cudaDevAttrCooperativeLaunch:
     case cudaDevAttrHostRegisterSupported:
-    case cudaDevAttrCanUseHostPointerForRegisteredMem:
-    case cudaDevAttrMemoryPoolsSupported: return 1;
-    case cudaDevAttrClusterLaunch: return d.major >= 9 ? 1 : 0;
-    case cudaDevAttrAsyncEngineCount: return 2;
+    case cudaDevAttrMemoryPoolsSupported:
+      return 1;
+    case cudaDevAttrClusterLaunch:
+      return d.major >= 9 ? 1 : 0;
+    case cudaDevAttrAsyncEngineCount:
+      return 2;
     case cudaDevAttrPciBusId:
     case cudaDevAttrPciDeviceId:
     case cudaDevAttrPciDomainId:
@@ -133,7 +159,8 @@ int attribute(cudaDeviceAttr attr, bool& known) {
     case cudaDevAttrPageableMemoryAccess:
     case cudaDevAttrPageableMemoryAccessUsesHostPageTables:
     case cudaDevAttrDirectManagedMemAccessFromHost:
-    case cudaDevAttrGPUDirectRDMASupported: return 0;
+    case cudaDevAttrGPUDirectRDMASupported:
+      return 0;
     default:
       known = false;
       return 0;
@@ -270,7 +297,9 @@ VGPU_EXPORT cudaError_t cudaDeviceSetLimit(cudaLimit, size_t) {
 }
 VGPU_EXPORT cudaError_t cudaDeviceGetLimit(size_t* value, cudaLimit limit) {
   return api("cudaDeviceGetLimit", [&] {
-    *value = limit == cudaLimitStackSize ? 1024 : limit == cudaLimitPrintfFifoSize ? 1 << 20 : 8 << 20;
+    *value = limit == cudaLimitStackSize        ? 1024
+             : limit == cudaLimitPrintfFifoSize ? 1 << 20
+                                                : 8 << 20;
     return cudaSuccess;
   });
 }
@@ -318,7 +347,8 @@ VGPU_EXPORT cudaError_t cudaGetDriverEntryPointByVersion(const char* symbol, voi
     void* driver = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
     *function = driver == nullptr ? nullptr : dlsym(driver, symbol);
     if (status != nullptr)
-      *status = *function != nullptr ? cudaDriverEntryPointSuccess : cudaDriverEntryPointSymbolNotFound;
+      *status =
+          *function != nullptr ? cudaDriverEntryPointSuccess : cudaDriverEntryPointSymbolNotFound;
     return cudaSuccess;
   });
 }

@@ -101,7 +101,8 @@ VGPU_EXPORT cudaError_t cudaStreamEndCapture(cudaStream_t handle, cudaGraph_t* o
     return broken ? cudaErrorStreamCaptureInvalidated : cudaSuccess;
   });
 }
-VGPU_EXPORT cudaError_t cudaStreamIsCapturing(cudaStream_t handle, cudaStreamCaptureStatus* status) {
+VGPU_EXPORT cudaError_t cudaStreamIsCapturing(cudaStream_t handle,
+                                              cudaStreamCaptureStatus* status) {
   return api("cudaStreamIsCapturing", [&] {
     const StreamState* s = rt().stream(handle);
     if (s == nullptr) return cudaErrorInvalidResourceHandle;
@@ -111,7 +112,8 @@ VGPU_EXPORT cudaError_t cudaStreamIsCapturing(cudaStream_t handle, cudaStreamCap
     return cudaSuccess;
   });
 }
-VGPU_EXPORT cudaError_t cudaStreamGetCaptureInfo(cudaStream_t handle, cudaStreamCaptureStatus* status,
+VGPU_EXPORT cudaError_t cudaStreamGetCaptureInfo(cudaStream_t handle,
+                                                 cudaStreamCaptureStatus* status,
                                                  unsigned long long* id, cudaGraph_t* graph,
                                                  const cudaGraphNode_t** dependencies,
                                                  const cudaGraphEdgeData** edges, size_t* count) {
@@ -167,6 +169,25 @@ VGPU_EXPORT cudaError_t cudaGraphAddMemcpyNode1D(cudaGraphNode_t* node, cudaGrap
                     [&](cudaStream_t s) { return rt().copy(dst, src, count, kind, s, true); });
   });
 }
+VGPU_EXPORT cudaError_t cudaGraphAddMemcpyNode(cudaGraphNode_t* node, cudaGraph_t graph,
+                                               const cudaGraphNode_t*, size_t,
+                                               const cudaMemcpy3DParms* p) {
+  return api("cudaGraphAddMemcpyNode", [&] {
+    if (p->srcArray != nullptr || p->dstArray != nullptr) return cudaErrorNotSupported;
+    return add_node(node, graph, cudaGraphNodeTypeMemcpy, [&](cudaStream_t s) {
+      const auto at = [](const cudaPitchedPtr& ptr, const cudaPos& pos, size_t row, size_t slice) {
+        return static_cast<u8*>(ptr.ptr) + pos.x +
+               ((pos.z + slice) * ptr.ysize + pos.y + row) * ptr.pitch;
+      };
+      cudaError_t e = cudaSuccess;
+      for (size_t z = 0; z < p->extent.depth; ++z)
+        for (size_t y = 0; y < p->extent.height && e == cudaSuccess; ++y)
+          e = rt().copy(at(p->dstPtr, p->dstPos, y, z), at(p->srcPtr, p->srcPos, y, z),
+                        p->extent.width, p->kind, s, true);
+      return e;
+    });
+  });
+}
 VGPU_EXPORT cudaError_t cudaGraphAddMemsetNode(cudaGraphNode_t* node, cudaGraph_t graph,
                                                const cudaGraphNode_t*, size_t,
                                                const cudaMemsetParams* p) {
@@ -199,7 +220,8 @@ VGPU_EXPORT cudaError_t cudaGraphAddEmptyNode(cudaGraphNode_t* node, cudaGraph_t
   return api("cudaGraphAddEmptyNode",
              [&] { return add_node(node, graph, cudaGraphNodeTypeEmpty, nullptr); });
 }
-VGPU_EXPORT cudaError_t cudaGraphGetNodes(cudaGraph_t graph, cudaGraphNode_t* nodes, size_t* count) {
+VGPU_EXPORT cudaError_t cudaGraphGetNodes(cudaGraph_t graph, cudaGraphNode_t* nodes,
+                                          size_t* count) {
   return api("cudaGraphGetNodes", [&] {
     const GraphState* g = graph_of(graph);
     if (g == nullptr) return cudaErrorInvalidValue;

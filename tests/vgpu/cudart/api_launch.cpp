@@ -27,8 +27,8 @@ VGPU_EXPORT void __cudaRegisterFatBinaryEnd(void**) {}
 VGPU_EXPORT void __cudaUnregisterFatBinary(void**) { rt().finish(); }
 VGPU_EXPORT char __cudaInitModule(void**) { return 1; }
 
-VGPU_EXPORT void __cudaRegisterFunction(void** handle, const char* host, char*, const char* name, int,
-                                        void*, void*, void*, void*, int*) {
+VGPU_EXPORT void __cudaRegisterFunction(void** handle, const char* host, char*, const char* name,
+                                        int, void*, void*, void*, void*, int*) {
   Runtime& r = rt();
   std::lock_guard lock(r.mutex);
   auto kernel = std::make_unique<Kernel>();
@@ -48,7 +48,8 @@ VGPU_EXPORT void __cudaRegisterManagedVar(void**, void**, char*, const char* nam
   std::fprintf(stderr, "vgpu: __managed__ variable %s is not supported\n", name);
 }
 
-VGPU_EXPORT unsigned __cudaPushCallConfiguration(dim3 grid, dim3 block, size_t shared, void* stream) {
+VGPU_EXPORT unsigned __cudaPushCallConfiguration(dim3 grid, dim3 block, size_t shared,
+                                                 void* stream) {
   t_configurations.push_back({grid, block, shared, static_cast<cudaStream_t>(stream)});
   return 0;
 }
@@ -157,7 +158,8 @@ VGPU_EXPORT cudaError_t cudaFuncSetAttribute(const void* function, cudaFuncAttri
 VGPU_EXPORT cudaError_t cudaFuncSetCacheConfig(const void*, cudaFuncCache) {
   return api("cudaFuncSetCacheConfig", [] { return cudaSuccess; });
 }
-VGPU_EXPORT cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, const void* function) {
+VGPU_EXPORT cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes,
+                                              const void* function) {
   return api("cudaFuncGetAttributes", [&] {
     Kernel* k = rt().find_kernel(function);
     if (k == nullptr) return cudaErrorInvalidDeviceFunction;
@@ -204,9 +206,9 @@ cudaError_t occupancy(int* blocks, const void* function, int block_size, size_t 
   if (k == nullptr) return cudaErrorInvalidDeviceFunction;
   if (block_size <= 0) return cudaErrorInvalidValue;
   const auto p = rt().program(*k, rt().device());
-  *blocks = static_cast<int>(blocks_per_sm(rt().machine.device, static_cast<u32>(block_size),
-                                           p->registers,
-                                           p->static_shared + static_cast<u32>(dynamic)));
+  *blocks =
+      static_cast<int>(blocks_per_sm(rt().machine.device, static_cast<u32>(block_size),
+                                     p->registers, p->static_shared + static_cast<u32>(dynamic)));
   return cudaSuccess;
 }
 
@@ -224,8 +226,9 @@ VGPU_EXPORT cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(
   return api("cudaOccupancyMaxActiveBlocksPerMultiprocessorWithFlags",
              [&] { return occupancy(blocks, function, block_size, dynamic); });
 }
-VGPU_EXPORT cudaError_t cudaOccupancyAvailableDynamicSMemPerBlock(size_t* bytes, const void* function,
-                                                                  int blocks, int) {
+VGPU_EXPORT cudaError_t cudaOccupancyAvailableDynamicSMemPerBlock(size_t* bytes,
+                                                                  const void* function, int blocks,
+                                                                  int) {
   return api("cudaOccupancyAvailableDynamicSMemPerBlock", [&] {
     Kernel* k = rt().find_kernel(function);
     if (k == nullptr) return cudaErrorInvalidDeviceFunction;

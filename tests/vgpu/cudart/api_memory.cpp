@@ -85,7 +85,8 @@ cudaMemPool_t pool_of(int device) {
 }  // namespace
 
 VGPU_EXPORT cudaError_t cudaMalloc(void** p, size_t size) {
-  return api("cudaMalloc", [&] { return allocate(p, size); }, cudaErrorMemoryAllocation);
+  return api(
+      "cudaMalloc", [&] { return allocate(p, size); }, cudaErrorMemoryAllocation);
 }
 VGPU_EXPORT cudaError_t cudaFree(void* p) {
   return api("cudaFree", [&] { return release(p); });
@@ -126,7 +127,8 @@ VGPU_EXPORT cudaError_t cudaMallocPitch(void** p, size_t* pitch, size_t width, s
 VGPU_EXPORT cudaError_t cudaHostRegister(void* p, size_t size, unsigned) {
   return api("cudaHostRegister", [&] {
     if (p == nullptr || size == 0) return cudaErrorInvalidValue;
-    if (rt().machine.memory.find(address(p)) != nullptr) return cudaErrorHostMemoryAlreadyRegistered;
+    if (rt().machine.memory.find(address(p)) != nullptr)
+      return cudaErrorHostMemoryAlreadyRegistered;
     rt().machine.memory.adopt_host(p, size, Allocation::Kind::kHost, rt().device());
     return cudaSuccess;
   });
@@ -164,8 +166,14 @@ VGPU_EXPORT cudaError_t cudaMallocAsync(void** p, size_t size, cudaStream_t stre
         const StreamState* s = rt().stream(stream);
         if (s == nullptr) return cudaErrorInvalidResourceHandle;
         if (s->capture != nullptr) {
-          std::fprintf(stderr, "vgpu: cudaMallocAsync in a capture is not supported\n");
-          return cudaErrorNotSupported;
+          // The address is the graph's for good; every replay finds the memory undefined.
+          const cudaError_t e = allocate(p, size, false);
+          if (e != cudaSuccess) return e;
+          return rt().enqueue(rt().stream(stream), cudaGraphNodeTypeMemAlloc, [at = *p, size] {
+            const Allocation* a = rt().machine.memory.find(address(at));
+            if (a != nullptr) rt().machine.memory.set_undefined(*a, address(at), size);
+            return cudaSuccess;
+          });
         }
         return allocate(p, size, false);
       },
@@ -178,6 +186,8 @@ VGPU_EXPORT cudaError_t cudaFreeAsync(void* p, cudaStream_t stream) {
     if (p == nullptr) return cudaSuccess;
     const Allocation* a = rt().machine.memory.find(address(p));
     if (a == nullptr || a->base != address(p) || a->freed) return cudaErrorInvalidValue;
+    if (s->capture != nullptr)
+      return rt().enqueue(s, cudaGraphNodeTypeMemFree, [] { return cudaSuccess; });
     return rt().enqueue(s, cudaGraphNodeTypeMemFree, [p] {
       return rt().machine.memory.release(address(p)) ? cudaSuccess : cudaErrorInvalidValue;
     });
@@ -274,7 +284,8 @@ VGPU_EXPORT cudaError_t cudaMemset2D(void* dst, size_t pitch, int value, size_t 
                                      size_t height) {
   return api("cudaMemset2D", [&] {
     for (size_t row = 0; row < height; ++row) {
-      const cudaError_t e = rt().fill(static_cast<u8*>(dst) + row * pitch, value, width, nullptr, false);
+      const cudaError_t e =
+          rt().fill(static_cast<u8*>(dst) + row * pitch, value, width, nullptr, false);
       if (e != cudaSuccess) return e;
     }
     return cudaSuccess;
@@ -289,9 +300,8 @@ VGPU_EXPORT cudaError_t cudaMemcpyToSymbol(const void* symbol, const void* src, 
 }
 VGPU_EXPORT cudaError_t cudaMemcpyFromSymbol(void* dst, const void* symbol, size_t count,
                                              size_t offset, cudaMemcpyKind kind) {
-  return api("cudaMemcpyFromSymbol", [&] {
-    return copy_symbol(dst, symbol, count, offset, false, kind, nullptr, false);
-  });
+  return api("cudaMemcpyFromSymbol",
+             [&] { return copy_symbol(dst, symbol, count, offset, false, kind, nullptr, false); });
 }
 VGPU_EXPORT cudaError_t cudaMemcpyToSymbolAsync(const void* symbol, const void* src, size_t count,
                                                 size_t offset, cudaMemcpyKind kind,
@@ -303,9 +313,8 @@ VGPU_EXPORT cudaError_t cudaMemcpyToSymbolAsync(const void* symbol, const void* 
 VGPU_EXPORT cudaError_t cudaMemcpyFromSymbolAsync(void* dst, const void* symbol, size_t count,
                                                   size_t offset, cudaMemcpyKind kind,
                                                   cudaStream_t stream) {
-  return api("cudaMemcpyFromSymbolAsync", [&] {
-    return copy_symbol(dst, symbol, count, offset, false, kind, stream, true);
-  });
+  return api("cudaMemcpyFromSymbolAsync",
+             [&] { return copy_symbol(dst, symbol, count, offset, false, kind, stream, true); });
 }
 VGPU_EXPORT cudaError_t cudaGetSymbolAddress(void** p, const void* symbol) {
   return api("cudaGetSymbolAddress", [&] { return symbol_address(symbol, p, nullptr); });

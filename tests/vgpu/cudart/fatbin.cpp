@@ -34,7 +34,8 @@ void find_target(PtxImage& image) {
   const size_t start = image.text.find("sm_", at == std::string::npos ? 0 : at);
   if (at == std::string::npos || start == std::string::npos) return;
   size_t end = start + 3;
-  while (end < image.text.size() && std::isalnum(static_cast<unsigned char>(image.text[end]))) ++end;
+  while (end < image.text.size() && std::isalnum(static_cast<unsigned char>(image.text[end])))
+    ++end;
   image.target = image.text.substr(start, end - start);
   image.capability = std::atoi(image.target.c_str() + 3);
   const char last = image.target.back();

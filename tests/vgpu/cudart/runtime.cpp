@@ -59,9 +59,8 @@ Runtime::Runtime() {
   fail_call_ = std::strtoull(env("VGPU_FAIL_CALL").c_str(), nullptr, 10);
   device_count = std::max(1, std::atoi(env("VGPU_GPUS").c_str()));
   random_ = Random(machine.seed ^ 0x5712ea35ull);
-  machine.findings.set_printer([](const Finding& f) {
-    std::fprintf(stderr, "vgpu: %s\n", f.str().c_str());
-  });
+  machine.findings.set_printer(
+      [](const Finding& f) { std::fprintf(stderr, "vgpu: %s\n", f.str().c_str()); });
   // The default stream of every device is stream number `device`.
   for (int d = 0; d < device_count; ++d) {
     new_stream(0, 0);

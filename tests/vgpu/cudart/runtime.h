@@ -52,8 +52,8 @@ struct HostVariable {
 };
 
 struct EventState {
-  bool recorded = false;   // ever
-  bool done = true;        // the last record has been reached
+  bool recorded = false;  // ever
+  bool done = true;       // the last record has been reached
   u64 version = 0;
   double time = 0;
   void* stream = nullptr;  // where the last record was queued
@@ -101,7 +101,8 @@ class Runtime {
   int device_count = 1;
 
   // Errors. `call` runs one entry point under the lock.
-  cudaError_t call(const char* name, cudaError_t injected, const std::function<cudaError_t()>& body);
+  cudaError_t call(const char* name, cudaError_t injected,
+                   const std::function<cudaError_t()>& body);
   cudaError_t last_error(bool clear);
   cudaError_t sticky = cudaSuccess;
   void reset_device();
@@ -132,8 +133,8 @@ class Runtime {
 
   cudaError_t launch(const void* function, dim3 grid, dim3 block, void** args, size_t shared,
                      cudaStream_t stream, bool cooperative);
-  cudaError_t copy(void* dst, const void* src, size_t bytes, cudaMemcpyKind kind, cudaStream_t stream,
-                   bool asynchronous);
+  cudaError_t copy(void* dst, const void* src, size_t bytes, cudaMemcpyKind kind,
+                   cudaStream_t stream, bool asynchronous);
   cudaError_t copy_2d(void* dst, size_t dst_pitch, const void* src, size_t src_pitch, size_t width,
                       size_t height, cudaMemcpyKind kind, cudaStream_t stream, bool asynchronous);
   cudaError_t fill(void* dst, int value, size_t bytes, cudaStream_t stream, bool asynchronous);
@@ -144,7 +145,8 @@ class Runtime {
   u64 calls() const { return calls_; }
   double now() const;
 
-  // The host address of `bytes` at a device or host pointer, or nullptr. Sets `a` for device memory.
+  // The host address of `bytes` at a device or host pointer, or nullptr. Sets `a` for device
+  // memory.
   u8* host_view(const void* pointer, size_t bytes, Allocation*& a);
 
  private:

@@ -44,7 +44,8 @@ cudaError_t Runtime::enqueue(StreamState* s, cudaGraphNodeType type,
   if ((s->flags & cudaStreamNonBlocking) == 0) {
     for (auto& other : streams) {
       if (other.get() == s || other->device != s->device || other->queue.empty()) continue;
-      if ((other->flags & cudaStreamNonBlocking) != 0 || other->is_default == s->is_default) continue;
+      if ((other->flags & cudaStreamNonBlocking) != 0 || other->is_default == s->is_default)
+        continue;
       const cudaError_t e = drain(other.get());
       if (e != cudaSuccess) return e;
     }
@@ -145,11 +146,12 @@ cudaError_t Runtime::launch(const void* function, dim3 grid, dim3 block, void** 
                       std::to_string(kMaxThreadsPerBlock),
                   cudaErrorInvalidConfiguration);
   }
-  const u64 max_threads = u64{linked->maxntid[0]} * std::max(1u, linked->maxntid[1]) *
-                          std::max(1u, linked->maxntid[2]);
+  const u64 max_threads =
+      u64{linked->maxntid[0]} * std::max(1u, linked->maxntid[1]) * std::max(1u, linked->maxntid[2]);
   if (max_threads != 0 && threads > max_threads) {
     return refuse(FindingKind::kThreadLimit,
-                  std::to_string(threads) + " threads per block, the kernel's launch bounds allow " +
+                  std::to_string(threads) +
+                      " threads per block, the kernel's launch bounds allow " +
                       std::to_string(max_threads),
                   cudaErrorInvalidValue);
   }
@@ -266,9 +268,9 @@ cudaError_t Runtime::copy_2d(void* dst, size_t dst_pitch, const void* src, size_
                              bool asynchronous) {
   if (width > dst_pitch || width > src_pitch) return cudaErrorInvalidPitchValue;
   for (size_t row = 0; row < height; ++row) {
-    const cudaError_t e = copy(static_cast<u8*>(dst) + row * dst_pitch,
-                               static_cast<const u8*>(src) + row * src_pitch, width, kind, handle,
-                               asynchronous);
+    const cudaError_t e =
+        copy(static_cast<u8*>(dst) + row * dst_pitch, static_cast<const u8*>(src) + row * src_pitch,
+             width, kind, handle, asynchronous);
     if (e != cudaSuccess) return e;
   }
   return cudaSuccess;

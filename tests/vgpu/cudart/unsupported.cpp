@@ -6,9 +6,9 @@ namespace vgpu {
 int unsupported_call(const char* name);
 }
 
-#define VGPU_UNSUPPORTED(name)                                       \
-  extern "C" __attribute__((visibility("default"))) int name();      \
-  extern "C" __attribute__((visibility("default"))) int name() {     \
-    return vgpu::unsupported_call(#name);                            \
+#define VGPU_UNSUPPORTED(name)                                   \
+  extern "C" __attribute__((visibility("default"))) int name();  \
+  extern "C" __attribute__((visibility("default"))) int name() { \
+    return vgpu::unsupported_call(#name);                        \
   }
 #include "cudart/unsupported.inc"

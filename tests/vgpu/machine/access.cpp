@@ -29,7 +29,7 @@ std::string hex(u64 v) {
 
 Target shared_target(Warp& w, const Instr& in, int lane, u64 address, u32 bytes, bool write) {
   Cta& cta = w.cta();
-  if (address < Cta::kSharedBase || address + bytes > Cta::kSharedBase + cta.shared_bytes) {
+  if (address < cta.shared_base || address + bytes > Cta::kSharedBase + cta.shared_bytes) {
     w.fault(kFaultIllegalAddress, FindingKind::kOutOfBounds, in, lane,
             std::string(write ? "write of " : "read of ") + std::to_string(bytes) +
                 " bytes at shared address " + hex(address) + ", the CTA has " +
@@ -37,7 +37,7 @@ Target shared_target(Warp& w, const Instr& in, int lane, u64 address, u32 bytes,
   }
   Target t;
   t.kind = Target::Kind::kShared;
-  t.shared_offset = static_cast<u32>(address) - Cta::kSharedBase;
+  t.shared_offset = static_cast<u32>(address) - cta.shared_base;
   t.data = cta.shared.data() + t.shared_offset;
   t.defined_bytes = cta.shared_defined.data() + t.shared_offset;
   return t;
@@ -95,8 +95,7 @@ Target locate(Warp& w, const Instr& in, int lane, u64 address, u32 bytes, bool w
       break;
     case ptx::Space::kGeneric: {
       const u64 shared = address - memory.shared_window();
-      if (shared < GlobalMemory::kWindow)
-        return shared_target(w, in, lane, shared, bytes, write);
+      if (shared < GlobalMemory::kWindow) return shared_target(w, in, lane, shared, bytes, write);
       const u64 local = address - memory.local_window();
       if (local < GlobalMemory::kWindow) return local_target(w, in, lane, local, bytes, write);
       break;
@@ -147,8 +146,8 @@ bool locate_warp(Warp& w, const Instr& in, u32 mask, const u64 (&address)[kLanes
     return false;
   }
   if (shared) {
-    const u64 first = window + Cta::kSharedBase;
-    if (low < first || high + bytes > first + cta.shared_bytes) return false;
+    const u64 first = window + cta.shared_base;
+    if (low < first || high + bytes > first + cta.shared.size()) return false;
     out.kind = Target::Kind::kShared;
     out.shared_bias = first;
     out.data = cta.shared.data() - first;
@@ -210,6 +209,8 @@ void mark(const Target& t, u32 bytes, u32 undefined) {
 void check_race(Warp& w, const Instr& in, int lane, u32 offset, u32 bytes, bool write,
                 bool strong) {
   Cta& cta = w.cta();
+  // The system's part is guarded by flags of its own, which this check does not follow.
+  if (offset + cta.shared_base < Cta::kSharedBase) return;
   const u32 thread = cta.thread_index(w, lane);
   const RaceReport r = write ? cta.race.write(thread, offset, bytes, strong, in.line)
                              : cta.race.read(thread, offset, bytes, strong, in.line);
@@ -224,10 +225,10 @@ void report_race(Warp& w, const Instr& in, int lane, u32 offset, bool write, con
   cta.thread_coords(other, static_cast<int>(r.other_thread % kLanes), coords);
   w.report(FindingKind::kSharedRace, in, lane,
            std::string(write ? "write" : "read") + " of shared address " +
-               hex(offset + Cta::kSharedBase) + " is not ordered against the " +
+               hex(offset + cta.shared_base) + " is not ordered against the " +
                (r.other_wrote ? "write" : "read") + " by thread (" + std::to_string(coords[0]) +
-               "," + std::to_string(coords[1]) + "," + std::to_string(coords[2]) + ") at PTX line " +
-               std::to_string(r.other_line));
+               "," + std::to_string(coords[1]) + "," + std::to_string(coords[2]) +
+               ") at PTX line " + std::to_string(r.other_line));
 }
 
 void count_global(Warp& w, const Instr& in, u32 mask, const u64 (&address)[kLanes], u32 bytes,

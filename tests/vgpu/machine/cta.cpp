@@ -10,8 +10,9 @@ namespace vgpu {
 Cta::Cta(Launch& l, std::vector<PcCount>& c) : launch(l), program(l.program), counts(c) {
   threads = l.threads;
   shared_bytes = program.static_shared + l.config.dynamic_shared;
-  shared.resize(shared_bytes);
-  shared_defined.resize(shared_bytes);
+  if (program.uses_reserved_shared) shared_base = 0;
+  shared.resize(kSharedBase - shared_base + shared_bytes);
+  shared_defined.resize(shared.size());
   for (u32 w = 0; w < (threads + kLanes - 1) / kLanes; ++w)
     warps.push_back(std::make_unique<Warp>(*this, w));
 }
@@ -27,7 +28,7 @@ void Cta::start(u64 linear_index) {
   random = Random(launch.seed ^ (linear * 0x9e3779b97f4a7c15ull));
   std::fill(shared.begin(), shared.end(), u8{0xff});
   std::fill(shared_defined.begin(), shared_defined.end(), u8{0});
-  race.start(shared_bytes, program.shared_granule, threads);
+  race.start(static_cast<u32>(shared.size()), program.shared_granule, threads);
   cp_async.start(threads, random.next());
   barriers_ = {};
   for (auto& warp : warps) warp->start();
@@ -112,10 +113,12 @@ void Cta::arrive(Warp& warp, const Instr& in, u32 mask, u32 index, u32 expected,
                 std::to_string(threads - live) + " of " + std::to_string(threads) +
                     " threads exited without reaching this barrier");
   }
-  (void)waits;
   // An aligned barrier with a count counts whole warps.
   b.arrived += expected != 0 && in.flag ? kLanes : static_cast<u32>(std::popcount(mask));
-  for_each_lane(mask, [&](int lane) { b.participants.push_back(thread_index(warp, lane)); });
+  for_each_lane(mask, [&](int lane) {
+    b.participants.push_back(thread_index(warp, lane));
+    if (waits) b.waiters.push_back(thread_index(warp, lane));
+  });
   b.count_pred += static_cast<u32>(std::popcount(pred_mask));
   b.any_pred = b.any_pred || pred_mask != 0;
   b.all_pred = b.all_pred && pred_mask == mask;
@@ -131,10 +134,10 @@ void Cta::arrive(Warp& warp, const Instr& in, u32 mask, u32 index, u32 expected,
 void Cta::complete(u32 index) {
   NamedBarrier finished = std::move(barriers_[index]);
   barriers_[index] = NamedBarrier{};
-  if (finished.participants.size() == threads) {
+  if (finished.waiters.size() == threads) {
     race.barrier_all();
   } else {
-    race.barrier_some(finished.participants);
+    race.barrier_some(finished.participants, finished.waiters);
   }
   red_ = {finished.count_pred, finished.all_pred, finished.any_pred};
   static const Instr kReduce{};

@@ -22,12 +22,13 @@ class Launch;
 
 // PTX ISA 9.0 section 9.7.13.1: a CTA has 16 barriers.
 struct NamedBarrier {
-  u32 arrived = 0;    // threads
-  u32 expected = 0;   // 0: every thread of the CTA that has not exited
+  u32 arrived = 0;   // threads
+  u32 expected = 0;  // 0: every thread of the CTA that has not exited
   bool active = false;
   bool all_pred = true, any_pred = false;
   u32 count_pred = 0;
   std::vector<u32> participants;  // threads, for the race check
+  std::vector<u32> waiters;       // those that wait, not only arrive
 };
 
 class Cta {
@@ -59,8 +60,9 @@ class Cta {
   u64 linear = 0;
   u32 ctaid[3] = {0, 0, 0};
   u32 threads = 0;
-  u32 live = 0;  // threads that have not exited
-  u32 shared_bytes = 0;
+  u32 live = 0;                   // threads that have not exited
+  u32 shared_bytes = 0;           // static and dynamic, from kSharedBase on
+  u32 shared_base = kSharedBase;  // 0 when the kernel uses the reserved part
   std::vector<u8> shared;
   std::vector<u8> shared_defined;  // 0xff per defined byte
   RaceTracker race;

@@ -11,20 +11,39 @@ namespace {
 constexpr u32 kLiteralBit = 0x80000000u;
 
 constexpr std::pair<std::string_view, Special> kSpecials[] = {
-    {"%tid.x", Special::kTidX}, {"%tid.y", Special::kTidY}, {"%tid.z", Special::kTidZ},
-    {"%ntid.x", Special::kNtidX}, {"%ntid.y", Special::kNtidY}, {"%ntid.z", Special::kNtidZ},
-    {"%ctaid.x", Special::kCtaidX}, {"%ctaid.y", Special::kCtaidY}, {"%ctaid.z", Special::kCtaidZ},
-    {"%nctaid.x", Special::kNctaidX}, {"%nctaid.y", Special::kNctaidY},
-    {"%nctaid.z", Special::kNctaidZ}, {"%laneid", Special::kLaneid}, {"%warpid", Special::kWarpid},
-    {"%nwarpid", Special::kNwarpid}, {"%smid", Special::kSmid}, {"%nsmid", Special::kNsmid},
-    {"%gridid", Special::kGridid}, {"%lanemask_eq", Special::kLanemaskEq},
-    {"%lanemask_le", Special::kLanemaskLe}, {"%lanemask_lt", Special::kLanemaskLt},
-    {"%lanemask_ge", Special::kLanemaskGe}, {"%lanemask_gt", Special::kLanemaskGt},
-    {"%dynamic_smem_size", Special::kDynamicSmem}, {"%total_smem_size", Special::kTotalSmem},
-    {"%clusterid.x", Special::kClusterIdX}, {"%clusterid.y", Special::kClusterIdY},
-    {"%clusterid.z", Special::kClusterIdZ}, {"%nclusterid.x", Special::kNclusterIdX},
-    {"%nclusterid.y", Special::kNclusterIdY}, {"%nclusterid.z", Special::kNclusterIdZ},
-    {"%cluster_ctaid.x", Special::kClusterCtaidX}, {"%cluster_ctaid.y", Special::kClusterCtaidY},
+    {"%tid.x", Special::kTidX},
+    {"%tid.y", Special::kTidY},
+    {"%tid.z", Special::kTidZ},
+    {"%ntid.x", Special::kNtidX},
+    {"%ntid.y", Special::kNtidY},
+    {"%ntid.z", Special::kNtidZ},
+    {"%ctaid.x", Special::kCtaidX},
+    {"%ctaid.y", Special::kCtaidY},
+    {"%ctaid.z", Special::kCtaidZ},
+    {"%nctaid.x", Special::kNctaidX},
+    {"%nctaid.y", Special::kNctaidY},
+    {"%nctaid.z", Special::kNctaidZ},
+    {"%laneid", Special::kLaneid},
+    {"%warpid", Special::kWarpid},
+    {"%nwarpid", Special::kNwarpid},
+    {"%smid", Special::kSmid},
+    {"%nsmid", Special::kNsmid},
+    {"%gridid", Special::kGridid},
+    {"%lanemask_eq", Special::kLanemaskEq},
+    {"%lanemask_le", Special::kLanemaskLe},
+    {"%lanemask_lt", Special::kLanemaskLt},
+    {"%lanemask_ge", Special::kLanemaskGe},
+    {"%lanemask_gt", Special::kLanemaskGt},
+    {"%dynamic_smem_size", Special::kDynamicSmem},
+    {"%total_smem_size", Special::kTotalSmem},
+    {"%clusterid.x", Special::kClusterIdX},
+    {"%clusterid.y", Special::kClusterIdY},
+    {"%clusterid.z", Special::kClusterIdZ},
+    {"%nclusterid.x", Special::kNclusterIdX},
+    {"%nclusterid.y", Special::kNclusterIdY},
+    {"%nclusterid.z", Special::kNclusterIdZ},
+    {"%cluster_ctaid.x", Special::kClusterCtaidX},
+    {"%cluster_ctaid.y", Special::kClusterCtaidY},
     {"%cluster_ctaid.z", Special::kClusterCtaidZ},
     {"%cluster_nctaid.x", Special::kClusterNctaidX},
     {"%cluster_nctaid.y", Special::kClusterNctaidY},
@@ -34,9 +53,16 @@ constexpr std::pair<std::string_view, Special> kSpecials[] = {
     {"%is_explicit_cluster", Special::kIsExplicitCluster},
     {"%reserved_smem_offset_begin", Special::kReservedSmemBegin},
     {"%reserved_smem_offset_end", Special::kReservedSmemEnd},
-    {"%reserved_smem_offset_cap", Special::kReservedSmemCap}, {"%clock", Special::kClock},
-    {"%clock_hi", Special::kClockHi}, {"%clock64", Special::kClock64},
-    {"%globaltimer", Special::kGlobaltimer}, {"%globaltimer_lo", Special::kGlobaltimerLo},
+    {"%reserved_smem_offset_cap", Special::kReservedSmemCap},
+    {"%reserved_smem_offset_0", Special::kReservedSmem0},
+    {"%reserved_smem_offset_1", Special::kReservedSmem1},
+    {"%envreg1", Special::kWorkspaceLow},
+    {"%envreg2", Special::kWorkspaceHigh},
+    {"%clock", Special::kClock},
+    {"%clock_hi", Special::kClockHi},
+    {"%clock64", Special::kClock64},
+    {"%globaltimer", Special::kGlobaltimer},
+    {"%globaltimer_lo", Special::kGlobaltimerLo},
     {"%globaltimer_hi", Special::kGlobaltimerHi},
 };
 
@@ -168,6 +194,9 @@ Operand Decoder::special(const std::string& name, int bytes) {
     const std::pair key(static_cast<int>(special), bytes);
     const auto known = specials_.find(key);
     if (known != specials_.end()) return known->second;
+    if (special == Special::kReservedSmem0 || special == Special::kReservedSmem1)
+      program_->uses_reserved_shared = true;
+    if (special == Special::kWorkspaceLow) program_->uses_grid_workspace = true;
     Operand slot = new_slot(bytes);
     program_->specials.emplace_back(special, slot);
     specials_[key] = slot;

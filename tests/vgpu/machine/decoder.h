@@ -77,8 +77,8 @@ class Decoder {
   ptx::Operand resolve(const ptx::Operand& op) const;
   bool is_constant(const ptx::Operand& op) const { return op.kind == ptx::Operand::Kind::kInt; }
 
-  void branch_to(const std::string& label);         // the statement's instruction jumps there
-  u32 branch_table(const std::string& table);       // index into Program::branch_tables
+  void branch_to(const std::string& label);    // the statement's instruction jumps there
+  u32 branch_table(const std::string& table);  // index into Program::branch_tables
   u32 add_call(const ptx::Statement& st);
   u32 function_id(const std::string& name);
   bool is_function(const std::string& name) const;

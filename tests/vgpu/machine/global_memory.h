@@ -20,9 +20,9 @@ struct Allocation {
   enum class Kind : u8 { kDevice, kHost, kManaged, kModule };
   u64 base = 0;
   u64 size = 0;
-  u8* host = nullptr;         // where the bytes are
-  u64* defined = nullptr;     // bit per byte; null: all defined
-  u64* touched = nullptr;     // bit per byte, while unique bytes are counted
+  u8* host = nullptr;      // where the bytes are
+  u64* defined = nullptr;  // bit per byte; null: all defined
+  u64* touched = nullptr;  // bit per byte, while unique bytes are counted
   Kind kind = Kind::kDevice;
   bool freed = false;
   bool read_only = false;

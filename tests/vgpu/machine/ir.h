@@ -25,9 +25,9 @@ struct Instr;
 using ExecFn = void (*)(Warp&, const Instr&, u32 mask);
 
 struct Operand {
-  u32 off = 0;    // byte offset in the register file
-  u32 id = 0;     // shadow slot
-  u8 width = 0;   // bytes per lane; 0: a predicate, or absent when !valid
+  u32 off = 0;   // byte offset in the register file
+  u32 id = 0;    // shadow slot
+  u8 width = 0;  // bytes per lane; 0: a predicate, or absent when !valid
   bool valid = false;
   bool negated = false;  // predicates only
 };
@@ -59,13 +59,46 @@ enum class ShadowRule : u8 {
 };
 
 enum class InstrClass : u8 {
-  kInteger, kFloat, kHalf, kDouble, kConvert, kMove, kLogic, kCompare, kSpecial, kLoad, kStore,
-  kAtomic, kControl, kBarrier, kShuffle, kMatrix, kAsync, kOther,
+  kInteger,
+  kFloat,
+  kHalf,
+  kDouble,
+  kConvert,
+  kMove,
+  kLogic,
+  kCompare,
+  kSpecial,
+  kLoad,
+  kStore,
+  kAtomic,
+  kControl,
+  kBarrier,
+  kShuffle,
+  kMatrix,
+  kAsync,
+  kOther,
 };
 inline constexpr int kInstrClasses = 18;
 
 enum class Compare : u8 {
-  kEq, kNe, kLt, kLe, kGt, kGe, kLo, kLs, kHi, kHs, kEqu, kNeu, kLtu, kLeu, kGtu, kGeu, kNum, kNan,
+  kEq,
+  kNe,
+  kLt,
+  kLe,
+  kGt,
+  kGe,
+  kLo,
+  kLs,
+  kHi,
+  kHs,
+  kEqu,
+  kNeu,
+  kLtu,
+  kLeu,
+  kGtu,
+  kGeu,
+  kNum,
+  kNan,
 };
 enum class BoolOp : u8 { kNone, kAnd, kOr, kXor };
 
@@ -73,10 +106,10 @@ struct Instr {
   ExecFn fn = nullptr;
   Operand dst, dst2, a, b, c, d;
   Operand guard;
-  u32 pool = 0;        // first of `pool_count` further operands in Program::pool
+  u32 pool = 0;  // first of `pool_count` further operands in Program::pool
   u32 pool_count = 0;
-  u32 target = 0;      // branch: instruction; call: function
-  i64 imm = 0;         // address offset, or the instruction's own use
+  u32 target = 0;  // branch: instruction; call: function
+  i64 imm = 0;     // address offset, or the instruction's own use
   ptx::Type type = ptx::Type::kNone, type2 = ptx::Type::kNone;
   ptx::Space space = ptx::Space::kGeneric;
   Flow flow = Flow::kNone;
@@ -85,17 +118,17 @@ struct Instr {
   Rounding rounding = Rounding::kNearestEven;
   Compare cmp = Compare::kEq;
   BoolOp bool_op = BoolOp::kNone;
-  u8 vec = 1;          // elements of a vector access
-  u8 sub = 0;          // the family's own sub-operation
+  u8 vec = 1;  // elements of a vector access
+  u8 sub = 0;  // the family's own sub-operation
   u8 sub2 = 0;
   bool ftz = false, sat = false, relu = false, flag = false;
-  bool strong = false;       // volatile, relaxed, acquire, release or atomic access
-  bool block_start = false;  // a branch may arrive here
+  bool strong = false;        // volatile, relaxed, acquire, release or atomic access
+  bool block_start = false;   // a branch may arrive here
   bool local_symbol = false;  // address is relative to the lane's stack frame
-  u8 access_bytes = 0;       // bytes of one element of a memory access
-  u32 flops = 0;             // FMA counts two, per lane (per warp for matrix instructions)
-  u32 line = 0;              // of the PTX text
-  u32 loc = 0;               // index into Program::locations
+  u8 access_bytes = 0;        // bytes of one element of a memory access
+  u32 flops = 0;              // FMA counts two, per lane (per warp for matrix instructions)
+  u32 line = 0;               // of the PTX text
+  u32 loc = 0;                // index into Program::locations
   std::string_view text;
 };
 
@@ -122,13 +155,60 @@ struct CallSite {
 
 // PTX ISA 9.0 chapter 10: special registers.
 enum class Special : u8 {
-  kTidX, kTidY, kTidZ, kNtidX, kNtidY, kNtidZ, kCtaidX, kCtaidY, kCtaidZ, kNctaidX, kNctaidY,
-  kNctaidZ, kLaneid, kWarpid, kNwarpid, kSmid, kNsmid, kGridid, kLanemaskEq, kLanemaskLe,
-  kLanemaskLt, kLanemaskGe, kLanemaskGt, kDynamicSmem, kTotalSmem, kClusterIdX, kClusterIdY,
-  kClusterIdZ, kNclusterIdX, kNclusterIdY, kNclusterIdZ, kClusterCtaidX, kClusterCtaidY,
-  kClusterCtaidZ, kClusterNctaidX, kClusterNctaidY, kClusterNctaidZ, kClusterCtarank,
-  kClusterNctarank, kIsExplicitCluster, kReservedSmemBegin, kReservedSmemEnd, kReservedSmemCap,
-  kClock, kClockHi, kClock64, kGlobaltimer, kGlobaltimerLo, kGlobaltimerHi, kZero,
+  kTidX,
+  kTidY,
+  kTidZ,
+  kNtidX,
+  kNtidY,
+  kNtidZ,
+  kCtaidX,
+  kCtaidY,
+  kCtaidZ,
+  kNctaidX,
+  kNctaidY,
+  kNctaidZ,
+  kLaneid,
+  kWarpid,
+  kNwarpid,
+  kSmid,
+  kNsmid,
+  kGridid,
+  kLanemaskEq,
+  kLanemaskLe,
+  kLanemaskLt,
+  kLanemaskGe,
+  kLanemaskGt,
+  kDynamicSmem,
+  kTotalSmem,
+  kClusterIdX,
+  kClusterIdY,
+  kClusterIdZ,
+  kNclusterIdX,
+  kNclusterIdY,
+  kNclusterIdZ,
+  kClusterCtaidX,
+  kClusterCtaidY,
+  kClusterCtaidZ,
+  kClusterNctaidX,
+  kClusterNctaidY,
+  kClusterNctaidZ,
+  kClusterCtarank,
+  kClusterNctarank,
+  kIsExplicitCluster,
+  kReservedSmemBegin,
+  kReservedSmemEnd,
+  kReservedSmemCap,
+  kReservedSmem0,
+  kReservedSmem1,
+  kWorkspaceLow,
+  kWorkspaceHigh,
+  kClock,
+  kClockHi,
+  kClock64,
+  kGlobaltimer,
+  kGlobaltimerLo,
+  kGlobaltimerHi,
+  kZero,
 };
 
 struct ParamLayout {
@@ -144,18 +224,19 @@ struct Program {
   std::vector<std::vector<u32>> branch_tables;
   std::vector<ptx::Location> locations;
   std::shared_ptr<const ptx::Module> module;  // owns the text that Instr::text points into
-  u32 file_bytes = 0;      // whole register file
-  u32 constants_off = 0;   // literals: [constants_off, file_bytes), image below
+  u32 file_bytes = 0;                         // whole register file
+  u32 constants_off = 0;                      // literals: [constants_off, file_bytes), image below
   std::vector<u8> constants;
   u32 slot_ids = 1;
   std::vector<std::pair<Special, Operand>> specials;
   std::vector<ParamLayout> params;
   u32 param_bytes = 0;
   u32 static_shared = 0;
-  u32 max_frame_bytes = 0;  // sum of frames when no function recurs
-  bool needs_order = false;  // CTAs talk to each other through global memory
-  u32 shared_granule = 4;    // smallest shared-memory access in bytes
-  bool uses_race_rows = false;
+  u32 max_frame_bytes = 0;            // sum of frames when no function recurs
+  bool needs_order = false;           // CTAs talk to each other through global memory
+  u32 shared_granule = 4;             // smallest shared-memory access in bytes
+  bool uses_reserved_shared = false;  // the system's own 1 KiB of shared memory
+  bool uses_grid_workspace = false;   // cooperative groups' grid barrier
   u32 maxntid[3] = {0, 0, 0}, reqntid[3] = {0, 0, 0};
   u32 registers = 0;  // as cudaFuncAttributes tells: an estimate, not an allocation
 

@@ -31,11 +31,20 @@ Launch::Launch(Machine& m, const Program& p, const LaunchConfig& c, std::vector<
   params->read_only = true;
   params->name = "parameters of " + p.kernel;
   m.memory.set_defined(*params, params->base, param_bytes.size());
+  if (p.uses_grid_workspace) {
+    Allocation* a = m.memory.allocate(64, Allocation::Kind::kModule, 0);
+    std::memset(a->host, 0, a->size);
+    m.memory.set_defined(*a, a->base, a->size);
+    workspace = a->base;
+  }
   counts_.resize(p.code.size());
   deadline = now() + m.timeout_s;
 }
 
-Launch::~Launch() { machine.memory.release(params->base); }
+Launch::~Launch() {
+  machine.memory.release(params->base);
+  if (workspace != 0) machine.memory.release(workspace);
+}
 
 bool Launch::expired() const { return now() > deadline; }
 

@@ -28,8 +28,8 @@ struct Machine {
   Findings findings;
   u64 seed = 0;
   unsigned cores = 1;
-  bool count = false;         // memory counters too
-  double timeout_s = 600;     // per launch
+  bool count = false;      // memory counters too
+  double timeout_s = 600;  // per launch
   std::vector<LaunchCounts> launches;
   std::function<void(const std::string&)> print;  // device printf
   u64 launch_index = 0;
@@ -58,6 +58,7 @@ class Launch {
   u64 seed = 0;
   u64 grid_id = 0;
   Allocation* params = nullptr;
+  u64 workspace = 0;  // of the grid barrier, zeroed; 0 when the kernel has none
   std::mutex print_mutex;
   double deadline = 0;
 

@@ -140,7 +140,8 @@ void Decoder::place_variables(const ptx::Body& body, FunctionInfo& info, bool en
     program_->param_bytes = static_cast<u32>(top);
   } else {
     u32 reg = 0;
-    for (const auto& [list, out] : {std::pair(&f.params, &info.params), {&f.results, &info.results}}) {
+    for (const auto& [list, out] :
+         {std::pair(&f.params, &info.params), {&f.results, &info.results}}) {
       for (const ptx::Variable& v : *list) {
         FunctionInfo::Param p;
         p.bytes = static_cast<u32>(v.bytes());
@@ -178,7 +179,8 @@ void Decoder::decode_function(u32 index) {
   info.file_end = file_top_;
   info.id_end = program_->slot_ids;
   info.slots = registers_;
-  if (index == 0) program_->registers = static_cast<u32>(std::min<size_t>(255, 16 + registers_.size() / 8));
+  if (index == 0)
+    program_->registers = static_cast<u32>(std::min<size_t>(255, 16 + registers_.size() / 8));
   place_variables(body, info, index == 0);
 
   location_base_ = static_cast<u32>(program_->locations.size()) - 1;
@@ -292,8 +294,8 @@ void Decoder::measure_frames() {
   std::vector<std::vector<u32>> callees(n);
   bool indirect = false;
   for (size_t f = 0; f < n; ++f) {
-    for (const ptx::Statement& st : f < bodies_.size() ? bodies_[f].statements
-                                                       : std::vector<ptx::Statement>{}) {
+    for (const ptx::Statement& st :
+         f < bodies_.size() ? bodies_[f].statements : std::vector<ptx::Statement>{}) {
       if (st.opcode.rfind("call", 0) != 0) continue;
       const ptx::Function* callee = module_->find_function(st.operands[0].name);
       if (callee != nullptr) {

@@ -19,7 +19,8 @@ class ArgumentReader {
     if (offset_ == ~u64{0}) return 0;
     offset_ = align_up(offset_, bytes);
     u64 v = 0;
-    if (offset_ + bytes <= warp_.local_bytes()) std::memcpy(&v, warp_.local(lane_) + offset_, bytes);
+    if (offset_ + bytes <= warp_.local_bytes())
+      std::memcpy(&v, warp_.local(lane_) + offset_, bytes);
     offset_ += bytes;
     return v;
   }

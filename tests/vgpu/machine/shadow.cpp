@@ -52,8 +52,8 @@ void Warp::shadow_slow(const Instr& in, u32 mask, u32 sources) {
       case ShadowRule::kAnd:
       case ShadowRule::kOr: {
         const u8 filler = in.shadow == ShadowRule::kAnd ? 0x00 : 0xff;
-        const u32 hidden = hiding_bytes(value(in.a, lane), a, filler) |
-                           hiding_bytes(value(in.b, lane), b, filler);
+        const u32 hidden =
+            hiding_bytes(value(in.a, lane), a, filler) | hiding_bytes(value(in.b, lane), b, filler);
         out = (a | b) & ~hidden & all;
         break;
       }
@@ -76,9 +76,10 @@ void Warp::shadow_slow(const Instr& in, u32 mask, u32 sources) {
             const int width = in.dst.width * 8;
             const bool sign = in.flag && width > 0 && ((bits_a >> (width - 1)) & 1) != 0;
             bits_a >>= amount;
-            if (sign) bits_a |= ~u64{0} << (static_cast<u64>(width) > amount
-                                                ? static_cast<u64>(width) - amount
-                                                : 0);
+            if (sign)
+              bits_a |=
+                  ~u64{0} << (static_cast<u64>(width) > amount ? static_cast<u64>(width) - amount
+                                                               : 0);
           }
         } else {
           bits_a = in.flag && in.sub != 0 && a != 0 ? ~u64{0} : 0;

@@ -60,33 +60,84 @@ void Warp::start() {
         v = config.grid[axis(Special::kNctaidX)];
       } else {
         switch (special) {
-          case Special::kLaneid: v = static_cast<u64>(lane); break;
-          case Special::kWarpid: v = index_; break;
-          case Special::kNwarpid: v = (cta_->threads + kLanes - 1) / kLanes; break;
-          case Special::kSmid: v = cta_->linear % static_cast<u64>(cta_->launch.machine.device.sms);
+          case Special::kLaneid:
+            v = static_cast<u64>(lane);
             break;
-          case Special::kNsmid: v = static_cast<u64>(cta_->launch.machine.device.sms); break;
-          case Special::kGridid: v = cta_->launch.grid_id; break;
-          case Special::kLanemaskEq: v = bit; break;
-          case Special::kLanemaskLe: v = bit | (bit - 1); break;
-          case Special::kLanemaskLt: v = bit - 1; break;
-          case Special::kLanemaskGe: v = ~(bit - 1); break;
-          case Special::kLanemaskGt: v = ~(bit | (bit - 1)); break;
-          case Special::kDynamicSmem: v = config.dynamic_shared; break;
-          case Special::kTotalSmem: v = cta_->shared_bytes; break;
-          case Special::kClusterIdX: v = cta_->ctaid[0]; break;
-          case Special::kClusterIdY: v = cta_->ctaid[1]; break;
-          case Special::kClusterIdZ: v = cta_->ctaid[2]; break;
-          case Special::kNclusterIdX: v = config.grid[0]; break;
-          case Special::kNclusterIdY: v = config.grid[1]; break;
-          case Special::kNclusterIdZ: v = config.grid[2]; break;
+          case Special::kWarpid:
+            v = index_;
+            break;
+          case Special::kNwarpid:
+            v = (cta_->threads + kLanes - 1) / kLanes;
+            break;
+          case Special::kSmid:
+            v = cta_->linear % static_cast<u64>(cta_->launch.machine.device.sms);
+            break;
+          case Special::kNsmid:
+            v = static_cast<u64>(cta_->launch.machine.device.sms);
+            break;
+          case Special::kGridid:
+            v = cta_->launch.grid_id;
+            break;
+          case Special::kLanemaskEq:
+            v = bit;
+            break;
+          case Special::kLanemaskLe:
+            v = bit | (bit - 1);
+            break;
+          case Special::kLanemaskLt:
+            v = bit - 1;
+            break;
+          case Special::kLanemaskGe:
+            v = ~(bit - 1);
+            break;
+          case Special::kLanemaskGt:
+            v = ~(bit | (bit - 1));
+            break;
+          case Special::kDynamicSmem:
+            v = config.dynamic_shared;
+            break;
+          case Special::kTotalSmem:
+            v = cta_->shared_bytes;
+            break;
+          case Special::kClusterIdX:
+            v = cta_->ctaid[0];
+            break;
+          case Special::kClusterIdY:
+            v = cta_->ctaid[1];
+            break;
+          case Special::kClusterIdZ:
+            v = cta_->ctaid[2];
+            break;
+          case Special::kNclusterIdX:
+            v = config.grid[0];
+            break;
+          case Special::kNclusterIdY:
+            v = config.grid[1];
+            break;
+          case Special::kNclusterIdZ:
+            v = config.grid[2];
+            break;
           case Special::kClusterNctaidX:
           case Special::kClusterNctaidY:
           case Special::kClusterNctaidZ:
-          case Special::kClusterNctarank: v = 1; break;
+          case Special::kClusterNctarank:
+            v = 1;
+            break;
+          case Special::kReservedSmem1:
+            v = 256;
+            break;
+          case Special::kWorkspaceLow:
+            v = cta_->launch.workspace;
+            break;
+          case Special::kWorkspaceHigh:
+            v = cta_->launch.workspace >> 32;
+            break;
           case Special::kReservedSmemEnd:
-          case Special::kReservedSmemCap: v = Cta::kSharedBase; break;
-          default: break;
+          case Special::kReservedSmemCap:
+            v = Cta::kSharedBase;
+            break;
+          default:
+            break;
         }
       }
       set_value(slot, lane, v);
@@ -98,11 +149,16 @@ u64 Warp::value(const Operand& o, int lane) const {
   const u8* p = file_ + o.off;
   const auto l = static_cast<size_t>(lane);
   switch (o.width) {
-    case 0: return (*reinterpret_cast<const u32*>(p) >> lane) & 1;
-    case 2: return reinterpret_cast<const u16*>(p)[l];
-    case 4: return reinterpret_cast<const u32*>(p)[l];
-    case 8: return reinterpret_cast<const u64*>(p)[l];
-    default: return reinterpret_cast<const u64*>(p)[2 * l];
+    case 0:
+      return (*reinterpret_cast<const u32*>(p) >> lane) & 1;
+    case 2:
+      return reinterpret_cast<const u16*>(p)[l];
+    case 4:
+      return reinterpret_cast<const u32*>(p)[l];
+    case 8:
+      return reinterpret_cast<const u64*>(p)[l];
+    default:
+      return reinterpret_cast<const u64*>(p)[2 * l];
   }
 }
 
@@ -115,9 +171,15 @@ void Warp::set_value(const Operand& o, int lane, u64 v) {
       mask = (mask & ~(1u << lane)) | (static_cast<u32>(v & 1) << lane);
       break;
     }
-    case 2: reinterpret_cast<u16*>(p)[l] = static_cast<u16>(v); break;
-    case 4: reinterpret_cast<u32*>(p)[l] = static_cast<u32>(v); break;
-    case 8: reinterpret_cast<u64*>(p)[l] = v; break;
+    case 2:
+      reinterpret_cast<u16*>(p)[l] = static_cast<u16>(v);
+      break;
+    case 4:
+      reinterpret_cast<u32*>(p)[l] = static_cast<u32>(v);
+      break;
+    case 8:
+      reinterpret_cast<u64*>(p)[l] = v;
+      break;
     default:
       reinterpret_cast<u64*>(p)[2 * l] = v;
       reinterpret_cast<u64*>(p)[2 * l + 1] = 0;
@@ -280,12 +342,24 @@ u64 Warp::run(u64 budget) {
       }
       bool go_on = false;
       switch (in.flow) {
-        case Flow::kBranchIndexed: branch_indexed(g, in, m); break;
-        case Flow::kCall: call(g, in, m); break;
-        case Flow::kReturn: leave(g, m); break;
-        case Flow::kExit: exit_lanes(g, m); break;
-        case Flow::kBarrier: barrier(g, in, m); break;
-        case Flow::kCollective: go_on = collective(g, in, m); break;
+        case Flow::kBranchIndexed:
+          branch_indexed(g, in, m);
+          break;
+        case Flow::kCall:
+          call(g, in, m);
+          break;
+        case Flow::kReturn:
+          leave(g, m);
+          break;
+        case Flow::kExit:
+          exit_lanes(g, m);
+          break;
+        case Flow::kBarrier:
+          barrier(g, in, m);
+          break;
+        case Flow::kCollective:
+          go_on = collective(g, in, m);
+          break;
         case Flow::kAligned:
           go_on = aligned(g, in);
           if (go_on) in.fn(*this, in, m);
@@ -459,8 +533,8 @@ bool Warp::warp_barrier(Group& g, const Instr& in, u32 mask) {
     const size_t count = groups_.size();
     for (size_t i = 0; i < count; ++i) {
       if (!waits_here(groups_[i]) || (groups_[i].mask & here) == 0) continue;
-      const Group released{
-          groups_[i].pc + 1, groups_[i].mask & here, {}, 0, false, groups_[i].frame};
+      const Group released{groups_[i].pc + 1, groups_[i].mask & here, {}, 0, false,
+                           groups_[i].frame};
       groups_[i].mask &= ~here;
       groups_.push_back(released);
     }
@@ -485,8 +559,8 @@ bool Warp::aligned(Group& g, const Instr& in) {
       report(FindingKind::kDivergence, in, std::countr_zero(g.mask),
              "the warp is divergent at an instruction that all its threads must execute together");
     }
-    const bool absorbed = std::any_of(groups_.begin(), groups_.end(),
-                                      [](const Group& x) { return x.mask == 0; });
+    const bool absorbed =
+        std::any_of(groups_.begin(), groups_.end(), [](const Group& x) { return x.mask == 0; });
     if (!absorbed) return true;
     // The group's lanes changed: run it again with all of them.
     g.forced = forced;

@@ -181,9 +181,9 @@ void Warp::leave(Group& g, u32 mask) {
 void Warp::restore(const CallFrame& frame, const CallSite& site, u32 mask) {
   const FunctionInfo& callee = program_->functions[frame.callee];
   for (const Operand& slot : callee.slots) {
-    const bool is_result =
-        std::any_of(site.results.begin(), site.results.end(),
-                    [&](const FunctionInfo::Param& p) { return p.reg.valid && p.reg.id == slot.id; });
+    const bool is_result = std::any_of(
+        site.results.begin(), site.results.end(),
+        [&](const FunctionInfo::Param& p) { return p.reg.valid && p.reg.id == slot.id; });
     if (is_result) continue;
     const u8* saved = frame.saved.data() + (slot.off - callee.file_begin);
     const u32 id = slot.id - callee.id_begin;

@@ -5,10 +5,14 @@ namespace {
 
 const char* kind_name(Mutant::Kind kind) {
   switch (kind) {
-    case Mutant::Kind::kDropBarrier: return "drop-barrier";
-    case Mutant::Kind::kDropWait: return "drop-wait";
-    case Mutant::Kind::kDropCommit: return "drop-commit";
-    case Mutant::Kind::kFlipGuard: return "flip-guard";
+    case Mutant::Kind::kDropBarrier:
+      return "drop-barrier";
+    case Mutant::Kind::kDropWait:
+      return "drop-wait";
+    case Mutant::Kind::kDropCommit:
+      return "drop-commit";
+    case Mutant::Kind::kFlipGuard:
+      return "flip-guard";
   }
   return "";
 }
@@ -18,7 +22,8 @@ void do_nothing(Warp&, const Instr&, u32) {}
 // The comparison that sets the predicate of a guarded branch or access, when it is an ordering of
 // integers: what a bounds check compiles to.
 bool is_bounds_compare(const Instr& in) {
-  if (in.cls != InstrClass::kCompare || in.dst.width != 0 || ptx::type_is_float(in.type)) return false;
+  if (in.cls != InstrClass::kCompare || in.dst.width != 0 || ptx::type_is_float(in.type))
+    return false;
   switch (in.cmp) {
     case Compare::kLt:
     case Compare::kLe:
@@ -27,20 +32,30 @@ bool is_bounds_compare(const Instr& in) {
     case Compare::kLo:
     case Compare::kLs:
     case Compare::kHi:
-    case Compare::kHs: return true;
-    default: return false;
+    case Compare::kHs:
+      return true;
+    default:
+      return false;
   }
 }
 Compare off_by_one(Compare c) {
   switch (c) {
-    case Compare::kLt: return Compare::kLe;
-    case Compare::kLe: return Compare::kLt;
-    case Compare::kGt: return Compare::kGe;
-    case Compare::kGe: return Compare::kGt;
-    case Compare::kLo: return Compare::kLs;
-    case Compare::kLs: return Compare::kLo;
-    case Compare::kHi: return Compare::kHs;
-    default: return Compare::kHi;
+    case Compare::kLt:
+      return Compare::kLe;
+    case Compare::kLe:
+      return Compare::kLt;
+    case Compare::kGt:
+      return Compare::kGe;
+    case Compare::kGe:
+      return Compare::kGt;
+    case Compare::kLo:
+      return Compare::kLs;
+    case Compare::kLs:
+      return Compare::kLo;
+    case Compare::kHi:
+      return Compare::kHs;
+    default:
+      return Compare::kHi;
   }
 }
 

@@ -14,8 +14,7 @@ namespace {
 
 class BodyParser {
  public:
-  explicit BodyParser(const Function& function)
-      : lexer_(function.body, function.body_line) {
+  explicit BodyParser(const Function& function) : lexer_(function.body, function.body_line) {
     scopes_.push_back({0, {}, {}});
     for (const auto* list : {&function.params, &function.results}) {
       for (const Variable& v : *list)
@@ -49,7 +48,8 @@ class BodyParser {
       const auto it = scope->registers.find(name);
       if (it != scope->registers.end()) return it->second;
       for (const Scope::Range& range : scope->ranges) {
-        if (name.size() <= range.prefix.size() || name.compare(0, range.prefix.size(), range.prefix))
+        if (name.size() <= range.prefix.size() ||
+            name.compare(0, range.prefix.size(), range.prefix))
           continue;
         u64 index = 0;
         bool digits = true;
@@ -115,7 +115,8 @@ class BodyParser {
   }
 
   void add_variables(Space space) {
-    for (Variable& v : parse_variables(lexer_, space, false)) body_.variables.push_back(std::move(v));
+    for (Variable& v : parse_variables(lexer_, space, false))
+      body_.variables.push_back(std::move(v));
   }
 
   void parse_reg() {

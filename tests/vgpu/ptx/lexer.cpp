@@ -85,8 +85,8 @@ void Lexer::advance() {
 
 Token Lexer::expect(char c) {
   if (!current_.is(c)) {
-    throw PtxError(current_.line, std::string("expected '") + c + "', found '" +
-                                      std::string(current_.text) + "'");
+    throw PtxError(current_.line,
+                   std::string("expected '") + c + "', found '" + std::string(current_.text) + "'");
   }
   return next();
 }

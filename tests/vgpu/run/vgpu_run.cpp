@@ -142,11 +142,13 @@ Result run_once(const Options& o, const Environment& extra, bool silent) {
 // Every mutant of every kernel that the program launches, one run each. A mutant survives when the
 // program succeeds and nothing is found.
 int mutate(const Options& o) {
-  const fs::path list = fs::temp_directory_path() / ("vgpu-" + std::to_string(getpid()) + ".mutants");
+  const fs::path list =
+      fs::temp_directory_path() / ("vgpu-" + std::to_string(getpid()) + ".mutants");
   fs::remove(list);
   const Result clean = run_once(o, {{"VGPU_MUTANTS", list.string()}}, true);
   if (clean.status != 0 || !clean.findings.empty()) {
-    std::fprintf(stderr, "vgpu-run: the program fails without a mutation: status %d, %zu findings\n",
+    std::fprintf(stderr,
+                 "vgpu-run: the program fails without a mutation: status %d, %zu findings\n",
                  clean.status, clean.findings.size());
     return clean.status != 0 ? clean.status : kFindingsStatus;
   }

@@ -26,9 +26,10 @@ Observed run(const std::string& body, u32 grid, u32 block, size_t bytes) {
 }
 
 TEST(Counters, CoalescedCopy) {
-  const Observed o = run(
-      " mul.wide.u32 %rd2, %r3, 4;\n add.u64 %rd3, %rd0, %rd2;\n add.u64 %rd4, %rd1, %rd2;\n"
-      " ld.global.f32 %f0, [%rd3];\n st.global.f32 [%rd4], %f0;\n", 8, 128, 4096);
+  const Observed o =
+      run(" mul.wide.u32 %rd2, %r3, 4;\n add.u64 %rd3, %rd0, %rd2;\n add.u64 %rd4, %rd1, %rd2;\n"
+          " ld.global.f32 %f0, [%rd3];\n st.global.f32 [%rd4], %f0;\n",
+          8, 128, 4096);
   ASSERT_EQ(o.error, "");
   EXPECT_EQ(o.counts.global_load_bytes, 4096u);
   EXPECT_EQ(o.counts.global_load_sectors, 128u);
@@ -41,9 +42,10 @@ TEST(Counters, CoalescedCopy) {
 }
 
 TEST(Counters, StridedCopyTouchesOneSectorPerLane) {
-  const Observed o = run(
-      " mul.wide.u32 %rd2, %r3, 32;\n add.u64 %rd3, %rd0, %rd2;\n ld.global.f32 %f0, [%rd3];\n"
-      " st.global.f32 [%rd1], 0f00000000;\n", 1, 64, 2048);
+  const Observed o =
+      run(" mul.wide.u32 %rd2, %r3, 32;\n add.u64 %rd3, %rd0, %rd2;\n ld.global.f32 %f0, [%rd3];\n"
+          " st.global.f32 [%rd1], 0f00000000;\n",
+          1, 64, 2048);
   ASSERT_EQ(o.error, "");
   EXPECT_EQ(o.counts.global_load_bytes, 256u);
   EXPECT_EQ(o.counts.global_load_sectors, 64u);
@@ -52,9 +54,10 @@ TEST(Counters, StridedCopyTouchesOneSectorPerLane) {
 }
 
 TEST(Counters, ThirtyTwoWayConflict) {
-  const Observed o = run(
-      " mov.u32 %r4, s;\n shl.b32 %r5, %r0, 7;\n add.u32 %r5, %r5, %r4;\n"
-      " st.shared.u32 [%r5], %r0;\n", 2, 32, 64);
+  const Observed o =
+      run(" mov.u32 %r4, s;\n shl.b32 %r5, %r0, 7;\n add.u32 %r5, %r5, %r4;\n"
+          " st.shared.u32 [%r5], %r0;\n",
+          2, 32, 64);
   ASSERT_EQ(o.error, "");
   EXPECT_EQ(o.counts.shared_wavefronts, 64u);
   EXPECT_EQ(o.counts.shared_excess, 62u);
@@ -63,10 +66,11 @@ TEST(Counters, ThirtyTwoWayConflict) {
 }
 
 TEST(Counters, VectorAndBroadcastAccessesAreFree) {
-  const Observed o = run(
-      " mov.u32 %r4, s;\n shl.b32 %r5, %r0, 4;\n add.u32 %r5, %r5, %r4;\n"
-      " st.shared.v4.u32 [%r5], {%r0, %r0, %r0, %r0};\n bar.warp.sync 0xffffffff;\n"
-      " ld.shared.u32 %r6, [%r4];\n", 1, 32, 64);
+  const Observed o =
+      run(" mov.u32 %r4, s;\n shl.b32 %r5, %r0, 4;\n add.u32 %r5, %r5, %r4;\n"
+          " st.shared.v4.u32 [%r5], {%r0, %r0, %r0, %r0};\n bar.warp.sync 0xffffffff;\n"
+          " ld.shared.u32 %r6, [%r4];\n",
+          1, 32, 64);
   ASSERT_EQ(o.error, "");
   EXPECT_EQ(o.counts.shared_wavefronts, 4u + 1u);
   EXPECT_EQ(o.counts.shared_excess, 0u);
@@ -74,17 +78,18 @@ TEST(Counters, VectorAndBroadcastAccessesAreFree) {
 
 // 32 x 32 tile times tile, K = 32: each thread does 32 multiply-adds.
 TEST(Counters, TiledProduct) {
-  const Observed o = run(
-      " and.b32 %r4, %r0, 31;\n shr.u32 %r5, %r0, 5;\n mov.u32 %r6, s;\n shl.b32 %r7, %r0, 2;\n"
-      " add.u32 %r7, %r7, %r6;\n st.shared.f32 [%r7], 0f3f800000;\n"
-      " st.shared.f32 [%r7+4096], 0f40000000;\n bar.sync 0;\n mov.f32 %f0, 0f00000000;\n"
-      " shl.b32 %r8, %r5, 7;\n add.u32 %r8, %r8, %r6;\n shl.b32 %r9, %r4, 2;\n"
-      " add.u32 %r9, %r9, %r6;\n mov.u32 %r10, 0;\n"
-      "L: ld.shared.f32 %f1, [%r8];\n ld.shared.f32 %f2, [%r9+4096];\n"
-      " fma.rn.f32 %f0, %f1, %f2, %f0;\n add.u32 %r8, %r8, 4;\n add.u32 %r9, %r9, 128;\n"
-      " add.u32 %r10, %r10, 1;\n setp.lt.u32 %p0, %r10, 32;\n @%p0 bra L;\n"
-      " ex2.approx.f32 %f3, %f0;\n mul.wide.u32 %rd2, %r0, 4;\n add.u64 %rd2, %rd2, %rd1;\n"
-      " st.global.f32 [%rd2], %f0;\n", 1, 1024, 4096);
+  const Observed o =
+      run(" and.b32 %r4, %r0, 31;\n shr.u32 %r5, %r0, 5;\n mov.u32 %r6, s;\n shl.b32 %r7, %r0, 2;\n"
+          " add.u32 %r7, %r7, %r6;\n st.shared.f32 [%r7], 0f3f800000;\n"
+          " st.shared.f32 [%r7+4096], 0f40000000;\n bar.sync 0;\n mov.f32 %f0, 0f00000000;\n"
+          " shl.b32 %r8, %r5, 7;\n add.u32 %r8, %r8, %r6;\n shl.b32 %r9, %r4, 2;\n"
+          " add.u32 %r9, %r9, %r6;\n mov.u32 %r10, 0;\n"
+          "L: ld.shared.f32 %f1, [%r8];\n ld.shared.f32 %f2, [%r9+4096];\n"
+          " fma.rn.f32 %f0, %f1, %f2, %f0;\n add.u32 %r8, %r8, 4;\n add.u32 %r9, %r9, 128;\n"
+          " add.u32 %r10, %r10, 1;\n setp.lt.u32 %p0, %r10, 32;\n @%p0 bra L;\n"
+          " ex2.approx.f32 %f3, %f0;\n mul.wide.u32 %rd2, %r0, 4;\n add.u64 %rd2, %rd2, %rd1;\n"
+          " st.global.f32 [%rd2], %f0;\n",
+          1, 1024, 4096);
   ASSERT_EQ(o.error, "");
   ASSERT_TRUE(o.findings.empty()) << o.findings[0].str();
   EXPECT_EQ(o.counts.flops.at("fma.f32"), 2u * 32 * 1024);
@@ -106,7 +111,8 @@ TEST(Counters, RepeatExactly) {
 }
 
 TEST(Mutation, FindsAndAppliesEveryKind) {
-  const std::string text = kHead +
+  const std::string text =
+      kHead +
       " setp.lt.u32 %p0, %r0, 32;\n @!%p0 bra L;\n"
       " mov.u32 %r4, s;\n cp.async.ca.shared.global [%r4], [%rd0], 4;\n cp.async.commit_group;\n"
       " cp.async.wait_group 0;\nL: bar.sync 0;\n bar.warp.sync 0xffffffff;\n ret;\n}\n";

@@ -163,7 +163,7 @@ bool on_real_gpu() {
 }
 
 TestDevice& device() {
-  static const std::unique_ptr<TestDevice> d = [] () -> std::unique_ptr<TestDevice> {
+  static const std::unique_ptr<TestDevice> d = []() -> std::unique_ptr<TestDevice> {
     if (on_real_gpu()) return std::make_unique<RealDevice>();
     return std::make_unique<VirtualDevice>();
   }();

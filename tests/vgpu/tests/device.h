@@ -1,5 +1,5 @@
-// Where a test's PTX runs: on the virtual GPU, or, with VGPU_TRUTH=gpu in the environment, on a real
-// one through its driver, so that the same expectations are held against hardware.
+// Where a test's PTX runs: on the virtual GPU, or, with VGPU_TRUTH=gpu in the environment, on a
+// real one through its driver, so that the same expectations are held against hardware.
 #pragma once
 
 #include <memory>

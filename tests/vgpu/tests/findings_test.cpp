@@ -31,13 +31,14 @@ std::string kernel(const std::string& body) {
 
 std::vector<Pair> pairs() {
   return {
-      {"past_the_end", FindingKind::kOutOfBounds,
-       ".loc 1 7 0\n st.global.u32 [%o+4], %t;", "st.global.u32 [%o], %t;", "past the end", 7},
+      {"past_the_end", FindingKind::kOutOfBounds, ".loc 1 7 0\n st.global.u32 [%o+4], %t;",
+       "st.global.u32 [%o], %t;", "past the end", 7},
       {"null_pointer", FindingKind::kOutOfBounds,
        "mov.u64 %rd1, 0;\n .loc 1 9 0\n ld.global.u32 %r1, [%rd1];\n st.global.u32 [%o], %r1;",
        "ld.global.u32 %r1, [%i];\n st.global.u32 [%o], %r1;", "null pointer", 9},
       {"shared_past_the_end", FindingKind::kOutOfBounds,
-       ".loc 1 4 0\n st.shared.u32 [%r31+1024], %t;", "st.shared.u32 [%r30], %t;", "shared address", 4},
+       ".loc 1 4 0\n st.shared.u32 [%r31+1024], %t;", "st.shared.u32 [%r30], %t;", "shared address",
+       4},
       {"misaligned_vector", FindingKind::kMisaligned,
        ".loc 1 5 0\n ld.global.v2.u32 {%r1, %r2}, [%i+4];\n st.global.u32 [%o], %r1;",
        "ld.global.v2.u32 {%r1, %r2}, [%i+8];\n st.global.u32 [%o], %r1;", "no multiple", 5},
@@ -45,29 +46,42 @@ std::vector<Pair> pairs() {
        "ld.shared.u32 %r1, [%r30];\n setp.eq.u32 %p1, %r1, 3;\n .loc 1 8 0\n @%p1 bra L;\n"
        "L: st.global.u32 [%o], %t;",
        "st.shared.u32 [%r30], %t;\n ld.shared.u32 %r1, [%r30];\n setp.eq.u32 %p1, %r1, 3;\n"
-       " @%p1 bra L;\nL: st.global.u32 [%o], %t;", "branch depends", 8},
+       " @%p1 bra L;\nL: st.global.u32 [%o], %t;",
+       "branch depends", 8},
       {"undefined_store", FindingKind::kUndefinedStore,
        "ld.local.u32 %r1, [l+8];\n add.u32 %r1, %r1, 1;\n .loc 1 11 0\n st.global.u32 [%o], %r1;",
        "st.local.u32 [l+8], %t;\n ld.local.u32 %r1, [l+8];\n add.u32 %r1, %r1, 1;\n"
-       " st.global.u32 [%o], %r1;", "undefined data is stored", 11},
+       " st.global.u32 [%o], %r1;",
+       "undefined data is stored", 11},
       {"shared_race", FindingKind::kSharedRace,
        "st.shared.u32 [%r30], 0;\n bar.sync 0;\n st.shared.u32 [%r30], %t;\n"
        " xor.b32 %r1, %r30, 128;\n .loc 1 12 0\n"
        " ld.shared.u32 %r2, [%r1];\n st.global.u32 [%o], %r2;",
        "st.shared.u32 [%r30], %t;\n bar.sync 0;\n xor.b32 %r1, %r30, 128;\n"
-       " ld.shared.u32 %r2, [%r1];\n st.global.u32 [%o], %r2;", "not ordered", 0, 64},
+       " ld.shared.u32 %r2, [%r1];\n st.global.u32 [%o], %r2;",
+       "not ordered", 0, 64},
       {"warp_race", FindingKind::kSharedRace,
        "st.shared.u32 [%r30], %t;\n xor.b32 %r1, %r30, 4;\n .loc 1 13 0\n"
        " ld.shared.u32 %r2, [%r1];\n st.global.u32 [%o], %r2;",
        "st.shared.u32 [%r30], %t;\n bar.warp.sync 0xffffffff;\n xor.b32 %r1, %r30, 4;\n"
-       " ld.shared.u32 %r2, [%r1];\n st.global.u32 [%o], %r2;", "not ordered", 13},
+       " ld.shared.u32 %r2, [%r1];\n st.global.u32 [%o], %r2;",
+       "not ordered", 13},
       {"write_after_read", FindingKind::kSharedRace,
        "st.shared.u32 [%r30], %t;\n bar.sync 0;\n xor.b32 %r1, %r30, 128;\n"
        " ld.shared.u32 %r2, [%r1];\n .loc 1 14 0\n st.shared.u32 [%r30], %r2;\n"
        " st.global.u32 [%o], %r2;",
        "st.shared.u32 [%r30], %t;\n bar.sync 0;\n xor.b32 %r1, %r30, 128;\n"
        " ld.shared.u32 %r2, [%r1];\n bar.sync 0;\n st.shared.u32 [%r30], %r2;\n"
-       " st.global.u32 [%o], %r2;", "not ordered", 0, 64},
+       " st.global.u32 [%o], %r2;",
+       "not ordered", 0, 64},
+      {"write_after_arrive", FindingKind::kSharedRace,
+       "setp.lt.u32 %p1, %t, 32;\n @%p1 bra P;\n bar.sync 1, 64;\n sub.u32 %r1, %r30, 128;\n"
+       " ld.shared.u32 %r2, [%r1];\n st.global.u32 [%o], %r2;\n bra E;\n"
+       "P: st.shared.u32 [%r30], %t;\n bar.arrive 1, 64;\n st.shared.u32 [%r30], 7;\nE:",
+       "setp.lt.u32 %p1, %t, 32;\n @%p1 bra P;\n bar.sync 1, 64;\n sub.u32 %r1, %r30, 128;\n"
+       " ld.shared.u32 %r2, [%r1];\n st.global.u32 [%o], %r2;\n bra E;\n"
+       "P: st.shared.u32 [%r30], %t;\n bar.arrive 1, 64;\nE:",
+       "not ordered", 0, 64},
       {"exited_thread", FindingKind::kBarrierExited,
        "setp.gt.u32 %p1, %t, 31;\n @%p1 exit;\n .loc 1 16 0\n bar.sync 0;\n"
        " st.global.u32 [%o], %t;",
@@ -80,21 +94,24 @@ std::vector<Pair> pairs() {
        "setp.lt.u32 %p1, %t, 16;\n .loc 1 18 0\n @%p1 bra A;\n bar.sync 0;\n bra B;\n"
        "A: bar.sync 0;\nB: st.global.u32 [%o], %t;",
        "setp.lt.u32 %p1, %t, 16;\n @%p1 bra A;\n bra C;\nA: mov.u32 %r3, 1;\nC: bar.sync 0;\n"
-       " st.global.u32 [%o], %t;", "divergent", 18},
+       " st.global.u32 [%o], %t;",
+       "divergent", 18},
       {"not_in_own_mask", FindingKind::kDivergence,
        ".loc 1 19 0\n shfl.sync.bfly.b32 %r1, %t, 1, 31, 0x0000ffff;\n st.global.u32 [%o], %t;",
-       "shfl.sync.bfly.b32 %r1, %t, 1, 31, 0xffffffff;\n st.global.u32 [%o], %r1;", "own member mask",
-       19},
+       "shfl.sync.bfly.b32 %r1, %t, 1, 31, 0xffffffff;\n st.global.u32 [%o], %r1;",
+       "own member mask", 19},
       {"deadlock", FindingKind::kDeadlock,
        "setp.lt.u32 %p1, %t, 32;\n @%p1 bra A;\n .loc 1 20 0\n bar.sync 2, 64;\n bra B;\n"
        "A: bar.sync 3, 64;\nB: st.global.u32 [%o], %t;",
        "setp.lt.u32 %p1, %t, 32;\n @%p1 bra A;\n bar.sync 2, 64;\n bra B;\nA: bar.sync 2, 64;\n"
-       "B: st.global.u32 [%o], %t;", "barrier 2 has 32 of 64", 0, 64},
+       "B: st.global.u32 [%o], %t;",
+       "barrier 2 has 32 of 64", 0, 64},
       {"trap", FindingKind::kTrap, ".loc 1 21 0\n trap;", "st.global.u32 [%o], %t;", "trap", 21},
       {"read_only", FindingKind::kOutOfBounds,
        "mov.b64 %rd3, out;\n cvta.param.u64 %rd3, %rd3;\n .loc 1 22 0\n st.u32 [%rd3], %t;",
        "mov.b64 %rd3, out;\n cvta.param.u64 %rd3, %rd3;\n ld.u32 %r3, [%rd3];\n"
-       " st.global.u32 [%o], %r3;", "read-only", 22},
+       " st.global.u32 [%o], %r3;",
+       "read-only", 22},
   };
 }
 
@@ -171,8 +188,9 @@ std::vector<Pair> complete_pairs() {
       "mul.wide.u32 %rd2, %t, 4;\n add.u64 %rd2, %rd2, %i;\n"
       " cp.async.ca.shared.global [%r30], [%rd2], 4;\n cp.async.commit_group;\n";
   copy.broken = issue + " .loc 1 15 0\n ld.shared.u32 %r2, [%r30];\n cp.async.wait_all;";
-  copy.clean = issue + " cp.async.wait_group 0;\n ld.shared.u32 %r2, [%r30];\n"
-                       " st.global.u32 [%o], %r2;";
+  copy.clean = issue +
+               " cp.async.wait_group 0;\n ld.shared.u32 %r2, [%r30];\n"
+               " st.global.u32 [%o], %r2;";
   copy.needle = "not ordered";
   copy.line = 15;
   out.push_back(copy);

@@ -19,50 +19,83 @@ TypeInfo info(T t) {
     case T::u16:
     case T::s16:
     case T::f16:
-    case T::bf16: return {"b16", "b16", 2};
+    case T::bf16:
+      return {"b16", "b16", 2};
     case T::b64:
     case T::u64:
-    case T::s64: return {"b64", "b64", 8};
-    case T::f64: return {"f64", "f64", 8};
-    case T::f32: return {"f32", "f32", 4};
-    case T::pred: return {"pred", "u32", 4};
-    default: return {"b32", "b32", 4};
+    case T::s64:
+      return {"b64", "b64", 8};
+    case T::f64:
+      return {"f64", "f64", 8};
+    case T::f32:
+      return {"f32", "f32", 4};
+    case T::pred:
+      return {"pred", "u32", 4};
+    default:
+      return {"b32", "b32", 4};
   }
 }
 
 std::vector<u64> specials(T t) {
   switch (t) {
-    case T::pred: return {0, 1};
+    case T::pred:
+      return {0, 1};
     case T::f32:
       return {0x00000000, 0x80000000, 0x3f800000, 0xbf800000, 0x7f800000, 0xff800000, 0x7fc00000,
               0xffc12345, 0x00000001, 0x807fffff, 0x00800000, 0x7f7fffff, 0x3f7fffff, 0x40490fdb,
               0x4b800000, 0x4f000000, 0xcf000000, 0x4f800000, 0x3f000000, 0x3fc00000, 0x5f000000};
     case T::f64:
-      return {0, u64{1} << 63, 0x3ff0000000000000, 0xbff0000000000000, 0x7ff0000000000000,
-              0xfff0000000000000, 0x7ff8000000000000, 1, 0x0010000000000000, 0x7fefffffffffffff,
-              0x3fe0000000000000, 0x41dfffffffc00000, 0xc1e0000000000000, 0x43e0000000000000,
-              0x3ff0000010000000, 0x3ff0000030000000, 0x36a0000000000000, 0x47efffffe0000000};
+      return {0,
+              u64{1} << 63,
+              0x3ff0000000000000,
+              0xbff0000000000000,
+              0x7ff0000000000000,
+              0xfff0000000000000,
+              0x7ff8000000000000,
+              1,
+              0x0010000000000000,
+              0x7fefffffffffffff,
+              0x3fe0000000000000,
+              0x41dfffffffc00000,
+              0xc1e0000000000000,
+              0x43e0000000000000,
+              0x3ff0000010000000,
+              0x3ff0000030000000,
+              0x36a0000000000000,
+              0x47efffffe0000000};
     case T::f16:
-      return {0x0000, 0x8000, 0x3c00, 0xbc00, 0x7c00, 0xfc00, 0x7e00, 0x0001, 0x83ff, 0x0400,
-              0x7bff, 0x3bff, 0x3555, 0x6400};
+      return {0x0000, 0x8000, 0x3c00, 0xbc00, 0x7c00, 0xfc00, 0x7e00,
+              0x0001, 0x83ff, 0x0400, 0x7bff, 0x3bff, 0x3555, 0x6400};
     case T::bf16:
-      return {0x0000, 0x8000, 0x3f80, 0xbf80, 0x7f80, 0xff80, 0x7fc0, 0x0001, 0x807f, 0x0080,
-              0x7f7f, 0x3f7f, 0x4049, 0x4380};
+      return {0x0000, 0x8000, 0x3f80, 0xbf80, 0x7f80, 0xff80, 0x7fc0,
+              0x0001, 0x807f, 0x0080, 0x7f7f, 0x3f7f, 0x4049, 0x4380};
     case T::f16x2:
       return {0x00000000, 0x80003c00, 0x7c00fc00, 0x7e000001, 0x7bff0400, 0x3c013bff, 0x35556400};
     case T::bf16x2:
       return {0x00000000, 0x80003f80, 0x7f80ff80, 0x7fc00001, 0x7f7f0080, 0x3f813f7f, 0x40494380};
     case T::b16:
     case T::u16:
-    case T::s16: return {0, 1, 2, 0x7fff, 0x8000, 0x8001, 0xffff, 0x1234};
+    case T::s16:
+      return {0, 1, 2, 0x7fff, 0x8000, 0x8001, 0xffff, 0x1234};
     case T::b64:
     case T::u64:
     case T::s64:
-      return {0, 1, 2, 31, 63, 64, 0x7fffffffffffffff, u64{1} << 63, ~u64{0}, 0xffffffff,
-              0x100000000, 0x123456789abcdef0};
+      return {0,
+              1,
+              2,
+              31,
+              63,
+              64,
+              0x7fffffffffffffff,
+              u64{1} << 63,
+              ~u64{0},
+              0xffffffff,
+              0x100000000,
+              0x123456789abcdef0};
     default:
-      return {0, 1, 2, 3, 7, 8, 31, 32, 33, 0x7fffffff, 0x80000000, 0x80000001, 0xffffffff, 0xffff,
-              0x8000, 0x12345678, 0xff00ff00};
+      return {0,          1,      2,      3,          7,          8,
+              31,         32,     33,     0x7fffffff, 0x80000000, 0x80000001,
+              0xffffffff, 0xffff, 0x8000, 0x12345678, 0xff00ff00};
   }
 }
 
@@ -73,13 +106,20 @@ u64 random_value(T t, Random& random) {
   if ((random.next() & 1) != 0) {
     const double x = (static_cast<double>(random.next() % 2000001) - 1000000) / 997.0;
     switch (t) {
-      case T::f32: return bits<u32>(static_cast<float>(x));
-      case T::f64: return bits<u64>(x);
-      case T::f16: return nearest_half(x / 8);
-      case T::bf16: return nearest_bf16(x);
-      case T::f16x2: return nearest_half(x / 8) | nearest_half(x / 64) << 16;
-      case T::bf16x2: return nearest_bf16(x) | nearest_bf16(x / 9) << 16;
-      default: break;
+      case T::f32:
+        return bits<u32>(static_cast<float>(x));
+      case T::f64:
+        return bits<u64>(x);
+      case T::f16:
+        return nearest_half(x / 8);
+      case T::bf16:
+        return nearest_bf16(x);
+      case T::f16x2:
+        return nearest_half(x / 8) | nearest_half(x / 64) << 16;
+      case T::bf16x2:
+        return nearest_bf16(x) | nearest_bf16(x / 9) << 16;
+      default:
+        break;
     }
   }
   if (t == T::pred) return v & 1;
@@ -123,17 +163,23 @@ std::string kernel_text(const Form& form) {
          "  ld.param.u64 %rd1, [in];\n  ld.param.u64 %rd2, [out];\n"
          "  mov.u32 %r1, %tid.x;\n  mov.u32 %r2, %ctaid.x;\n  mov.u32 %r3, %ntid.x;\n"
          "  mad.lo.u32 %r1, %r2, %r3, %r1;\n"
-         "  mul.wide.u32 %rd3, %r1, " + stride + ";\n  add.u64 %rd3, %rd3, %rd1;\n"
+         "  mul.wide.u32 %rd3, %r1, " +
+         stride +
+         ";\n  add.u64 %rd3, %rd3, %rd1;\n"
          "  mul.wide.u32 %rd4, %r1, 8;\n  add.u64 %rd4, %rd4, %rd2;\n" +
          loads + "  " + body + "\n" + store + "  ret;\n}\n";
 }
 
 double value_of(T t, u64 raw) {
   switch (t) {
-    case T::f16: return half_value(raw);
-    case T::bf16: return bf16_value(raw);
-    case T::f32: return f32(raw);
-    default: return f64(raw);
+    case T::f16:
+      return half_value(raw);
+    case T::bf16:
+      return bf16_value(raw);
+    case T::f32:
+      return f32(raw);
+    default:
+      return f64(raw);
   }
 }
 // One unit in the last place at v.
@@ -202,7 +248,8 @@ void check_form(const Form& form) {
   LaunchSpec spec;
   spec.block = 128;
   spec.grid = static_cast<u32>(cases.size() / 128);
-  ASSERT_EQ(device().run(kernel_text(form), "form", spec, {{&in}, {&out}}), "") << kernel_text(form);
+  ASSERT_EQ(device().run(kernel_text(form), "form", spec, {{&in}, {&out}}), "")
+      << kernel_text(form);
   int shown = 0;
   for (size_t i = 0; i < cases.size() && shown < 5; ++i) {
     u64 got;

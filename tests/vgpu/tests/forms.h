@@ -12,19 +12,37 @@
 
 namespace vgpu::test {
 
-enum class T : u8 { b16, b32, b64, u16, s16, u32, s32, u64, s64, f16, f16x2, bf16, bf16x2, f32, f64, pred };
+enum class T : u8 {
+  b16,
+  b32,
+  b64,
+  u16,
+  s16,
+  u32,
+  s32,
+  u64,
+  s64,
+  f16,
+  f16x2,
+  bf16,
+  bf16x2,
+  f32,
+  f64,
+  pred
+};
 
 // Operands arrive as raw bits.
 using Expected = std::function<u64(const u64* in)>;
 
 struct Form {
-  std::string text;  // opcode, or whole statements with $0 for the result and $1, $2, ... for inputs
+  std::string
+      text;  // opcode, or whole statements with $0 for the result and $1, $2, ... for inputs
   T result;
   std::vector<T> inputs;
   Expected expected;
-  double ulp = 0;           // allowed error of floating-point results; 0: the same bits
-  double absolute = 0;      // or an absolute one, for sin and cos
-  int needs = 75;           // compute capability
+  double ulp = 0;       // allowed error of floating-point results; 0: the same bits
+  double absolute = 0;  // or an absolute one, for sin and cos
+  int needs = 75;       // compute capability
 };
 
 std::string form_name(const Form& form);
@@ -52,9 +70,9 @@ u64 nearest_bf16(double v);
 }  // namespace vgpu::test
 
 // One gtest per row.
-#define VGPU_FORMS(suite, rows)                                                              \
-  class suite : public testing::TestWithParam<vgpu::test::Form> {};                          \
-  TEST_P(suite, MatchesHostArithmetic) { vgpu::test::check_form(GetParam()); }               \
-  INSTANTIATE_TEST_SUITE_P(Ptx, suite, testing::ValuesIn(rows), [](const auto& info) {       \
-    return vgpu::test::form_name(info.param) + "_" + std::to_string(info.index);             \
+#define VGPU_FORMS(suite, rows)                                                        \
+  class suite : public testing::TestWithParam<vgpu::test::Form> {};                    \
+  TEST_P(suite, MatchesHostArithmetic) { vgpu::test::check_form(GetParam()); }         \
+  INSTANTIATE_TEST_SUITE_P(Ptx, suite, testing::ValuesIn(rows), [](const auto& info) { \
+    return vgpu::test::form_name(info.param) + "_" + std::to_string(info.index);       \
   })

@@ -17,11 +17,11 @@ struct Place {
 
 // Row and column of element i of a lane's fragment.
 struct Layout {
-  const char* name;  // m16n8k16
+  const char* name;   // m16n8k16
   const char* types;  // after the layouts: ".f32.f16.f16.f32"
   int m, n, k;
   int a_elements, b_elements, c_elements;
-  int bits;     // of an element of A and B
+  int bits;  // of an element of A and B
   int c_bits;
   std::function<Place(int lane, int i)> a, b, c;
   std::function<double(u64)> value;
@@ -41,16 +41,19 @@ std::vector<Layout> layouts() {
   const auto to_half = [](double v) { return nearest_half(v); };
   const auto to_brain = [](double v) { return nearest_bf16(v); };
   const auto to_single = [](double v) { return raw(static_cast<float>(v)); };
-  const auto signed8 = [](u64 v) { return double{static_cast<i8>(v)}; };
+  const auto signed8 = [](u64 v) { return static_cast<double>(static_cast<i8>(v)); };
   const auto unsigned8 = [](u64 v) { return static_cast<double>(v & 255); };
   const auto to_byte = [](double v) { return static_cast<u64>(static_cast<i64>(v)) & 255; };
   const auto identity = [](u64 v) { return f64(v); };
   const auto to_double = [](double v) { return raw(v); };
 
   const auto a_k16 = [](int l, int i) {
-    return Place{i < 2 || (i >= 4 && i < 6) ? g(l) : g(l) + 8, t(l) * 2 + (i & 1) + (i >= 4 ? 8 : 0)};
+    return Place{i < 2 || (i >= 4 && i < 6) ? g(l) : g(l) + 8,
+                 t(l) * 2 + (i & 1) + (i >= 4 ? 8 : 0)};
   };
-  const auto b_k16 = [](int l, int i) { return Place{t(l) * 2 + (i & 1) + (i >= 2 ? 8 : 0), g(l)}; };
+  const auto b_k16 = [](int l, int i) {
+    return Place{t(l) * 2 + (i & 1) + (i >= 2 ? 8 : 0), g(l)};
+  };
   const auto a_k8 = [](int l, int i) { return Place{i < 2 ? g(l) : g(l) + 8, t(l) * 2 + (i & 1)}; };
   const auto b_k8 = [](int l, int i) { return Place{t(l) * 2 + i, g(l)}; };
   const auto a_tf4 = [](int l, int i) { return Place{i == 0 ? g(l) : g(l) + 8, t(l)}; };
@@ -59,13 +62,17 @@ std::vector<Layout> layouts() {
     return Place{i == 0 || i == 2 ? g(l) : g(l) + 8, i < 2 ? t(l) : t(l) + 4};
   };
   const auto b_tf8 = [](int l, int i) { return Place{i == 0 ? t(l) : t(l) + 4, g(l)}; };
-  const auto a_b16 = [](int l, int i) { return Place{i < 4 ? g(l) : g(l) + 8, t(l) * 4 + (i & 3)}; };
+  const auto a_b16 = [](int l, int i) {
+    return Place{i < 4 ? g(l) : g(l) + 8, t(l) * 4 + (i & 3)};
+  };
   const auto b_b16 = [](int l, int i) { return Place{t(l) * 4 + i, g(l)}; };
   const auto a_b32 = [](int l, int i) {
     return Place{i < 4 || (i >= 8 && i < 12) ? g(l) : g(l) + 8,
                  t(l) * 4 + (i & 3) + (i >= 8 ? 16 : 0)};
   };
-  const auto b_b32 = [](int l, int i) { return Place{t(l) * 4 + (i & 3) + (i >= 4 ? 16 : 0), g(l)}; };
+  const auto b_b32 = [](int l, int i) {
+    return Place{t(l) * 4 + (i & 3) + (i >= 4 ? 16 : 0), g(l)};
+  };
   const auto a_m8 = [](int l, int i) { return Place{g(l), t(l) * 4 + i}; };
 
   const auto fp8 = [](u64 v) {
@@ -81,20 +88,37 @@ std::vector<Layout> layouts() {
     return sign | static_cast<u64>(e + 7) << 3 | static_cast<u64>(std::ldexp(v, 3 - e) - 8);
   };
   return {
-      {"m16n8k16", ".f32.f16.f16.f32", 16, 8, 16, 8, 4, 4, 16, 32, a_k16, b_k16, c_place, half, to_half, 80},
-      {"m16n8k16", ".f16.f16.f16.f16", 16, 8, 16, 8, 4, 4, 16, 16, a_k16, b_k16, c_place, half, to_half, 80},
-      {"m16n8k16", ".f32.bf16.bf16.f32", 16, 8, 16, 8, 4, 4, 16, 32, a_k16, b_k16, c_place, brain, to_brain, 80},
-      {"m16n8k8", ".f32.f16.f16.f32", 16, 8, 8, 4, 2, 4, 16, 32, a_k8, b_k8, c_place, half, to_half, 75},
-      {"m16n8k8", ".f16.f16.f16.f16", 16, 8, 8, 4, 2, 4, 16, 16, a_k8, b_k8, c_place, half, to_half, 75},
-      {"m16n8k8", ".f32.bf16.bf16.f32", 16, 8, 8, 4, 2, 4, 16, 32, a_k8, b_k8, c_place, brain, to_brain, 80},
-      {"m16n8k4", ".f32.tf32.tf32.f32", 16, 8, 4, 2, 1, 4, 32, 32, a_tf4, b_tf4, c_place, single, to_single, 80},
-      {"m16n8k8", ".f32.tf32.tf32.f32", 16, 8, 8, 4, 2, 4, 32, 32, a_tf8, b_tf8, c_place, single, to_single, 80},
-      {"m8n8k16", ".s32.s8.s8.s32", 8, 8, 16, 4, 4, 2, 8, 0, a_m8, b_b16, c_place, signed8, to_byte, 75},
-      {"m16n8k16", ".s32.u8.u8.s32", 16, 8, 16, 8, 4, 4, 8, 0, a_b16, b_b16, c_place, unsigned8, to_byte, 80},
-      {"m16n8k32", ".s32.s8.s8.s32", 16, 8, 32, 16, 8, 4, 8, 0, a_b32, b_b32, c_place, signed8, to_byte, 80},
-      {"m16n8k32", ".f32.e4m3.e4m3.f32", 16, 8, 32, 16, 8, 4, 8, 32, a_b32, b_b32, c_place, fp8, to_fp8, 89},
+      {"m16n8k16", ".f32.f16.f16.f32", 16, 8, 16, 8, 4, 4, 16, 32, a_k16, b_k16, c_place, half,
+       to_half, 80},
+      {"m16n8k16", ".f16.f16.f16.f16", 16, 8, 16, 8, 4, 4, 16, 16, a_k16, b_k16, c_place, half,
+       to_half, 80},
+      {"m16n8k16", ".f32.bf16.bf16.f32", 16, 8, 16, 8, 4, 4, 16, 32, a_k16, b_k16, c_place, brain,
+       to_brain, 80},
+      {"m16n8k8", ".f32.f16.f16.f32", 16, 8, 8, 4, 2, 4, 16, 32, a_k8, b_k8, c_place, half, to_half,
+       75},
+      {"m16n8k8", ".f16.f16.f16.f16", 16, 8, 8, 4, 2, 4, 16, 16, a_k8, b_k8, c_place, half, to_half,
+       75},
+      {"m16n8k8", ".f32.bf16.bf16.f32", 16, 8, 8, 4, 2, 4, 16, 32, a_k8, b_k8, c_place, brain,
+       to_brain, 80},
+      {"m16n8k4", ".f32.tf32.tf32.f32", 16, 8, 4, 2, 1, 4, 32, 32, a_tf4, b_tf4, c_place, single,
+       to_single, 80},
+      {"m16n8k8", ".f32.tf32.tf32.f32", 16, 8, 8, 4, 2, 4, 32, 32, a_tf8, b_tf8, c_place, single,
+       to_single, 80},
+      {"m8n8k16", ".s32.s8.s8.s32", 8, 8, 16, 4, 4, 2, 8, 0, a_m8, b_b16, c_place, signed8, to_byte,
+       75},
+      {"m16n8k16", ".s32.u8.u8.s32", 16, 8, 16, 8, 4, 4, 8, 0, a_b16, b_b16, c_place, unsigned8,
+       to_byte, 80},
+      {"m16n8k32", ".s32.s8.s8.s32", 16, 8, 32, 16, 8, 4, 8, 0, a_b32, b_b32, c_place, signed8,
+       to_byte, 80},
+      {"m16n8k32", ".f32.e4m3.e4m3.f32", 16, 8, 32, 16, 8, 4, 8, 32, a_b32, b_b32, c_place, fp8,
+       to_fp8, 89},
       {"m8n8k4", ".f64.f64.f64.f64", 8, 8, 4, 1, 1, 2, 64, 64,
-       [](int l, int) { return Place{l >> 2, l & 3}; }, [](int l, int) { return Place{l & 3, l >> 2}; },
+       [](int l, int) {
+         return Place{l >> 2, l & 3};
+       },
+       [](int l, int) {
+         return Place{l & 3, l >> 2};
+       },
        c_place, identity, to_double, 80},
   };
 }
@@ -112,14 +136,16 @@ TEST_P(Mma, MultipliesByTheLayoutOfTheIsa) {
   if (device().capability() < s.needs) GTEST_SKIP() << "needs sm_" << s.needs;
   const bool f64_type = s.bits == 64;
   const int word = f64_type ? 64 : 32;
-  const int na = std::max(1, s.a_elements * s.bits / word), nb = std::max(1, s.b_elements * s.bits / word);
+  const int na = std::max(1, s.a_elements * s.bits / word),
+            nb = std::max(1, s.b_elements * s.bits / word);
   const int c_bits = s.c_bits == 0 ? 32 : s.c_bits;
   const int nc = s.c_elements * c_bits / word;
   const std::string type = f64_type ? "b64" : "b32";
   const int bytes = word / 8;
   std::string text = ".version 8.4\n.target sm_" + std::to_string(s.needs) +
                      "\n.address_size 64\n.visible .entry k(.param .u64 in, .param .u64 out)\n{\n"
-                     " .reg .b64 %rd<4>;\n .reg .b32 %x;\n .reg ." + type +
+                     " .reg .b64 %rd<4>;\n .reg .b32 %x;\n .reg ." +
+                     type +
                      " %a<8>, %b<8>, %c<8>, %d<8>;\n ld.param.u64 %rd0, [in];\n"
                      " ld.param.u64 %rd1, [out];\n mov.u32 %x, %tid.x;\n"
                      " mul.wide.u32 %rd2, %x, 256;\n add.u64 %rd0, %rd0, %rd2;\n"
@@ -145,7 +171,9 @@ TEST_P(Mma, MultipliesByTheLayoutOfTheIsa) {
   std::vector<double> a(static_cast<size_t>(s.m * s.k)), b(static_cast<size_t>(s.k * s.n)),
       c(static_cast<size_t>(s.m * s.n));
   const bool is_unsigned = std::string(s.types).find("u8") != std::string::npos;
-  const auto number = [&] { return static_cast<double>(random.next() % 9) - (is_unsigned ? 0 : 4); };
+  const auto number = [&] {
+    return static_cast<double>(random.next() % 9) - (is_unsigned ? 0 : 4);
+  };
   for (double& v : a) v = number();
   for (double& v : b) v = number();
   for (double& v : c) v = number();
@@ -159,7 +187,7 @@ TEST_P(Mma, MultipliesByTheLayoutOfTheIsa) {
     std::memcpy(p, &v, static_cast<size_t>(width / 8));
   };
   const auto c_code = [&](double v) {
-    return s.c_bits == 0   ? static_cast<u64>(static_cast<i64>(v)) & 0xffffffff
+    return s.c_bits == 0    ? static_cast<u64>(static_cast<i64>(v)) & 0xffffffff
            : s.c_bits == 16 ? nearest_half(v)
            : s.c_bits == 64 ? raw(v)
                             : raw(static_cast<float>(v));
@@ -184,7 +212,8 @@ TEST_P(Mma, MultipliesByTheLayoutOfTheIsa) {
       const Place p = s.c(l, i);
       double want = c[static_cast<size_t>(p.row * s.n + p.column)];
       for (int k = 0; k < s.k; ++k)
-        want += a[static_cast<size_t>(p.row * s.k + k)] * b[static_cast<size_t>(k * s.n + p.column)];
+        want +=
+            a[static_cast<size_t>(p.row * s.k + k)] * b[static_cast<size_t>(k * s.n + p.column)];
       u64 got = 0;
       std::memcpy(&got, &out[static_cast<size_t>(l * 256 + i * c_bits / 8)],
                   static_cast<size_t>(c_bits / 8));
@@ -209,7 +238,8 @@ TEST_P(Ldmatrix, DistributesRowsAsTheIsaSays) {
   std::string text =
       ".version 8.0\n.target sm_75\n.address_size 64\n"
       ".visible .entry k(.param .u64 in, .param .u64 out)\n{\n .shared .align 16 .b8 s[512];\n"
-      " .reg .b64 %rd<8>;\n .reg .b32 %r<16>;\n ld.param.u64 %rd0, [in];\n ld.param.u64 %rd1, [out];\n"
+      " .reg .b64 %rd<8>;\n .reg .b32 %r<16>;\n ld.param.u64 %rd0, [in];\n ld.param.u64 %rd1, "
+      "[out];\n"
       " mov.u32 %r0, %tid.x;\n mul.wide.u32 %rd2, %r0, 16;\n add.u64 %rd0, %rd0, %rd2;\n"
       " add.u64 %rd1, %rd1, %rd2;\n ld.global.v4.b32 {%r1, %r2, %r3, %r4}, [%rd0];\n"
       " mov.u32 %r5, s;\n shl.b32 %r6, %r0, 4;\n add.u32 %r5, %r5, %r6;\n"
@@ -242,9 +272,9 @@ TEST_P(Ldmatrix, DistributesRowsAsTheIsaSays) {
   }
 }
 INSTANTIATE_TEST_SUITE_P(Ptx, Ldmatrix,
-                         testing::Values(std::pair(1, false), std::pair(1, true), std::pair(2, false),
-                                         std::pair(2, true), std::pair(4, false),
-                                         std::pair(4, true)));
+                         testing::Values(std::pair(1, false), std::pair(1, true),
+                                         std::pair(2, false), std::pair(2, true),
+                                         std::pair(4, false), std::pair(4, true)));
 
 }  // namespace
 }  // namespace vgpu::test

@@ -27,15 +27,22 @@ T min_max_float(T a, T b, bool want_max) {
 // New value from the old one; floats of 16 bits come packed in their integer.
 u64 apply(const Instr& in, u64 old, u64 b, u64 c) {
   switch (in.sub) {
-    case kAnd: return old & b;
-    case kOr: return old | b;
-    case kXor: return old ^ b;
-    case kExch: return b;
-    case kCas: return old == b ? c : old;
-    case kInc: return static_cast<u32>(old) >= static_cast<u32>(b) ? 0 : old + 1;
+    case kAnd:
+      return old & b;
+    case kOr:
+      return old | b;
+    case kXor:
+      return old ^ b;
+    case kExch:
+      return b;
+    case kCas:
+      return old == b ? c : old;
+    case kInc:
+      return static_cast<u32>(old) >= static_cast<u32>(b) ? 0 : old + 1;
     case kDec:
       return old == 0 || static_cast<u32>(old) > static_cast<u32>(b) ? b : old - 1;
-    default: break;
+    default:
+      break;
   }
   const bool want_max = in.sub == kMax;
   const auto pick = [&](auto x, auto y) {
@@ -66,10 +73,14 @@ u64 apply(const Instr& in, u64 old, u64 b, u64 c) {
       }
       return out;
     }
-    case Type::kS32: return static_cast<u32>(pick(static_cast<i32>(old), static_cast<i32>(b)));
-    case Type::kS64: return static_cast<u64>(pick(static_cast<i64>(old), static_cast<i64>(b)));
-    case Type::kU64: return pick(old, b);
-    default: return pick(static_cast<u32>(old), static_cast<u32>(b));
+    case Type::kS32:
+      return static_cast<u32>(pick(static_cast<i32>(old), static_cast<i32>(b)));
+    case Type::kS64:
+      return static_cast<u64>(pick(static_cast<i64>(old), static_cast<i64>(b)));
+    case Type::kU64:
+      return pick(old, b);
+    default:
+      return pick(static_cast<u32>(old), static_cast<u32>(b));
   }
 }
 
@@ -85,9 +96,12 @@ u64 update(const Instr& in, u8* address, u64 b, u64 c) {
 }
 u64 update(const Instr& in, u8* address, u64 b, u64 c) {
   switch (in.access_bytes) {
-    case 2: return update<u16>(in, address, b, c);
-    case 4: return update<u32>(in, address, b, c);
-    default: return update<u64>(in, address, b, c);
+    case 2:
+      return update<u16>(in, address, b, c);
+    case 4:
+      return update<u32>(in, address, b, c);
+    default:
+      return update<u64>(in, address, b, c);
   }
 }
 
@@ -112,7 +126,8 @@ void exec_atomic(Warp& w, const Instr& in, u32 m) {
       const u32 before = undefined_mask(p, element);
       if (in.sub != kExch) undefined |= before;
       if (undefined != 0 && kind == Target::Kind::kGlobal) {
-        w.report(FindingKind::kUndefinedStore, in, l, "an atomic on undefined data in global memory");
+        w.report(FindingKind::kUndefinedStore, in, l,
+                 "an atomic on undefined data in global memory");
         undefined = 0;
       }
       const u64 old = update(in, p.data, w.value(source, l), in.c.valid ? w.value(in.c, l) : 0);
@@ -154,21 +169,34 @@ void decode_atomic(Decoder& dec, const ptx::Statement& st, Modifiers& mods, Inst
   mods.take_one({"relaxed", "acquire", "release", "acq_rel"});
   mods.take_one({"cta", "cluster", "gpu", "sys"});
   switch (mods.take_one({"global", "shared", "shared::cta"})) {
-    case 0: in.space = ptx::Space::kGlobal; break;
+    case 0:
+      in.space = ptx::Space::kGlobal;
+      break;
     case 1:
-    case 2: in.space = ptx::Space::kShared; break;
-    default: in.space = ptx::Space::kGeneric;
+    case 2:
+      in.space = ptx::Space::kShared;
+      break;
+    default:
+      in.space = ptx::Space::kGeneric;
   }
-  const int op = mods.take_one({"add", "min", "max", "inc", "dec", "and", "or", "xor", "exch", "cas"});
+  const int op =
+      mods.take_one({"add", "min", "max", "inc", "dec", "and", "or", "xor", "exch", "cas"});
   if (op < 0) dec.fail("atomic without an operation");
   in.sub = static_cast<u8>(op);
   mods.take("noftz");
   mods.take("L2::cache_hint");
   switch (mods.take_one({"v2", "v4", "v8"})) {
-    case 0: in.vec = 2; break;
-    case 1: in.vec = 4; break;
-    case 2: in.vec = 8; break;
-    default: break;
+    case 0:
+      in.vec = 2;
+      break;
+    case 1:
+      in.vec = 4;
+      break;
+    case 2:
+      in.vec = 8;
+      break;
+    default:
+      break;
   }
   in.type = mods.take_type();
   in.access_bytes = static_cast<u8>(ptx::type_bytes(in.type));
@@ -190,8 +218,8 @@ void decode_atomic(Decoder& dec, const ptx::Statement& st, Modifiers& mods, Inst
   if (in.sub == kCas) in.c = dec.source(st.operands.at(first + 2), in.type);
   lower_granule(dec, in);
   // Integer reductions without a result commute, so CTAs may run in any order.
-  const bool commutes = !used && !ptx::type_is_float(in.type) && in.sub != kExch && in.sub != kCas &&
-                        in.sub != kInc && in.sub != kDec;
+  const bool commutes = !used && !ptx::type_is_float(in.type) && in.sub != kExch &&
+                        in.sub != kCas && in.sub != kInc && in.sub != kDec;
   if (in.space != ptx::Space::kShared && !commutes) dec.program().needs_order = true;
   if (in.access_bytes == 16) {
     in.fn = (in.sub == kExch || in.sub == kCas) && used ? exec_atomic128 : nullptr;

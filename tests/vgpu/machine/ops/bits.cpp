@@ -8,9 +8,24 @@ namespace {
 
 using ptx::Type;
 
-struct And { template <class T> static T apply(T a, T b) { return a & b; } };
-struct Or { template <class T> static T apply(T a, T b) { return a | b; } };
-struct Xor { template <class T> static T apply(T a, T b) { return a ^ b; } };
+struct And {
+  template <class T>
+  static T apply(T a, T b) {
+    return a & b;
+  }
+};
+struct Or {
+  template <class T>
+  static T apply(T a, T b) {
+    return a | b;
+  }
+};
+struct Xor {
+  template <class T>
+  static T apply(T a, T b) {
+    return a ^ b;
+  }
+};
 
 template <class Op, class T>
 void exec_logic(Warp& w, const Instr& in, u32 m) {
@@ -87,13 +102,27 @@ u32 permute(u32 a, u32 b, u32 c, int mode) {
   for (u32 i = 0; i < 4; ++i) {
     u32 pick = 0;
     switch (mode) {
-      case 0: pick = (c >> (4 * i)) & 15; break;
-      case 1: pick = s + i; break;
-      case 2: pick = (8 + s - i) & 7; break;
-      case 3: pick = s; break;
-      case 4: pick = std::max(i, s); break;
-      case 5: pick = std::min(i, s); break;
-      default: pick = (s & 1) * 2 + (i & 1); break;
+      case 0:
+        pick = (c >> (4 * i)) & 15;
+        break;
+      case 1:
+        pick = s + i;
+        break;
+      case 2:
+        pick = (8 + s - i) & 7;
+        break;
+      case 3:
+        pick = s;
+        break;
+      case 4:
+        pick = std::max(i, s);
+        break;
+      case 5:
+        pick = std::min(i, s);
+        break;
+      default:
+        pick = (s & 1) * 2 + (i & 1);
+        break;
     }
     u32 byte = static_cast<u32>(both >> (8 * (pick & 7))) & 0xff;
     if (mode == 0 && (pick & 8) != 0) byte = (byte & 0x80) != 0 ? 0xff : 0;
@@ -233,11 +262,20 @@ void decode_logic(Decoder& dec, const ptx::Statement& st, Modifiers& mods, Instr
                                        : ShadowRule::kBitwise;
   decode_operands(dec, st, in, t, {t, t});
   switch (t) {
-    case Type::kPred: in.fn = exec_logic_pred<Op>; break;
-    case Type::kB16: in.fn = exec_logic<Op, u16>; break;
-    case Type::kB32: in.fn = exec_logic<Op, u32>; break;
-    case Type::kB64: in.fn = exec_logic<Op, u64>; break;
-    default: break;
+    case Type::kPred:
+      in.fn = exec_logic_pred<Op>;
+      break;
+    case Type::kB16:
+      in.fn = exec_logic<Op, u16>;
+      break;
+    case Type::kB32:
+      in.fn = exec_logic<Op, u32>;
+      break;
+    case Type::kB64:
+      in.fn = exec_logic<Op, u64>;
+      break;
+    default:
+      break;
   }
 }
 void decode_not(Decoder& dec, const ptx::Statement& st, Modifiers& mods, Instr& in) {
@@ -247,11 +285,20 @@ void decode_not(Decoder& dec, const ptx::Statement& st, Modifiers& mods, Instr& 
   if (!logical) in.shadow = ShadowRule::kBitwise;
   decode_operands(dec, st, in, t, {t});
   switch (t) {
-    case Type::kPred: in.fn = logical ? nullptr : exec_not_pred; break;
-    case Type::kB16: in.fn = logical ? exec_cnot<u16> : exec_not<u16>; break;
-    case Type::kB32: in.fn = logical ? exec_cnot<u32> : exec_not<u32>; break;
-    case Type::kB64: in.fn = logical ? exec_cnot<u64> : exec_not<u64>; break;
-    default: break;
+    case Type::kPred:
+      in.fn = logical ? nullptr : exec_not_pred;
+      break;
+    case Type::kB16:
+      in.fn = logical ? exec_cnot<u16> : exec_not<u16>;
+      break;
+    case Type::kB32:
+      in.fn = logical ? exec_cnot<u32> : exec_not<u32>;
+      break;
+    case Type::kB64:
+      in.fn = logical ? exec_cnot<u64> : exec_not<u64>;
+      break;
+    default:
+      break;
   }
 }
 void decode_shift(Decoder& dec, const ptx::Statement& st, Modifiers& mods, Instr& in) {
@@ -264,15 +311,28 @@ void decode_shift(Decoder& dec, const ptx::Statement& st, Modifiers& mods, Instr
   decode_operands(dec, st, in, t, {t, Type::kU32});
   switch (t) {
     case Type::kB16:
-    case Type::kU16: in.fn = right ? exec_shr<u16> : exec_shl<u16>; break;
-    case Type::kS16: in.fn = right ? exec_shr<i16> : exec_shl<u16>; break;
+    case Type::kU16:
+      in.fn = right ? exec_shr<u16> : exec_shl<u16>;
+      break;
+    case Type::kS16:
+      in.fn = right ? exec_shr<i16> : exec_shl<u16>;
+      break;
     case Type::kB32:
-    case Type::kU32: in.fn = right ? exec_shr<u32> : exec_shl<u32>; break;
-    case Type::kS32: in.fn = right ? exec_shr<i32> : exec_shl<u32>; break;
+    case Type::kU32:
+      in.fn = right ? exec_shr<u32> : exec_shl<u32>;
+      break;
+    case Type::kS32:
+      in.fn = right ? exec_shr<i32> : exec_shl<u32>;
+      break;
     case Type::kB64:
-    case Type::kU64: in.fn = right ? exec_shr<u64> : exec_shl<u64>; break;
-    case Type::kS64: in.fn = right ? exec_shr<i64> : exec_shl<u64>; break;
-    default: break;
+    case Type::kU64:
+      in.fn = right ? exec_shr<u64> : exec_shl<u64>;
+      break;
+    case Type::kS64:
+      in.fn = right ? exec_shr<i64> : exec_shl<u64>;
+      break;
+    default:
+      break;
   }
 }
 void exec_lop3_pred(Warp& w, const Instr& in, u32 m) {
@@ -324,11 +384,20 @@ void decode_bfe(Decoder& dec, const ptx::Statement& st, Modifiers& mods, Instr& 
   in.cls = InstrClass::kLogic;
   decode_operands(dec, st, in, t, {t, Type::kU32, Type::kU32});
   switch (t) {
-    case Type::kU32: in.fn = exec_bfe_field<u32>; break;
-    case Type::kS32: in.fn = exec_bfe_field<i32>; break;
-    case Type::kU64: in.fn = exec_bfe_field<u64>; break;
-    case Type::kS64: in.fn = exec_bfe_field<i64>; break;
-    default: break;
+    case Type::kU32:
+      in.fn = exec_bfe_field<u32>;
+      break;
+    case Type::kS32:
+      in.fn = exec_bfe_field<i32>;
+      break;
+    case Type::kU64:
+      in.fn = exec_bfe_field<u64>;
+      break;
+    case Type::kS64:
+      in.fn = exec_bfe_field<i64>;
+      break;
+    default:
+      break;
   }
 }
 void decode_bfi(Decoder& dec, const ptx::Statement& st, Modifiers& mods, Instr& in) {
@@ -353,11 +422,20 @@ void decode_bfind(Decoder& dec, const ptx::Statement& st, Modifiers& mods, Instr
   in.cls = InstrClass::kLogic;
   decode_operands(dec, st, in, Type::kU32, {t});
   switch (t) {
-    case Type::kU32: in.fn = exec_bfind<u32>; break;
-    case Type::kS32: in.fn = exec_bfind<i32>; break;
-    case Type::kU64: in.fn = exec_bfind<u64>; break;
-    case Type::kS64: in.fn = exec_bfind<i64>; break;
-    default: break;
+    case Type::kU32:
+      in.fn = exec_bfind<u32>;
+      break;
+    case Type::kS32:
+      in.fn = exec_bfind<i32>;
+      break;
+    case Type::kU64:
+      in.fn = exec_bfind<u64>;
+      break;
+    case Type::kS64:
+      in.fn = exec_bfind<i64>;
+      break;
+    default:
+      break;
   }
 }
 void decode_fns(Decoder& dec, const ptx::Statement& st, Modifiers& mods, Instr& in) {

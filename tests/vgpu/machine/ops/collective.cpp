@@ -160,12 +160,24 @@ void exec_redux(Warp& w, const Instr& in, u32 m) {
     const i32 rs = static_cast<i32>(r), vs = static_cast<i32>(v);
     const bool is_signed = in.type == Type::kS32;
     switch (in.sub) {
-      case 0: r += v; break;
-      case 1: r = is_signed ? static_cast<u32>(std::min(rs, vs)) : std::min(r, v); break;
-      case 2: r = is_signed ? static_cast<u32>(std::max(rs, vs)) : std::max(r, v); break;
-      case 3: r &= v; break;
-      case 4: r |= v; break;
-      default: r ^= v; break;
+      case 0:
+        r += v;
+        break;
+      case 1:
+        r = is_signed ? static_cast<u32>(std::min(rs, vs)) : std::min(r, v);
+        break;
+      case 2:
+        r = is_signed ? static_cast<u32>(std::max(rs, vs)) : std::max(r, v);
+        break;
+      case 3:
+        r &= v;
+        break;
+      case 4:
+        r |= v;
+        break;
+      default:
+        r ^= v;
+        break;
     }
   });
   const bool undefined = (w.undef(in.a) & m) != 0;

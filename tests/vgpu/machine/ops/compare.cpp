@@ -17,24 +17,38 @@ template <class T>
 bool compare(Compare c, T a, T b) {
   const bool nan = a != a || b != b;
   switch (c) {
-    case Compare::kEq: return a == b;
-    case Compare::kNe: return !nan && a != b;
+    case Compare::kEq:
+      return a == b;
+    case Compare::kNe:
+      return !nan && a != b;
     case Compare::kLt:
-    case Compare::kLo: return a < b;
+    case Compare::kLo:
+      return a < b;
     case Compare::kLe:
-    case Compare::kLs: return a <= b;
+    case Compare::kLs:
+      return a <= b;
     case Compare::kGt:
-    case Compare::kHi: return a > b;
+    case Compare::kHi:
+      return a > b;
     case Compare::kGe:
-    case Compare::kHs: return a >= b;
-    case Compare::kEqu: return nan || a == b;
-    case Compare::kNeu: return nan || a != b;
-    case Compare::kLtu: return nan || a < b;
-    case Compare::kLeu: return nan || a <= b;
-    case Compare::kGtu: return nan || a > b;
-    case Compare::kGeu: return nan || a >= b;
-    case Compare::kNum: return !nan;
-    case Compare::kNan: return nan;
+    case Compare::kHs:
+      return a >= b;
+    case Compare::kEqu:
+      return nan || a == b;
+    case Compare::kNeu:
+      return nan || a != b;
+    case Compare::kLtu:
+      return nan || a < b;
+    case Compare::kLeu:
+      return nan || a <= b;
+    case Compare::kGtu:
+      return nan || a > b;
+    case Compare::kGeu:
+      return nan || a >= b;
+    case Compare::kNum:
+      return !nan;
+    case Compare::kNan:
+      return nan;
   }
   return false;
 }
@@ -50,16 +64,22 @@ u32 compare_all(const T* a, const T* b) {
 template <class T>
 u32 compare_mask(Compare c, const T* a, const T* b) {
   switch (c) {
-    case Compare::kEq: return compare_all<T, Compare::kEq>(a, b);
-    case Compare::kNe: return compare_all<T, Compare::kNe>(a, b);
+    case Compare::kEq:
+      return compare_all<T, Compare::kEq>(a, b);
+    case Compare::kNe:
+      return compare_all<T, Compare::kNe>(a, b);
     case Compare::kLt:
-    case Compare::kLo: return compare_all<T, Compare::kLt>(a, b);
+    case Compare::kLo:
+      return compare_all<T, Compare::kLt>(a, b);
     case Compare::kLe:
-    case Compare::kLs: return compare_all<T, Compare::kLe>(a, b);
+    case Compare::kLs:
+      return compare_all<T, Compare::kLe>(a, b);
     case Compare::kGt:
-    case Compare::kHi: return compare_all<T, Compare::kGt>(a, b);
+    case Compare::kHi:
+      return compare_all<T, Compare::kGt>(a, b);
     case Compare::kGe:
-    case Compare::kHs: return compare_all<T, Compare::kGe>(a, b);
+    case Compare::kHs:
+      return compare_all<T, Compare::kGe>(a, b);
     default: {
       u32 out = 0;
       for (int l = 0; l < kLanes; ++l) out |= (compare<T>(c, a[l], b[l]) ? 1u : 0u) << l;
@@ -93,9 +113,12 @@ u32 combine(Warp& w, const Instr& in, u32 r) {
   if (in.bool_op == BoolOp::kNone) return r;
   const u32 c = read_pred(w, in.c);
   switch (in.bool_op) {
-    case BoolOp::kAnd: return r & c;
-    case BoolOp::kOr: return r | c;
-    default: return r ^ c;
+    case BoolOp::kAnd:
+      return r & c;
+    case BoolOp::kOr:
+      return r | c;
+    default:
+      return r ^ c;
   }
 }
 
@@ -146,19 +169,28 @@ ExecFn pick(Type t, bool set, int bytes) {
 #define VGPU_PICK(type) return set ? Pick<type>::set(bytes) : Pick<type>::setp()
   switch (t) {
     case Type::kB16:
-    case Type::kU16: VGPU_PICK(u16);
-    case Type::kS16: VGPU_PICK(i16);
+    case Type::kU16:
+      VGPU_PICK(u16);
+    case Type::kS16:
+      VGPU_PICK(i16);
     case Type::kB32:
-    case Type::kU32: VGPU_PICK(u32);
-    case Type::kS32: VGPU_PICK(i32);
+    case Type::kU32:
+      VGPU_PICK(u32);
+    case Type::kS32:
+      VGPU_PICK(i32);
     case Type::kB64:
-    case Type::kU64: VGPU_PICK(u64);
-    case Type::kS64: VGPU_PICK(i64);
+    case Type::kU64:
+      VGPU_PICK(u64);
+    case Type::kS64:
+      VGPU_PICK(i64);
     case Type::kF16:
     case Type::kBf16:
-    case Type::kF32: VGPU_PICK(float);
-    case Type::kF64: VGPU_PICK(double);
-    default: return nullptr;
+    case Type::kF32:
+      VGPU_PICK(float);
+    case Type::kF64:
+      VGPU_PICK(double);
+    default:
+      return nullptr;
   }
 #undef VGPU_PICK
 }
@@ -204,8 +236,7 @@ void decode_compare(Decoder& dec, const ptx::Statement& st, Modifiers& mods, Ins
   in.ftz = mods.take("ftz");
   const Type result = set ? mods.take_type() : Type::kPred;
   const Type t = in.type = mods.take_type();
-  const bool unsigned_integer = !ptx::type_is_float(t);
-  if (unsigned_integer && cmp > static_cast<int>(Compare::kHs)) dec.fail("float comparison");
+  if (!ptx::type_is_float(t) && cmp > static_cast<int>(Compare::kHs)) dec.fail("float comparison");
   require_operands(dec, st, in.bool_op == BoolOp::kNone ? 3 : 4);
   const ptx::Operand& d = st.operands[0];
   if (d.kind == ptx::Operand::Kind::kPair) {
@@ -218,10 +249,10 @@ void decode_compare(Decoder& dec, const ptx::Statement& st, Modifiers& mods, Ins
   in.b = dec.source(st.operands[2], t);
   if (in.bool_op != BoolOp::kNone) in.c = dec.predicate(st.operands[3]);
   // What "true" is in a register: one in float results, all ones in integer results.
-  in.imm = result == Type::kF32                                   ? 0x3f800000
-           : result == Type::kF16 || result == Type::kF16x2       ? 0x3c00
-           : result == Type::kBf16 || result == Type::kBf16x2     ? 0x3f80
-                                                                  : 0xffffffff;
+  in.imm = result == Type::kF32                               ? 0x3f800000
+           : result == Type::kF16 || result == Type::kF16x2   ? 0x3c00
+           : result == Type::kBf16 || result == Type::kBf16x2 ? 0x3f80
+                                                              : 0xffffffff;
   if (t == Type::kF16x2 || t == Type::kBf16x2) {
     if (!ptx::type_is_float(result)) in.imm = 0xffff;
     in.fn = exec_compare_x2;
@@ -252,10 +283,17 @@ void decode_selp(Decoder& dec, const ptx::Statement& st, Modifiers& mods, Instr&
   in.shadow = ShadowRule::kSelect;
   decode_operands(dec, st, in, t, {t, t, Type::kPred});
   switch (ptx::type_bytes(t)) {
-    case 2: in.fn = exec_selp<u16>; break;
-    case 4: in.fn = exec_selp<u32>; break;
-    case 8: in.fn = exec_selp<u64>; break;
-    default: break;
+    case 2:
+      in.fn = exec_selp<u16>;
+      break;
+    case 4:
+      in.fn = exec_selp<u32>;
+      break;
+    case 8:
+      in.fn = exec_selp<u64>;
+      break;
+    default:
+      break;
   }
 }
 
@@ -278,10 +316,17 @@ void decode_slct(Decoder& dec, const ptx::Statement& st, Modifiers& mods, Instr&
   in.cls = InstrClass::kCompare;
   decode_operands(dec, st, in, t, {t, t, in.type2});
   switch (ptx::type_bytes(t)) {
-    case 2: in.fn = exec_slct<u16>; break;
-    case 4: in.fn = exec_slct<u32>; break;
-    case 8: in.fn = exec_slct<u64>; break;
-    default: break;
+    case 2:
+      in.fn = exec_slct<u16>;
+      break;
+    case 4:
+      in.fn = exec_slct<u32>;
+      break;
+    case 8:
+      in.fn = exec_slct<u64>;
+      break;
+    default:
+      break;
   }
 }
 

@@ -67,11 +67,9 @@ void decode_pmevent(Decoder&, const ptx::Statement&, Modifiers& mods, Instr& in)
 // Memory of a CTA and of the grid is sequentially consistent here; fences order nothing more.
 void decode_fence(Decoder& dec, const ptx::Statement&, Modifiers& mods, Instr& in) {
   in.cls = InstrClass::kBarrier;
-  const bool wide = mods.has("gl") || mods.has("sys") || mods.has("gpu");
   if (mods.has("proxy") || mods.has("mbarrier_init")) dec.fail("proxy fences are not supported");
   while (!mods.take_any().empty()) {
   }
-  (void)wide;
   in.fn = exec_nothing;
 }
 

@@ -15,25 +15,38 @@ using ptx::Type;
 const MiniFloat* small_format(Type t) {
   switch (t) {
     case Type::kF16:
-    case Type::kF16x2: return &kF16;
+    case Type::kF16x2:
+      return &kF16;
     case Type::kBf16:
-    case Type::kBf16x2: return &kBf16;
-    case Type::kTf32: return &kTf32;
-    case Type::kE4m3x2: return &kE4m3;
-    case Type::kE5m2x2: return &kE5m2;
-    case Type::kE3m2x2: return &kE3m2;
-    case Type::kE2m3x2: return &kE2m3;
-    case Type::kE2m1x2: return &kE2m1;
-    default: return nullptr;
+    case Type::kBf16x2:
+      return &kBf16;
+    case Type::kTf32:
+      return &kTf32;
+    case Type::kE4m3x2:
+      return &kE4m3;
+    case Type::kE5m2x2:
+      return &kE5m2;
+    case Type::kE3m2x2:
+      return &kE3m2;
+    case Type::kE2m3x2:
+      return &kE2m3;
+    case Type::kE2m1x2:
+      return &kE2m1;
+    default:
+      return nullptr;
   }
 }
 
 i64 sign_extended(Type t, u64 raw) {
   switch (t) {
-    case Type::kS8: return static_cast<i8>(raw);
-    case Type::kS16: return static_cast<i16>(raw);
-    case Type::kS32: return static_cast<i32>(raw);
-    default: return static_cast<i64>(raw);
+    case Type::kS8:
+      return static_cast<i8>(raw);
+    case Type::kS16:
+      return static_cast<i16>(raw);
+    case Type::kS32:
+      return static_cast<i32>(raw);
+    default:
+      return static_cast<i64>(raw);
   }
 }
 u64 zero_extended(Type t, u64 raw) {
@@ -43,30 +56,39 @@ u64 zero_extended(Type t, u64 raw) {
 
 double round_integral(double v, Rounding r) {
   switch (r) {
-    case Rounding::kZero: return std::trunc(v);
-    case Rounding::kDown: return std::floor(v);
-    case Rounding::kUp: return std::ceil(v);
-    default: return std::nearbyint(v);
+    case Rounding::kZero:
+      return std::trunc(v);
+    case Rounding::kDown:
+      return std::floor(v);
+    case Rounding::kUp:
+      return std::ceil(v);
+    default:
+      return std::nearbyint(v);
   }
 }
 
 double load_float(const Instr& in, Type t, u64 raw) {
   switch (t) {
-    case Type::kF64: return bits<double>(raw);
+    case Type::kF64:
+      return bits<double>(raw);
     case Type::kF32: {
       const float f = bits<float>(static_cast<u32>(raw));
       return in.ftz ? flush(f) : f;
     }
-    case Type::kF16: return half_to_float(static_cast<u16>(raw));
-    case Type::kBf16: return bf16_to_float(static_cast<u16>(raw));
-    default: return decode(kTf32, static_cast<u32>(raw) >> 13);
+    case Type::kF16:
+      return half_to_float(static_cast<u16>(raw));
+    case Type::kBf16:
+      return bf16_to_float(static_cast<u16>(raw));
+    default:
+      return decode(kTf32, static_cast<u32>(raw) >> 13);
   }
 }
 u64 store_float(const Instr& in, Type t, double v) {
   if (in.sat) v = v > 0 ? (v > 1 ? 1 : v) : 0;
   if (in.relu && (v < 0 || (v == 0 && std::signbit(v)))) v = 0;
   switch (t) {
-    case Type::kF64: return bits<u64>(v);
+    case Type::kF64:
+      return bits<u64>(v);
     case Type::kF32: {
       if (v != v) return kCanonicalNan;
       const u32 code = encode(kF32, v, in.rounding, in.flag);
@@ -76,7 +98,8 @@ u64 store_float(const Instr& in, Type t, double v) {
       const u32 code = encode(kTf32, v, in.rounding, in.flag);
       return v != v ? kCanonicalNan : u64{code} << 13;
     }
-    default: return encode(*small_format(t), v, in.rounding, in.flag);
+    default:
+      return encode(*small_format(t), v, in.rounding, in.flag);
   }
 }
 
@@ -122,15 +145,27 @@ u64 float_to_integer(const Instr& in, Type t, double v) {
   };
   std::pair<bool, u64> edge;
   switch (t) {
-    case Type::kU8: edge = clamp(0, 255, 0, 255); break;
-    case Type::kS8: edge = clamp(-128, 127, static_cast<u64>(i64{-128}), 127); break;
-    case Type::kU16: edge = clamp(0, 65535, 0, 65535); break;
-    case Type::kS16: edge = clamp(-32768, 32767, static_cast<u64>(i64{-32768}), 32767); break;
-    case Type::kU32: edge = clamp(0, 4294967295.0, 0, 0xffffffffu); break;
+    case Type::kU8:
+      edge = clamp(0, 255, 0, 255);
+      break;
+    case Type::kS8:
+      edge = clamp(-128, 127, static_cast<u64>(i64{-128}), 127);
+      break;
+    case Type::kU16:
+      edge = clamp(0, 65535, 0, 65535);
+      break;
+    case Type::kS16:
+      edge = clamp(-32768, 32767, static_cast<u64>(i64{-32768}), 32767);
+      break;
+    case Type::kU32:
+      edge = clamp(0, 4294967295.0, 0, 0xffffffffu);
+      break;
     case Type::kS32:
       edge = clamp(-2147483648.0, 2147483647.0, static_cast<u64>(i64{-2147483648ll}), 0x7fffffff);
       break;
-    case Type::kU64: edge = clamp(0, 18446744073709551616.0, 0, ~u64{0}); break;
+    case Type::kU64:
+      edge = clamp(0, 18446744073709551616.0, 0, ~u64{0});
+      break;
     default:
       edge = clamp(-9223372036854775808.0, 9223372036854775808.0, u64{1} << 63, ~(u64{1} << 63));
   }
@@ -143,7 +178,8 @@ u64 saturate_integer(Type from, Type to, u64 raw) {
   const i128 v = is_signed ? i128{sign_extended(from, raw)} : i128{zero_extended(from, raw)};
   const int bits_to = 8 * ptx::type_bytes(to);
   const i128 low = ptx::type_is_signed(to) ? -(i128{1} << (bits_to - 1)) : 0;
-  const i128 high = ptx::type_is_signed(to) ? (i128{1} << (bits_to - 1)) - 1 : (i128{1} << bits_to) - 1;
+  const i128 high =
+      ptx::type_is_signed(to) ? (i128{1} << (bits_to - 1)) - 1 : (i128{1} << bits_to) - 1;
   return static_cast<u64>(v < low ? low : v > high ? high : v);
 }
 
@@ -162,7 +198,7 @@ u64 convert(const Instr& in, u64 raw) {
   if (float_to) {
     const i64 s = ptx::type_is_signed(from) ? sign_extended(from, raw) : 0;
     const bool negative = s < 0;
-    const u64 magnitude = negative                      ? 0 - static_cast<u64>(s)
+    const u64 magnitude = negative                    ? 0 - static_cast<u64>(s)
                           : ptx::type_is_signed(from) ? static_cast<u64>(s)
                                                       : zero_extended(from, raw);
     return integer_to_float(in, negative, magnitude);
@@ -213,7 +249,7 @@ void exec_u32_to_f32(Warp& w, const Instr& in, u32 m) {
 // Two f32 (or two halves) to a packed pair: a goes to the upper half.
 void exec_pack_floats(Warp& w, const Instr& in, u32 m) {
   const MiniFloat& f = *small_format(in.type);
-  const int width = in.type == Type::kE2m1x2                               ? 4
+  const int width = in.type == Type::kE2m1x2                              ? 4
                     : in.type == Type::kF16x2 || in.type == Type::kBf16x2 ? 16
                                                                           : 8;
   for_each_lane(m, [&](int l) {
@@ -235,14 +271,12 @@ void exec_pack_floats(Warp& w, const Instr& in, u32 m) {
   w.shadow(in, m);
 }
 void exec_pack_half_fast(Warp& w, const Instr& in, u32 m) {
-  binary<u32, float>(w, in, m, [](float a, float b) {
-    return u32{float_to_half(a)} << 16 | float_to_half(b);
-  });
+  binary<u32, float>(
+      w, in, m, [](float a, float b) { return u32{float_to_half(a)} << 16 | float_to_half(b); });
 }
 void exec_pack_bf16_fast(Warp& w, const Instr& in, u32 m) {
-  binary<u32, float>(w, in, m, [](float a, float b) {
-    return u32{float_to_bf16(a)} << 16 | float_to_bf16(b);
-  });
+  binary<u32, float>(
+      w, in, m, [](float a, float b) { return u32{float_to_bf16(a)} << 16 | float_to_bf16(b); });
 }
 // A packed pair of small floats to two halves.
 void exec_unpack_floats(Warp& w, const Instr& in, u32 m) {
@@ -307,8 +341,8 @@ void decode_cvt(Decoder& dec, const ptx::Statement& st, Modifiers& mods, Instr& 
     in.rounding = kModes[integral];
     in.sub = 1;
   }
-  const bool packed_to = small_format(in.type) != nullptr &&
-                         std::string_view(ptx::type_name(in.type)).ends_with("x2");
+  const bool packed_to =
+      small_format(in.type) != nullptr && std::string_view(ptx::type_name(in.type)).ends_with("x2");
   const bool packed_from = small_format(in.type2) != nullptr &&
                            std::string_view(ptx::type_name(in.type2)).ends_with("x2");
   if (packed_to && in.type2 == Type::kF32) {
@@ -370,8 +404,7 @@ void decode_cvt_any(Decoder& dec, const ptx::Statement& st, Modifiers& mods, Ins
   mods.take("sat");
   in.type = mods.take_type();
   mods.take_type();
-  if (mods.take("b32")) {
-  }
+  mods.take("b32");
   if (st.operands.size() == 4) {
     decode_operands(dec, st, in, Type::kB32, {Type::kB32, Type::kB32, Type::kB32});
   } else {
@@ -386,10 +419,17 @@ void exec_cvta(Warp& w, const Instr& in, u32 m) {
   const Launch& launch = w.cta().launch;
   u64 base = 0;
   switch (in.space) {
-    case ptx::Space::kShared: base = launch.machine.memory.shared_window(); break;
-    case ptx::Space::kLocal: base = launch.machine.memory.local_window(); break;
-    case ptx::Space::kParam: base = launch.params->base; break;
-    default: break;
+    case ptx::Space::kShared:
+      base = launch.machine.memory.shared_window();
+      break;
+    case ptx::Space::kLocal:
+      base = launch.machine.memory.local_window();
+      break;
+    case ptx::Space::kParam:
+      base = launch.params->base;
+      break;
+    default:
+      break;
   }
   if (in.sub == 1) base = 0 - base;
   for_each_lane(m, [&](int l) {
@@ -402,11 +442,11 @@ void decode_cvta(Decoder& dec, const ptx::Statement& st, Modifiers& mods, Instr&
   in.cls = InstrClass::kMove;
   in.sub = mods.take("to") ? 1 : 0;
   const std::string_view space = mods.take_any();
-  in.space = space == "shared" || space == "shared::cta" ? ptx::Space::kShared
-             : space == "local"                           ? ptx::Space::kLocal
+  in.space = space == "shared" || space == "shared::cta"   ? ptx::Space::kShared
+             : space == "local"                            ? ptx::Space::kLocal
              : space == "param" || space == "param::entry" ? ptx::Space::kParam
-             : space == "const"                           ? ptx::Space::kConst
-                                                          : ptx::Space::kGlobal;
+             : space == "const"                            ? ptx::Space::kConst
+                                                           : ptx::Space::kGlobal;
   if (in.space == ptx::Space::kGlobal && space != "global") dec.fail("unknown space");
   const Type t = mods.take_type();
   if (in.space == ptx::Space::kParam && !dec.in_entry()) in.space = ptx::Space::kLocal;
@@ -435,11 +475,11 @@ void exec_isspacep(Warp& w, const Instr& in, u32 m) {
 void decode_isspacep(Decoder& dec, const ptx::Statement& st, Modifiers& mods, Instr& in) {
   in.cls = InstrClass::kMove;
   const std::string_view space = mods.take_any();
-  in.space = space.starts_with("shared")   ? ptx::Space::kShared
-             : space == "local"            ? ptx::Space::kLocal
-             : space == "global"           ? ptx::Space::kGlobal
-             : space.starts_with("param")  ? ptx::Space::kParam
-                                           : ptx::Space::kConst;
+  in.space = space.starts_with("shared")  ? ptx::Space::kShared
+             : space == "local"           ? ptx::Space::kLocal
+             : space == "global"          ? ptx::Space::kGlobal
+             : space.starts_with("param") ? ptx::Space::kParam
+                                          : ptx::Space::kConst;
   decode_operands(dec, st, in, Type::kPred, {Type::kU64});
   in.fn = exec_isspacep;
 }

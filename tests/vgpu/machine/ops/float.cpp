@@ -13,10 +13,14 @@ enum : u8 { kAdd, kSub, kMul, kFma, kDiv, kMin, kMax, kSqrt, kRcp, kAbs, kNeg };
 
 int fe_mode(Rounding r) {
   switch (r) {
-    case Rounding::kZero: return FE_TOWARDZERO;
-    case Rounding::kDown: return FE_DOWNWARD;
-    case Rounding::kUp: return FE_UPWARD;
-    default: return FE_TONEAREST;
+    case Rounding::kZero:
+      return FE_TOWARDZERO;
+    case Rounding::kDown:
+      return FE_DOWNWARD;
+    case Rounding::kUp:
+      return FE_UPWARD;
+    default:
+      return FE_TONEAREST;
   }
 }
 
@@ -25,14 +29,29 @@ __attribute__((noinline)) T directed(u8 op, T x, T y, T z, Rounding rounding) {
   std::fesetround(fe_mode(rounding));
   volatile T a = x, b = y, c = z, r = 0;
   switch (op) {
-    case kAdd: r = a + b; break;
-    case kSub: r = a - b; break;
-    case kMul: r = a * b; break;
-    case kFma: r = std::fma(T{a}, T{b}, T{c}); break;
-    case kDiv: r = a / b; break;
-    case kRcp: r = T{1} / a; break;
-    case kSqrt: r = std::sqrt(T{a}); break;
-    default: break;
+    case kAdd:
+      r = a + b;
+      break;
+    case kSub:
+      r = a - b;
+      break;
+    case kMul:
+      r = a * b;
+      break;
+    case kFma:
+      r = std::fma(T{a}, T{b}, T{c});
+      break;
+    case kDiv:
+      r = a / b;
+      break;
+    case kRcp:
+      r = T{1} / a;
+      break;
+    case kSqrt:
+      r = std::sqrt(T{a});
+      break;
+    default:
+      break;
   }
   std::fesetround(FE_TONEAREST);
   return r;
@@ -41,14 +60,22 @@ __attribute__((noinline)) T directed(u8 op, T x, T y, T z, Rounding rounding) {
 template <class T>
 T compute(u8 op, T a, T b, T c) {
   switch (op) {
-    case kAdd: return a + b;
-    case kSub: return a - b;
-    case kMul: return a * b;
-    case kFma: return std::fma(a, b, c);
-    case kDiv: return a / b;
-    case kRcp: return T{1} / a;
-    case kSqrt: return std::sqrt(a);
-    default: return a;
+    case kAdd:
+      return a + b;
+    case kSub:
+      return a - b;
+    case kMul:
+      return a * b;
+    case kFma:
+      return std::fma(a, b, c);
+    case kDiv:
+      return a / b;
+    case kRcp:
+      return T{1} / a;
+    case kSqrt:
+      return std::sqrt(a);
+    default:
+      return a;
   }
 }
 template <class T>
@@ -135,11 +162,20 @@ void decode_float(Decoder& dec, const ptx::Statement& st, Modifiers& mods, Instr
     in.c = in.a;
   }
   switch (op) {
-    case kAdd: in.fn = pick_fast<kAdd>(in); break;
-    case kSub: in.fn = pick_fast<kSub>(in); break;
-    case kMul: in.fn = pick_fast<kMul>(in); break;
-    case kFma: in.fn = pick_fast<kFma>(in); break;
-    default: break;
+    case kAdd:
+      in.fn = pick_fast<kAdd>(in);
+      break;
+    case kSub:
+      in.fn = pick_fast<kSub>(in);
+      break;
+    case kMul:
+      in.fn = pick_fast<kMul>(in);
+      break;
+    case kFma:
+      in.fn = pick_fast<kFma>(in);
+      break;
+    default:
+      break;
   }
   if (in.fn == nullptr) in.fn = t == Type::kF64 ? exec_general<double> : exec_general<float>;
 }
@@ -153,9 +189,8 @@ void exec_mixed(Warp& w, const Instr& in, u32 m) {
   };
   for_each_lane(m, [&](int l) {
     const float a = load(in.a, l), b = load(in.b, l), c = in.c.valid ? load(in.c, l) : 0.0f;
-    float r = in.rounding == Rounding::kNearestEven
-                  ? compute<float>(in.sub, a, b, c)
-                  : directed<float>(in.sub, a, b, c, in.rounding);
+    float r = in.rounding == Rounding::kNearestEven ? compute<float>(in.sub, a, b, c)
+                                                    : directed<float>(in.sub, a, b, c, in.rounding);
     if (in.sat) r = saturate(r);
     w.lanes<float>(in.dst)[l] = canonical(r);
   });
@@ -346,12 +381,24 @@ void exec_testp(Warp& w, const Instr& in, u32 m) {
     const int c = std::fpclassify(a[l]);
     bool r = false;
     switch (in.sub) {
-      case 0: r = c != FP_NAN && c != FP_INFINITE; break;
-      case 1: r = c == FP_INFINITE; break;
-      case 2: r = c != FP_NAN; break;
-      case 3: r = c == FP_NAN; break;
-      case 4: r = c == FP_NORMAL; break;
-      default: r = c == FP_SUBNORMAL; break;
+      case 0:
+        r = c != FP_NAN && c != FP_INFINITE;
+        break;
+      case 1:
+        r = c == FP_INFINITE;
+        break;
+      case 2:
+        r = c != FP_NAN;
+        break;
+      case 3:
+        r = c == FP_NAN;
+        break;
+      case 4:
+        r = c == FP_NORMAL;
+        break;
+      default:
+        r = c == FP_SUBNORMAL;
+        break;
     }
     out |= (r ? 1u : 0u) << l;
   });

@@ -39,9 +39,15 @@ u16 one(const Instr& in, u16 a, u16 b, u16 c) {
   const float x = F::load(a, ftz), y = F::load(b, ftz);
   u16 r = 0;
   switch (in.sub) {
-    case kAdd: r = F::store(x + y); break;
-    case kSub: r = F::store(x - y); break;
-    case kMul: r = F::store(x * y); break;
+    case kAdd:
+      r = F::store(x + y);
+      break;
+    case kSub:
+      r = F::store(x - y);
+      break;
+    case kMul:
+      r = F::store(x * y);
+      break;
     case kFma: {
       if (ftz) {
         a = F::flush_result(a);
@@ -100,8 +106,7 @@ void exec_half(Warp& w, const Instr& in, u32 m) {
       return u32{hi} << 16 | lo;
     });
   } else {
-    ternary<u16, u16, u16>(w, in, m,
-                           [&in](u16 a, u16 b, u16 c) { return one<F>(in, a, b, c); });
+    ternary<u16, u16, u16>(w, in, m, [&in](u16 a, u16 b, u16 c) { return one<F>(in, a, b, c); });
   }
 }
 

@@ -16,60 +16,131 @@ using Unsigned = std::make_unsigned_t<T>;
 template <class T>
 struct Wide;
 template <>
-struct Wide<u16> { using type = u32; };
+struct Wide<u16> {
+  using type = u32;
+};
 template <>
-struct Wide<i16> { using type = i32; };
+struct Wide<i16> {
+  using type = i32;
+};
 template <>
-struct Wide<u32> { using type = u64; };
+struct Wide<u32> {
+  using type = u64;
+};
 template <>
-struct Wide<i32> { using type = i64; };
+struct Wide<i32> {
+  using type = i64;
+};
 template <>
-struct Wide<u64> { using type = u128; };
+struct Wide<u64> {
+  using type = u128;
+};
 template <>
-struct Wide<i64> { using type = i128; };
+struct Wide<i64> {
+  using type = i128;
+};
 
 template <class T>
-T wrap_add(T a, T b) { return static_cast<T>(Unsigned<T>(a) + Unsigned<T>(b)); }
+T wrap_add(T a, T b) {
+  return static_cast<T>(Unsigned<T>(a) + Unsigned<T>(b));
+}
 template <class T>
-T wrap_sub(T a, T b) { return static_cast<T>(Unsigned<T>(a) - Unsigned<T>(b)); }
+T wrap_sub(T a, T b) {
+  return static_cast<T>(Unsigned<T>(a) - Unsigned<T>(b));
+}
 template <class T>
-T mul_lo(T a, T b) { return static_cast<T>(u64(a) * u64(b)); }
+T mul_lo(T a, T b) {
+  return static_cast<T>(u64(a) * u64(b));
+}
 template <class T>
 T mul_hi(T a, T b) {
   using W = typename Wide<T>::type;
   return static_cast<T>((W(a) * W(b)) >> (8 * sizeof(T)));
 }
 
-struct Add { template <class T> static T apply(T a, T b) { return wrap_add(a, b); } };
-struct Sub { template <class T> static T apply(T a, T b) { return wrap_sub(a, b); } };
-struct MulLo { template <class T> static T apply(T a, T b) { return mul_lo(a, b); } };
-struct MulHi { template <class T> static T apply(T a, T b) { return mul_hi(a, b); } };
-struct Min { template <class T> static T apply(T a, T b) { return std::min(a, b); } };
-struct Max { template <class T> static T apply(T a, T b) { return std::max(a, b); } };
+struct Add {
+  template <class T>
+  static T apply(T a, T b) {
+    return wrap_add(a, b);
+  }
+};
+struct Sub {
+  template <class T>
+  static T apply(T a, T b) {
+    return wrap_sub(a, b);
+  }
+};
+struct MulLo {
+  template <class T>
+  static T apply(T a, T b) {
+    return mul_lo(a, b);
+  }
+};
+struct MulHi {
+  template <class T>
+  static T apply(T a, T b) {
+    return mul_hi(a, b);
+  }
+};
+struct Min {
+  template <class T>
+  static T apply(T a, T b) {
+    return std::min(a, b);
+  }
+};
+struct Max {
+  template <class T>
+  static T apply(T a, T b) {
+    return std::max(a, b);
+  }
+};
 // Division by zero gives an unspecified value; all ones is what devices give.
 struct Div {
-  template <class T> static T apply(T a, T b) {
+  template <class T>
+  static T apply(T a, T b) {
     if (b == 0) return static_cast<T>(-1);
     if (std::is_signed_v<T> && b == static_cast<T>(-1)) return wrap_sub(T{0}, a);
     return static_cast<T>(a / b);
   }
 };
 struct Rem {
-  template <class T> static T apply(T a, T b) {
+  template <class T>
+  static T apply(T a, T b) {
     if (b == 0) return a;
     if (std::is_signed_v<T> && b == static_cast<T>(-1)) return 0;
     return static_cast<T>(a % b);
   }
 };
-struct MadLo { template <class T> static T apply(T a, T b, T c) { return wrap_add(mul_lo(a, b), c); } };
-struct MadHi { template <class T> static T apply(T a, T b, T c) { return wrap_add(mul_hi(a, b), c); } };
+struct MadLo {
+  template <class T>
+  static T apply(T a, T b, T c) {
+    return wrap_add(mul_lo(a, b), c);
+  }
+};
+struct MadHi {
+  template <class T>
+  static T apply(T a, T b, T c) {
+    return wrap_add(mul_hi(a, b), c);
+  }
+};
 struct Sad {
-  template <class T> static T apply(T a, T b, T c) {
+  template <class T>
+  static T apply(T a, T b, T c) {
     return wrap_add(c, a < b ? wrap_sub(b, a) : wrap_sub(a, b));
   }
 };
-struct Abs { template <class T> static T apply(T a) { return a < 0 ? wrap_sub(T{0}, a) : a; } };
-struct Neg { template <class T> static T apply(T a) { return wrap_sub(T{0}, a); } };
+struct Abs {
+  template <class T>
+  static T apply(T a) {
+    return a < 0 ? wrap_sub(T{0}, a) : a;
+  }
+};
+struct Neg {
+  template <class T>
+  static T apply(T a) {
+    return wrap_sub(T{0}, a);
+  }
+};
 
 template <class Op, class T>
 void exec1(Warp& w, const Instr& in, u32 m) {
@@ -91,21 +162,22 @@ void exec_mul_wide(Warp& w, const Instr& in, u32 m) {
 template <class T>
 void exec_mad_wide(Warp& w, const Instr& in, u32 m) {
   using W = typename Wide<T>::type;
-  ternary<W, T, W>(w, in, m, [](T a, T b, W c) { return wrap_add(static_cast<W>(W(a) * W(b)), c); });
+  ternary<W, T, W>(w, in, m,
+                   [](T a, T b, W c) { return wrap_add(static_cast<W>(W(a) * W(b)), c); });
 }
 template <bool kSub>
 void exec_sat(Warp& w, const Instr& in, u32 m) {
   binary<i32, i32>(w, in, m, [](i32 a, i32 b) {
     const i64 r = kSub ? i64{a} - b : i64{a} + b;
-    return static_cast<i32>(std::clamp<i64>(r, std::numeric_limits<i32>::min(),
-                                            std::numeric_limits<i32>::max()));
+    return static_cast<i32>(
+        std::clamp<i64>(r, std::numeric_limits<i32>::min(), std::numeric_limits<i32>::max()));
   });
 }
 void exec_mad_hi_sat(Warp& w, const Instr& in, u32 m) {
   ternary<i32, i32, i32>(w, in, m, [](i32 a, i32 b, i32 c) {
     const i64 r = i64{mul_hi(a, b)} + c;
-    return static_cast<i32>(std::clamp<i64>(r, std::numeric_limits<i32>::min(),
-                                            std::numeric_limits<i32>::max()));
+    return static_cast<i32>(
+        std::clamp<i64>(r, std::numeric_limits<i32>::min(), std::numeric_limits<i32>::max()));
   });
 }
 template <bool kSigned>
@@ -114,7 +186,8 @@ void exec_mul24(Warp& w, const Instr& in, u32 m) {
   ternary<u32, u32, u32>(w, in, m, [hi](u32 a, u32 b, u32 c) {
     u64 product;
     if (kSigned) {
-      product = static_cast<u64>(i64{static_cast<i32>(a << 8) >> 8} * (static_cast<i32>(b << 8) >> 8));
+      product =
+          static_cast<u64>(i64{static_cast<i32>(a << 8) >> 8} * (static_cast<i32>(b << 8) >> 8));
     } else {
       product = u64{a & 0xffffff} * (b & 0xffffff);
     }
@@ -134,21 +207,34 @@ void exec_x2(Warp& w, const Instr& in, u32 m) {
 template <class Op, template <class, class> class Exec>
 ExecFn pick(Type t) {
   switch (t) {
-    case Type::kU16: return Exec<Op, u16>::fn;
-    case Type::kS16: return Exec<Op, i16>::fn;
-    case Type::kU32: return Exec<Op, u32>::fn;
-    case Type::kS32: return Exec<Op, i32>::fn;
-    case Type::kU64: return Exec<Op, u64>::fn;
-    case Type::kS64: return Exec<Op, i64>::fn;
-    default: return nullptr;
+    case Type::kU16:
+      return Exec<Op, u16>::fn;
+    case Type::kS16:
+      return Exec<Op, i16>::fn;
+    case Type::kU32:
+      return Exec<Op, u32>::fn;
+    case Type::kS32:
+      return Exec<Op, i32>::fn;
+    case Type::kU64:
+      return Exec<Op, u64>::fn;
+    case Type::kS64:
+      return Exec<Op, i64>::fn;
+    default:
+      return nullptr;
   }
 }
 template <class Op, class T>
-struct E1 { static void fn(Warp& w, const Instr& in, u32 m) { exec1<Op, T>(w, in, m); } };
+struct E1 {
+  static void fn(Warp& w, const Instr& in, u32 m) { exec1<Op, T>(w, in, m); }
+};
 template <class Op, class T>
-struct E2 { static void fn(Warp& w, const Instr& in, u32 m) { exec2<Op, T>(w, in, m); } };
+struct E2 {
+  static void fn(Warp& w, const Instr& in, u32 m) { exec2<Op, T>(w, in, m); }
+};
 template <class Op, class T>
-struct E3 { static void fn(Warp& w, const Instr& in, u32 m) { exec3<Op, T>(w, in, m); } };
+struct E3 {
+  static void fn(Warp& w, const Instr& in, u32 m) { exec3<Op, T>(w, in, m); }
+};
 
 template <class Op>
 void decode2(Decoder& dec, const ptx::Statement& st, Modifiers& mods, Instr& in) {
@@ -174,19 +260,28 @@ void decode1(Decoder& dec, const ptx::Statement& st, Modifiers& mods, Instr& in)
 
 ExecFn pick_wide(Type t, bool mad) {
   switch (t) {
-    case Type::kU16: return mad ? exec_mad_wide<u16> : exec_mul_wide<u16>;
-    case Type::kS16: return mad ? exec_mad_wide<i16> : exec_mul_wide<i16>;
-    case Type::kU32: return mad ? exec_mad_wide<u32> : exec_mul_wide<u32>;
-    case Type::kS32: return mad ? exec_mad_wide<i32> : exec_mul_wide<i32>;
-    default: return nullptr;
+    case Type::kU16:
+      return mad ? exec_mad_wide<u16> : exec_mul_wide<u16>;
+    case Type::kS16:
+      return mad ? exec_mad_wide<i16> : exec_mul_wide<i16>;
+    case Type::kU32:
+      return mad ? exec_mad_wide<u32> : exec_mul_wide<u32>;
+    case Type::kS32:
+      return mad ? exec_mad_wide<i32> : exec_mul_wide<i32>;
+    default:
+      return nullptr;
   }
 }
 Type widened(Type t) {
   switch (t) {
-    case Type::kU16: return Type::kU32;
-    case Type::kS16: return Type::kS32;
-    case Type::kU32: return Type::kU64;
-    default: return Type::kS64;
+    case Type::kU16:
+      return Type::kU32;
+    case Type::kS16:
+      return Type::kS32;
+    case Type::kU32:
+      return Type::kU64;
+    default:
+      return Type::kS64;
   }
 }
 
@@ -343,11 +438,16 @@ void exec_carry(Warp& w, const Instr& in, u32 m) {
 template <int kOp>
 ExecFn pick_carry(Type t) {
   switch (t) {
-    case Type::kU32: return exec_carry<u32, kOp>;
-    case Type::kS32: return exec_carry<i32, kOp>;
-    case Type::kU64: return exec_carry<u64, kOp>;
-    case Type::kS64: return exec_carry<i64, kOp>;
-    default: return nullptr;
+    case Type::kU32:
+      return exec_carry<u32, kOp>;
+    case Type::kS32:
+      return exec_carry<i32, kOp>;
+    case Type::kU64:
+      return exec_carry<u64, kOp>;
+    case Type::kS64:
+      return exec_carry<i64, kOp>;
+    default:
+      return nullptr;
   }
 }
 void decode_carry(Decoder& dec, const ptx::Statement& st, Modifiers& mods, Instr& in) {

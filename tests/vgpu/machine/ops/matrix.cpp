@@ -55,12 +55,10 @@ Fragments fragments(Warp& w, const Instr& in) {
   f.c = f.b + f.nb;
   return f;
 }
-Shape shape_of(const Instr& in) {
-  return {in.sub, in.sub2, static_cast<int>(in.target)};
-}
+Shape shape_of(const Instr& in) { return {in.sub, in.sub2, static_cast<int>(in.target)}; }
 
 // D depends on a row of A, a column of B and its own element of C.
-void shadow_mma(Warp& w, const Instr& in, const Fragments& f, const Shape& s) {
+void shadow_mma(Warp& w, const Fragments& f, const Shape& s) {
   u32 any = 0;
   for (int i = 0; i < f.na; ++i) any |= w.undef(f.a[i]);
   for (int i = 0; i < f.nb; ++i) any |= w.undef(f.b[i]);
@@ -89,30 +87,39 @@ void shadow_mma(Warp& w, const Instr& in, const Fragments& f, const Shape& s) {
       w.set_undef(f.d[r], l, undefined & all);
     }
   }
-  (void)in;
 }
 
 float element_f(Type t, u32 raw) {
   switch (t) {
-    case Type::kF16: return half_to_float(static_cast<u16>(raw));
-    case Type::kBf16: return bf16_to_float(static_cast<u16>(raw));
-    case Type::kE4m3: return static_cast<float>(decode(kE4m3, raw & 0xff));
-    case Type::kE5m2: return static_cast<float>(decode(kE5m2, raw & 0xff));
-    default: return bits<float>(raw & 0xffffe000u);  // tf32: the low 13 bits are ignored
+    case Type::kF16:
+      return half_to_float(static_cast<u16>(raw));
+    case Type::kBf16:
+      return bf16_to_float(static_cast<u16>(raw));
+    case Type::kE4m3:
+      return static_cast<float>(decode(kE4m3, raw & 0xff));
+    case Type::kE5m2:
+      return static_cast<float>(decode(kE5m2, raw & 0xff));
+    default:
+      return bits<float>(raw & 0xffffe000u);  // tf32: the low 13 bits are ignored
   }
 }
 int element_bits(Type t) {
   switch (t) {
     case Type::kF16:
-    case Type::kBf16: return 16;
+    case Type::kBf16:
+      return 16;
     case Type::kE4m3:
     case Type::kE5m2:
     case Type::kU8:
-    case Type::kS8: return 8;
+    case Type::kS8:
+      return 8;
     case Type::kU4:
-    case Type::kS4: return 4;
-    case Type::kB1: return 1;
-    default: return 32;
+    case Type::kS4:
+      return 4;
+    case Type::kB1:
+      return 1;
+    default:
+      return 32;
   }
 }
 
@@ -164,7 +171,7 @@ void exec_mma_float(Warp& w, const Instr& in, u32) {
       }
     }
   }
-  shadow_mma(w, in, f, s);
+  shadow_mma(w, f, s);
   for (int r = 0; r < f.nd; ++r) std::memcpy(w.lanes<u32>(f.d[r]), d[r], sizeof d[r]);
 }
 
@@ -187,16 +194,20 @@ void exec_mma_double(Warp& w, const Instr& in, u32) {
       d[n][l] = sum;
     }
   }
-  shadow_mma(w, in, f, s);
+  shadow_mma(w, f, s);
   for (int r = 0; r < f.nd; ++r) std::memcpy(w.lanes<double>(f.d[r]), d[r], sizeof d[r]);
 }
 
 i32 element_i(Type t, u32 raw) {
   switch (t) {
-    case Type::kS8: return static_cast<i8>(raw);
-    case Type::kU8: return static_cast<u8>(raw);
-    case Type::kS4: return static_cast<i32>(raw << 28) >> 28;
-    default: return static_cast<i32>(raw & (t == Type::kB1 ? 1 : 15));
+    case Type::kS8:
+      return static_cast<i8>(raw);
+    case Type::kU8:
+      return static_cast<u8>(raw);
+    case Type::kS4:
+      return static_cast<i32>(raw << 28) >> 28;
+    default:
+      return static_cast<i32>(raw & (t == Type::kB1 ? 1 : 15));
   }
 }
 void exec_mma_int(Warp& w, const Instr& in, u32) {
@@ -221,7 +232,7 @@ void exec_mma_int(Warp& w, const Instr& in, u32) {
       const i32* column = b[l % 4 * 2 + n % 2];
       i64 sum = static_cast<i32>(w.lanes<u32>(f.c[n])[l]);
       for (int k = 0; k < s.k; ++k) {
-        sum += in.type != Type::kB1           ? i64{row[k]} * column[k]
+        sum += in.type != Type::kB1         ? i64{row[k]} * column[k]
                : in.bool_op == BoolOp::kXor ? row[k] ^ column[k]
                                             : row[k] & column[k];
       }
@@ -229,7 +240,7 @@ void exec_mma_int(Warp& w, const Instr& in, u32) {
       d[n][l] = static_cast<u32>(sum);
     }
   }
-  shadow_mma(w, in, f, s);
+  shadow_mma(w, f, s);
   for (int r = 0; r < f.nd; ++r) std::memcpy(w.lanes<u32>(f.d[r]), d[r], sizeof d[r]);
 }
 
@@ -282,7 +293,8 @@ void exec_mma_m8n8k4(Warp& w, const Instr& in, u32) {
         for (int j8 = 0; j8 < 8; ++j8) {
           const int lc = 4 * q + j8 % 4 + (j8 >= 4 ? 16 : 0);
           for (int j = 0; j < 8; ++j) {
-            const int rc = float_c ? (lc & 1) + (j & 2) + (lc < 16 ? 0 : 4) : lc % 4 + (lc < 16 ? 0 : 4);
+            const int rc =
+                float_c ? (lc & 1) + (j & 2) + (lc < 16 ? 0 : 4) : lc % 4 + (lc < 16 ? 0 : 4);
             const int cc = float_c ? (j & 4) + (lc & 2) + (j & 1) : j;
             if (rc == row && cc == column)
               c = float_c ? double{bits<float>(w.lanes<u32>(f.c[j])[lc])} : half(f.c, lc, j);
@@ -298,7 +310,8 @@ void exec_mma_m8n8k4(Warp& w, const Instr& in, u32) {
     }
   }
   u32 any = 0;
-  for (u32 i = static_cast<u32>(f.nd); i < in.pool_count; ++i) any |= w.undef(w.operand(in.pool + i));
+  for (u32 i = static_cast<u32>(f.nd); i < in.pool_count; ++i)
+    any |= w.undef(w.operand(in.pool + i));
   for (int r = 0; r < f.nd; ++r) {
     std::memcpy(w.lanes<u32>(f.d[r]), d[r], sizeof d[r]);
     w.set_defined(f.d[r], kAllLanes);
@@ -354,14 +367,21 @@ void decode_mma(Decoder& dec, const ptx::Statement& st, Modifiers& mods, Instr& 
     case Type::kBf16:
     case Type::kTf32:
     case Type::kE4m3:
-    case Type::kE5m2: in.fn = exec_mma_float; break;
-    case Type::kF64: in.fn = exec_mma_double; break;
+    case Type::kE5m2:
+      in.fn = exec_mma_float;
+      break;
+    case Type::kF64:
+      in.fn = exec_mma_double;
+      break;
     case Type::kU8:
     case Type::kS8:
     case Type::kU4:
     case Type::kS4:
-    case Type::kB1: in.fn = exec_mma_int; break;
-    default: break;
+    case Type::kB1:
+      in.fn = exec_mma_int;
+      break;
+    default:
+      break;
   }
 }
 
@@ -416,8 +436,8 @@ void decode_ldmatrix(Decoder& dec, const ptx::Statement& st, Modifiers& mods, In
   const int count = mods.take_one({"x1", "x2", "x4"});
   in.vec = static_cast<u8>(1 << (count < 0 ? 0 : count));
   in.flag = mods.take("trans");
-  in.space = mods.take_one({"shared", "shared::cta"}) >= 0 ? ptx::Space::kShared
-                                                           : ptx::Space::kGeneric;
+  in.space =
+      mods.take_one({"shared", "shared::cta"}) >= 0 ? ptx::Space::kShared : ptx::Space::kGeneric;
   mods.take_type();
   require_operands(dec, st, 2);
   if (in.vec == 1) {
@@ -446,8 +466,9 @@ void exec_movmatrix(Warp& w, const Instr& in, u32) {
   }
   for (int l = 0; l < kLanes; ++l) {
     out[l] = u32{data[l % 4 * 2][l / 4]} | u32{data[l % 4 * 2 + 1][l / 4]} << 16;
-    w.set_undef(in.dst, l, static_cast<u32>(undefined[l % 4 * 2][l / 4]) |
-                               static_cast<u32>(undefined[l % 4 * 2 + 1][l / 4]) << 2);
+    w.set_undef(in.dst, l,
+                static_cast<u32>(undefined[l % 4 * 2][l / 4]) |
+                    static_cast<u32>(undefined[l % 4 * 2 + 1][l / 4]) << 2);
   }
   std::memcpy(w.lanes<u32>(in.dst), out, sizeof out);
 }

@@ -27,10 +27,14 @@ u64 read_as(const u8* p) {
 }
 u64 read_element(const u8* p, Type type, u32 bytes) {
   switch (bytes) {
-    case 1: return type == Type::kS8 ? read_as<i8>(p) : read_as<u8>(p);
-    case 2: return type == Type::kS16 ? read_as<i16>(p) : read_as<u16>(p);
-    case 4: return type == Type::kS32 ? read_as<i32>(p) : read_as<u32>(p);
-    default: return read_as<u64>(p);
+    case 1:
+      return type == Type::kS8 ? read_as<i8>(p) : read_as<u8>(p);
+    case 2:
+      return type == Type::kS16 ? read_as<i16>(p) : read_as<u16>(p);
+    case 4:
+      return type == Type::kS32 ? read_as<i32>(p) : read_as<u32>(p);
+    default:
+      return read_as<u64>(p);
   }
 }
 
@@ -41,7 +45,8 @@ void count_access(Warp& w, const Instr& in, u32 mask, const u64 (&address)[kLane
     count_global(w, in, mask, address, bytes, write);
 }
 
-void set_loaded(Warp& w, const Operand& d, int lane, const u8* data, const Instr& in, u32 undefined) {
+void set_loaded(Warp& w, const Operand& d, int lane, const u8* data, const Instr& in,
+                u32 undefined) {
   if (d.width == 16) {
     std::memcpy(w.lanes<u8>(d) + static_cast<size_t>(lane) * 16, data, 16);
     w.set_undef(d, lane, (undefined & 0xff) | (undefined >> 8));
@@ -70,15 +75,15 @@ bool all_defined(const WarpTarget& t, u32 mask, const u64 (&address)[kLanes], u3
       }
     });
   } else if (t.defined_bits != nullptr) {
-    for_each_lane(mask, [&](int l) {
-      all = all && all_set(t.defined_bits, address[l] - t.base, bytes);
-    });
+    for_each_lane(mask,
+                  [&](int l) { all = all && all_set(t.defined_bits, address[l] - t.base, bytes); });
   }
   return all;
 }
 
 template <class T>
-void load_element(Warp& w, const Operand& d, u32 mask, const u8* data, const u64 (&address)[kLanes]) {
+void load_element(Warp& w, const Operand& d, u32 mask, const u8* data,
+                  const u64 (&address)[kLanes]) {
   T* to = w.lanes<T>(d);
   for_each_lane(mask, [&](int l) { std::memcpy(&to[l], data + address[l], sizeof(T)); });
 }
@@ -114,9 +119,8 @@ bool load_fast(Warp& w, const Instr& in, u32 m, const u64 (&address)[kLanes], u3
         std::memcpy(w.lanes<u8>(d) + static_cast<size_t>(l) * 16, data + address[l], 16);
       });
     } else {
-      for_each_lane(m, [&](int l) {
-        w.set_value(d, l, read_element(data + address[l], in.type, element));
-      });
+      for_each_lane(
+          m, [&](int l) { w.set_value(d, l, read_element(data + address[l], in.type, element)); });
     }
     w.set_defined(d, m);
   }
@@ -223,7 +227,8 @@ void exec_st(Warp& w, const Instr& in, u32 m) {
   for_each_lane(m, [&](int l) {
     const Target t = locate(w, in, l, address[l], bytes, true, cache);
     kind = t.kind;
-    if (kind == Target::Kind::kShared) check_race(w, in, l, t.shared_offset, bytes, true, in.strong);
+    if (kind == Target::Kind::kShared)
+      check_race(w, in, l, t.shared_offset, bytes, true, in.strong);
     for (u32 e = 0; e < in.vec; ++e) {
       const Operand& source = in.vec == 1 ? in.b : w.operand(in.pool + e);
       Target p = t;
@@ -253,25 +258,48 @@ void exec_prefetch(Warp&, const Instr&, u32) {}
 ptx::Space take_space(Modifiers& mods) {
   switch (mods.take_one({"const", "global", "local", "param", "param::entry", "param::func",
                          "shared", "shared::cta"})) {
-    case 0: return ptx::Space::kConst;
-    case 1: return ptx::Space::kGlobal;
-    case 2: return ptx::Space::kLocal;
+    case 0:
+      return ptx::Space::kConst;
+    case 1:
+      return ptx::Space::kGlobal;
+    case 2:
+      return ptx::Space::kLocal;
     case 3:
     case 4:
-    case 5: return ptx::Space::kParam;
+    case 5:
+      return ptx::Space::kParam;
     case 6:
-    case 7: return ptx::Space::kShared;
-    default: return ptx::Space::kGeneric;
+    case 7:
+      return ptx::Space::kShared;
+    default:
+      return ptx::Space::kGeneric;
   }
 }
 
 // Cache hints and orderings change speed, and what counts as a race.
 void take_hints(Decoder& dec, Modifiers& mods, Instr& in) {
-  while (mods.take_one({"ca", "cg", "cs", "lu", "cv", "wb", "wt", "nc", "L1::evict_normal",
-                        "L1::evict_unchanged", "L1::evict_first", "L1::evict_last",
-                        "L1::no_allocate", "L2::evict_normal", "L2::evict_first",
-                        "L2::evict_last", "L2::cache_hint", "L2::64B", "L2::128B", "L2::256B",
-                        "weak", "unified"}) >= 0) {
+  while (mods.take_one({"ca",
+                        "cg",
+                        "cs",
+                        "lu",
+                        "cv",
+                        "wb",
+                        "wt",
+                        "nc",
+                        "L1::evict_normal",
+                        "L1::evict_unchanged",
+                        "L1::evict_first",
+                        "L1::evict_last",
+                        "L1::no_allocate",
+                        "L2::evict_normal",
+                        "L2::evict_first",
+                        "L2::evict_last",
+                        "L2::cache_hint",
+                        "L2::64B",
+                        "L2::128B",
+                        "L2::256B",
+                        "weak",
+                        "unified"}) >= 0) {
   }
   const int order = mods.take_one({"volatile", "relaxed", "acquire", "release", "mmio"});
   const int scope = mods.take_one({"cta", "cluster", "gpu", "sys"});
@@ -284,10 +312,14 @@ void take_hints(Decoder& dec, Modifiers& mods, Instr& in) {
 
 u8 take_vector(Modifiers& mods) {
   switch (mods.take_one({"v2", "v4", "v8"})) {
-    case 0: return 2;
-    case 1: return 4;
-    case 2: return 8;
-    default: return 1;
+    case 0:
+      return 2;
+    case 1:
+      return 4;
+    case 2:
+      return 8;
+    default:
+      return 1;
   }
 }
 

@@ -30,7 +30,8 @@ struct Wide128 {
 
 // Address of a variable in the lane's stack frame.
 void exec_mov_frame(Warp& w, const Instr& in, u32 m) {
-  for_each_lane(m, [&](int l) { w.set_value(in.dst, l, w.frame_base(l) + static_cast<u64>(in.imm)); });
+  for_each_lane(m,
+                [&](int l) { w.set_value(in.dst, l, w.frame_base(l) + static_cast<u64>(in.imm)); });
   w.set_defined(in.dst, m);
 }
 
@@ -72,7 +73,8 @@ void exec_unpack(Warp& w, const Instr& in, u32 m) {
       u64 v = 0;
       std::memcpy(&v, value + i * bytes, bytes);
       w.set_value(parts[i], l, v);
-      if ((maybe >> l) & 1) w.set_undef(parts[i], l, (undefined >> (i * bytes)) & ((1u << bytes) - 1));
+      if ((maybe >> l) & 1)
+        w.set_undef(parts[i], l, (undefined >> (i * bytes)) & ((1u << bytes) - 1));
     }
   });
 }
@@ -111,7 +113,8 @@ void decode_mov(Decoder& dec, const ptx::Statement& st, Modifiers& mods, Instr& 
     in.fn = exec_mov_frame;
     return;
   }
-  if (a.kind == Kind::kName && (a.name.starts_with("%clock") || a.name.starts_with("%globaltimer"))) {
+  if (a.kind == Kind::kName &&
+      (a.name.starts_with("%clock") || a.name.starts_with("%globaltimer"))) {
     in.sub = a.name.ends_with("hi") ? 1 : 0;
     in.fn = exec_clock;
     return;
@@ -124,11 +127,20 @@ void decode_mov(Decoder& dec, const ptx::Statement& st, Modifiers& mods, Instr& 
   in.a = dec.source(a, t);
   if (in.a.width != in.dst.width) dec.fail("operands of different width");
   switch (in.dst.width) {
-    case 2: in.fn = exec_mov<u16>; break;
-    case 4: in.fn = exec_mov<u32>; break;
-    case 8: in.fn = exec_mov<u64>; break;
-    case 16: in.fn = exec_mov<Wide128>; break;
-    default: break;
+    case 2:
+      in.fn = exec_mov<u16>;
+      break;
+    case 4:
+      in.fn = exec_mov<u32>;
+      break;
+    case 8:
+      in.fn = exec_mov<u64>;
+      break;
+    case 16:
+      in.fn = exec_mov<Wide128>;
+      break;
+    default:
+      break;
   }
 }
 

@@ -21,14 +21,22 @@ enum : u8 { kRcp, kSqrt, kRsqrt, kSin, kCos, kLg2, kEx2, kTanh };
 
 double evaluate(u8 op, double v) {
   switch (op) {
-    case kRcp: return 1.0 / v;
-    case kSqrt: return std::sqrt(v);
-    case kRsqrt: return 1.0 / std::sqrt(v);
-    case kSin: return std::sin(v);
-    case kCos: return std::cos(v);
-    case kLg2: return std::log2(v);
-    case kEx2: return std::exp2(v);
-    default: return std::tanh(v);
+    case kRcp:
+      return 1.0 / v;
+    case kSqrt:
+      return std::sqrt(v);
+    case kRsqrt:
+      return 1.0 / std::sqrt(v);
+    case kSin:
+      return std::sin(v);
+    case kCos:
+      return std::cos(v);
+    case kLg2:
+      return std::log2(v);
+    case kEx2:
+      return std::exp2(v);
+    default:
+      return std::tanh(v);
   }
 }
 

@@ -35,21 +35,32 @@ i64 clamp_to(i64 v, bool is_signed, int width) {
 }
 i64 combine(u8 op, i64 a, i64 b) {
   switch (op) {
-    case kAdd: return a + b;
-    case kSub: return a - b;
-    case kAbsdiff: return a < b ? b - a : a - b;
-    case kMin: return std::min(a, b);
-    default: return std::max(a, b);
+    case kAdd:
+      return a + b;
+    case kSub:
+      return a - b;
+    case kAbsdiff:
+      return a < b ? b - a : a - b;
+    case kMin:
+      return std::min(a, b);
+    default:
+      return std::max(a, b);
   }
 }
 bool holds(Compare c, i64 a, i64 b) {
   switch (c) {
-    case Compare::kEq: return a == b;
-    case Compare::kNe: return a != b;
-    case Compare::kLt: return a < b;
-    case Compare::kLe: return a <= b;
-    case Compare::kGt: return a > b;
-    default: return a >= b;
+    case Compare::kEq:
+      return a == b;
+    case Compare::kNe:
+      return a != b;
+    case Compare::kLt:
+      return a < b;
+    case Compare::kLe:
+      return a <= b;
+    case Compare::kGt:
+      return a > b;
+    default:
+      return a >= b;
   }
 }
 
@@ -81,8 +92,12 @@ void exec_scalar(Warp& w, const Instr& in, u32 m) {
         if (in.sat) r = clamp_to(r, sd, 32);
         return static_cast<u32>(r);
       }
-      case kSet: r = holds(in.cmp, a, b) ? 1 : 0; break;
-      default: r = combine(in.sub, a, b); break;
+      case kSet:
+        r = holds(in.cmp, a, b) ? 1 : 0;
+        break;
+      default:
+        r = combine(in.sub, a, b);
+        break;
     }
     const int width = s.sel_d == 0 ? 32 : s.sel_d <= 4 ? 8 : 16;
     if (in.sat) r = clamp_to(r, sd, width);
@@ -109,7 +124,7 @@ void exec_simd(Warp& w, const Instr& in, u32 m) {
   const bool add = in.flag;
   const u32 lanes_mask = static_cast<u32>(in.imm);
   ternary<u32, u32, u32>(w, in, m, [&](u32 ra, u32 rb, u32 rc) {
-    u32 out = add ? rc : rc;
+    u32 out = rc;
     i64 sum = 0;
     for (u8 i = 0; i < in.vec; ++i) {
       if (((lanes_mask >> i) & 1) == 0) continue;
@@ -143,8 +158,10 @@ void decode_scalar(Decoder& dec, const ptx::Statement& st, Modifiers& mods, Inst
   Type td = Type::kU32;
   if (in.sub != kSet) td = mods.take_type();
   const Type ta = mods.take_type(), tb = mods.take_type();
-  in.sub2 = static_cast<u8>((is_signed(ta) ? 1 : 0) | (is_signed(tb) ? 2 : 0) | (is_signed(td) ? 4 : 0));
-  if (in.sub == kSet) in.cmp = static_cast<Compare>(mods.take_one({"eq", "ne", "lt", "le", "gt", "ge"}));
+  in.sub2 =
+      static_cast<u8>((is_signed(ta) ? 1 : 0) | (is_signed(tb) ? 2 : 0) | (is_signed(td) ? 4 : 0));
+  if (in.sub == kSet)
+    in.cmp = static_cast<Compare>(mods.take_one({"eq", "ne", "lt", "le", "gt", "ge"}));
   in.sat = mods.take("sat");
   if (in.sub == kShl || in.sub == kShr) in.flag = mods.take_one({"clamp", "wrap"}) == 1;
   in.vec = 0;
@@ -182,13 +199,16 @@ void decode_simd(Decoder& dec, const ptx::Statement& st, Modifiers& mods, Instr&
   Type td = Type::kU32;
   if (in.sub != kSet) td = mods.take_type();
   const Type ta = mods.take_type(), tb = mods.take_type();
-  in.sub2 = static_cast<u8>((is_signed(ta) ? 1 : 0) | (is_signed(tb) ? 2 : 0) | (is_signed(td) ? 4 : 0));
-  if (in.sub == kSet) in.cmp = static_cast<Compare>(mods.take_one({"eq", "ne", "lt", "le", "gt", "ge"}));
+  in.sub2 =
+      static_cast<u8>((is_signed(ta) ? 1 : 0) | (is_signed(tb) ? 2 : 0) | (is_signed(td) ? 4 : 0));
+  if (in.sub == kSet)
+    in.cmp = static_cast<Compare>(mods.take_one({"eq", "ne", "lt", "le", "gt", "ge"}));
   in.sat = mods.take("sat");
   in.flag = mods.take("add");
   if (st.operands.size() != 4) dec.fail("four operands expected");
   for (const ptx::Operand& op : st.operands) {
-    if (op.kind == ptx::Operand::Kind::kName) dec.fail("lane selectors and masks are not supported");
+    if (op.kind == ptx::Operand::Kind::kName)
+      dec.fail("lane selectors and masks are not supported");
   }
   decode_operands(dec, st, in, Type::kB32, {Type::kB32, Type::kB32, Type::kB32});
   in.imm = (1 << in.vec) - 1;
@@ -199,9 +219,8 @@ void decode_simd(Decoder& dec, const ptx::Statement& st, Modifiers& mods, Instr&
 
 void register_video(OpcodeMap& t) {
   for (const auto& [name, op] : kScalarNames) t[name] = decode_scalar;
-  for (std::string_view name :
-       {"vadd2", "vsub2", "vavrg2", "vabsdiff2", "vmin2", "vmax2", "vset2", "vadd4", "vsub4",
-        "vavrg4", "vabsdiff4", "vmin4", "vmax4", "vset4"})
+  for (std::string_view name : {"vadd2", "vsub2", "vavrg2", "vabsdiff2", "vmin2", "vmax2", "vset2",
+                                "vadd4", "vsub4", "vavrg4", "vabsdiff4", "vmin4", "vmax4", "vset4"})
     t[name] = decode_simd;
 }
 

@@ -28,10 +28,14 @@ constexpr std::pair<std::string_view, Shape> kShapes[] = {
 int bits_of(Type t) {
   switch (t) {
     case Type::kU4:
-    case Type::kS4: return 4;
-    case Type::kB1: return 1;
-    case Type::kTf32: return 32;
-    default: return 8 * ptx::type_bytes(t);
+    case Type::kS4:
+      return 4;
+    case Type::kB1:
+      return 1;
+    case Type::kTf32:
+      return 32;
+    default:
+      return 8 * ptx::type_bytes(t);
   }
 }
 
@@ -70,23 +74,36 @@ void put(Warp& w, const Fragment& f, int lane, int i, u64 v, bool undefined) {
 
 double number(Type t, u64 raw) {
   switch (t) {
-    case Type::kF16: return half_to_float(static_cast<u16>(raw));
-    case Type::kBf16: return bf16_to_float(static_cast<u16>(raw));
-    case Type::kTf32: return bits<float>(static_cast<u32>(raw) & 0xffffe000u);
-    case Type::kF32: return bits<float>(static_cast<u32>(raw));
-    case Type::kF64: return bits<double>(raw);
-    case Type::kS8: return static_cast<i8>(raw);
-    case Type::kU8: return static_cast<u8>(raw);
-    case Type::kS4: return static_cast<i32>(static_cast<u32>(raw) << 28) >> 28;
-    case Type::kS32: return static_cast<i32>(raw);
-    default: return static_cast<double>(raw);
+    case Type::kF16:
+      return half_to_float(static_cast<u16>(raw));
+    case Type::kBf16:
+      return bf16_to_float(static_cast<u16>(raw));
+    case Type::kTf32:
+      return bits<float>(static_cast<u32>(raw) & 0xffffe000u);
+    case Type::kF32:
+      return bits<float>(static_cast<u32>(raw));
+    case Type::kF64:
+      return bits<double>(raw);
+    case Type::kS8:
+      return static_cast<i8>(raw);
+    case Type::kU8:
+      return static_cast<u8>(raw);
+    case Type::kS4:
+      return static_cast<i32>(static_cast<u32>(raw) << 28) >> 28;
+    case Type::kS32:
+      return static_cast<i32>(raw);
+    default:
+      return static_cast<double>(raw);
   }
 }
 u64 code(Type t, double v, bool sat) {
   switch (t) {
-    case Type::kF16: return encode(kF16, v, Rounding::kNearestEven, sat);
-    case Type::kF32: return bits<u32>(canonical(static_cast<float>(v)));
-    case Type::kF64: return bits<u64>(v);
+    case Type::kF16:
+      return encode(kF16, v, Rounding::kNearestEven, sat);
+    case Type::kF32:
+      return bits<u32>(canonical(static_cast<float>(v)));
+    case Type::kF64:
+      return bits<u64>(v);
     default: {
       if (sat) v = std::fmin(std::fmax(v, -2147483648.0), 2147483647.0);
       return static_cast<u32>(static_cast<i64>(v));
@@ -105,8 +122,8 @@ void exec_transfer(Warp& w, const Instr& in, u32 m) {
   const bool store = in.cls == InstrClass::kStore || in.relu;
   int rows, columns;
   rows_columns(in, rows, columns);
-  const Fragment f = fragment(&w.operand(in.pool), static_cast<int>(in.pool_count), in.type,
-                              rows * columns);
+  const Fragment f =
+      fragment(&w.operand(in.pool), static_cast<int>(in.pool_count), in.type, rows * columns);
   u64 base[kLanes];
   gather_addresses(w, in, m, base);
   Allocation* cache = nullptr;
@@ -125,12 +142,14 @@ void exec_transfer(Warp& w, const Instr& in, u32 m) {
       const i64 at = in.flag ? column * stride + row : row * stride + column;
       const u64 address = base[l] + static_cast<u64>(at * f.width / 8);
       const Target t = locate(w, in, l, address, bytes, store, cache);
-      if (t.kind == Target::Kind::kShared) check_race(w, in, l, t.shared_offset, bytes, store, false);
+      if (t.kind == Target::Kind::kShared)
+        check_race(w, in, l, t.shared_offset, bytes, store, false);
       if (store) {
         const u64 v = get(w, f, l, i);
         const bool undefined = w.undef_of(f.regs[i * f.width / std::max(32, f.width)], l) != 0;
         if (undefined && t.kind == Target::Kind::kGlobal)
-          w.report(FindingKind::kUndefinedStore, in, l, "undefined data is stored to global memory");
+          w.report(FindingKind::kUndefinedStore, in, l,
+                   "undefined data is stored to global memory");
         std::memcpy(t.data, &v, bytes);
         mark(t, bytes, undefined && t.kind != Target::Kind::kGlobal ? 0xff : 0);
         continue;
@@ -146,7 +165,8 @@ void exec_transfer(Warp& w, const Instr& in, u32 m) {
 void exec_wmma(Warp& w, const Instr& in, u32) {
   const Shape& s = kShapes[in.target].second;
   const int nd = static_cast<int>(in.imm & 0xff), na = static_cast<int>((in.imm >> 8) & 0xff),
-            nb = static_cast<int>((in.imm >> 16) & 0xff), nc = static_cast<int>((in.imm >> 24) & 0xff);
+            nb = static_cast<int>((in.imm >> 16) & 0xff),
+            nc = static_cast<int>((in.imm >> 24) & 0xff);
   const Operand* p = &w.operand(in.pool);
   const Type ta = in.type, tb = in.type2, td = static_cast<Type>(in.vec),
              tc = static_cast<Type>(in.access_bytes);
@@ -195,7 +215,8 @@ u32 take_shape(Decoder& dec, Modifiers& mods) {
   dec.fail("this wmma shape is not supported");
 }
 
-void decode_transfer(Decoder& dec, const ptx::Statement& st, Modifiers& mods, Instr& in, bool store) {
+void decode_transfer(Decoder& dec, const ptx::Statement& st, Modifiers& mods, Instr& in,
+                     bool store) {
   in.cls = store ? InstrClass::kStore : InstrClass::kLoad;
   const int what = mods.take_one({"a", "b", "c", "d"});
   in.sub = static_cast<u8>(what == 3 ? 2 : what);
@@ -204,9 +225,14 @@ void decode_transfer(Decoder& dec, const ptx::Statement& st, Modifiers& mods, In
   in.relu = store;
   switch (mods.take_one({"shared", "shared::cta", "global"})) {
     case 0:
-    case 1: in.space = ptx::Space::kShared; break;
-    case 2: in.space = ptx::Space::kGlobal; break;
-    default: break;
+    case 1:
+      in.space = ptx::Space::kShared;
+      break;
+    case 2:
+      in.space = ptx::Space::kGlobal;
+      break;
+    default:
+      break;
   }
   in.type = mods.take_type();
   in.access_bytes = static_cast<u8>(std::max(1, bits_of(in.type) / 8));
@@ -220,9 +246,8 @@ void decode_transfer(Decoder& dec, const ptx::Statement& st, Modifiers& mods, In
   }
   int rows, columns;
   rows_columns(in, rows, columns);
-  in.b = st.operands.size() > 2
-             ? dec.source(st.operands[2], Type::kB32)
-             : dec.literal(static_cast<u64>(in.flag ? rows : columns), 4);
+  in.b = st.operands.size() > 2 ? dec.source(st.operands[2], Type::kB32)
+                                : dec.literal(static_cast<u64>(in.flag ? rows : columns), 4);
   lower_granule(dec, in);
   in.fn = exec_transfer;
 }

@@ -1,0 +1,41 @@
+#!/bin/bash
+# runtime.sh DEVICE VGPU_RUN PLAIN COMPRESSED: the runtime test on one device: both fat binaries, two
+# seeds; a fault that sticks; every N-th call failing without a crash or a hang.
+set -u
+device=$1 run=$2 plain=$3 compressed=$4
+failures=0
+
+expect() {  # expect STATUS TEXT COMMAND...
+  local status=$1 text=$2 out
+  shift 2
+  out=$("$@" 2>&1)
+  local got=$?
+  if [ $got -ne "$status" ] || ! grep -q -- "$text" <<< "$out"; then
+    echo "FAILED: $* : status $got, expected $status and '$text'"
+    echo "$out" | tail -n 15
+    failures=$((failures + 1))
+  fi
+}
+
+# The test launches one kernel with too many threads and one with too much shared memory: these two
+# findings, no others.
+for program in "$plain" "$compressed"; do
+  for seed in 1 2; do
+    expect 99 '2 findings' "$run" --device "$device" --seed $seed -- "$program"
+  done
+done
+expect 99 'out-of-bounds: write of 4 bytes' "$run" --device "$device" -- "$plain" \
+  --gtest_also_run_disabled_tests --gtest_filter='*FaultsStick'
+
+# Whichever call fails, the program ends by itself, with a test failure or without.
+filter='--gtest_filter=*LaunchesAndCopies:*GraphReplays*'
+for n in $(seq 1 3 40); do
+  VGPU_FAIL_CALL=$n timeout 60 "$run" --quiet --device "$device" -- "$plain" $filter \
+    > /dev/null 2>&1
+  status=$?
+  if [ $status -gt 1 ] && [ $status -ne 99 ]; then
+    echo "FAILED: with call $n failing, the program ends with status $status"
+    failures=$((failures + 1))
+  fi
+done
+exit $((failures != 0))

@@ -1,0 +1,76 @@
+#include <cuda_runtime.h>
+
+#include "tests/runtime_kernels.h"
+
+namespace vgpu::test {
+namespace {
+
+__constant__ float table[4];
+__device__ int counter;
+extern __shared__ float dynamic[];
+
+__global__ void add(const float* a, const float* b, float* out, int n) {
+  const int i = blockIdx.x * blockDim.x + threadIdx.x;
+  if (i < n) out[i] = a[i] + b[i];
+}
+__global__ void scale(float* data, float factor, int n) {
+  const int i = blockIdx.x * blockDim.x + threadIdx.x;
+  if (i < n) data[i] *= factor;
+}
+__global__ void constant(float* out) {
+  out[threadIdx.x] = table[threadIdx.x];
+  atomicAdd(&counter, 1);
+}
+__global__ void out_of_bounds(float* data) { data[1 << 20] = 1; }
+
+__device__ __noinline__ int fibonacci(int n) {
+  return n < 2 ? n : fibonacci(n - 1) + fibonacci(n - 2);
+}
+__global__ void recursion(int* out, int n) {
+  out[threadIdx.x] = fibonacci(n + static_cast<int>(threadIdx.x));
+}
+
+// Every block waits for all others: only works when blocks make progress together.
+__global__ void grid_sync(int* arrivals, int* out) {
+  if (threadIdx.x == 0) {
+    atomicAdd(arrivals, 1);
+    while (*reinterpret_cast<volatile int*>(arrivals) < static_cast<int>(gridDim.x)) {
+    }
+    out[blockIdx.x] = *reinterpret_cast<volatile int*>(arrivals);
+  }
+}
+__global__ void shared(float* data, int words) {
+  for (int i = threadIdx.x; i < words; i += blockDim.x) dynamic[i] = static_cast<float>(i);
+  __syncthreads();
+  data[threadIdx.x] = dynamic[words - 1 - static_cast<int>(threadIdx.x)];
+}
+
+}  // namespace
+
+void launch_add(const float* a, const float* b, float* out, int n, cudaStream_t stream) {
+  add<<<(n + 127) / 128, 128, 0, stream>>>(a, b, out, n);
+}
+void launch_scale(float* data, float factor, int n, cudaStream_t stream) {
+  scale<<<(n + 127) / 128, 128, 0, stream>>>(data, factor, n);
+}
+void launch_constant(float* out, cudaStream_t stream) { constant<<<1, 4, 0, stream>>>(out); }
+void launch_out_of_bounds(float* data, cudaStream_t stream) {
+  out_of_bounds<<<1, 1, 0, stream>>>(data);
+}
+void launch_too_many_threads(float* data, cudaStream_t stream) {
+  scale<<<1, 2048, 0, stream>>>(data, 1.0f, 1);
+}
+void launch_recursion(int* out, int n, cudaStream_t stream) {
+  recursion<<<1, 8, 0, stream>>>(out, n);
+}
+void launch_grid_sync(int* arrivals, int* out, int blocks, cudaStream_t stream) {
+  grid_sync<<<blocks, 32, 0, stream>>>(arrivals, out);
+}
+void launch_shared(float* data, size_t bytes, cudaStream_t stream) {
+  shared<<<1, 64, bytes, stream>>>(data, static_cast<int>(bytes / 4));
+}
+const void* shared_kernel() { return reinterpret_cast<const void*>(shared); }
+const void* table_symbol() { return table; }
+const void* counter_symbol() { return &counter; }
+
+}  // namespace vgpu::test

@@ -1,0 +1,213 @@
+// The CUDA runtime as programs use it. Runs unchanged on a real device; on the virtual GPU it is
+// started by vgpu-run, for several devices and seeds.
+#include "tests/runtime_kernels.h"
+
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <string>
+#include <vector>
+
+namespace vgpu::test {
+namespace {
+
+#define CHECK_CUDA(call) ASSERT_EQ(cudaSuccess, (call)) << cudaGetErrorString(cudaGetLastError())
+
+struct Buffer {
+  explicit Buffer(size_t count) : count(count) {
+    EXPECT_EQ(cudaSuccess, cudaMalloc(reinterpret_cast<void**>(&data), count * 4));
+  }
+  ~Buffer() { (void)cudaFree(data); }
+  Buffer(const Buffer&) = delete;
+  Buffer& operator=(const Buffer&) = delete;
+  void set(const std::vector<float>& v) {
+    EXPECT_EQ(cudaSuccess, cudaMemcpy(data, v.data(), v.size() * 4, cudaMemcpyHostToDevice));
+  }
+  std::vector<float> get() const {
+    std::vector<float> v(count);
+    EXPECT_EQ(cudaSuccess, cudaMemcpy(v.data(), data, count * 4, cudaMemcpyDeviceToHost));
+    return v;
+  }
+  size_t count;
+  float* data = nullptr;
+};
+
+TEST(Runtime, LaunchesAndCopies) {
+  Buffer a(1000), b(1000), c(1000);
+  a.set(std::vector<float>(1000, 1.5f));
+  b.set(std::vector<float>(1000, 2.0f));
+  launch_add(a.data, b.data, c.data, 1000, nullptr);
+  EXPECT_EQ(c.get(), std::vector<float>(1000, 3.5f));
+}
+
+TEST(Runtime, SymbolsAndConstants) {
+  const float values[4] = {1, 2, 3, 4};
+  CHECK_CUDA(cudaMemcpyToSymbol(table_symbol(), values, sizeof values, 0, cudaMemcpyHostToDevice));
+  const int zero = 0;
+  CHECK_CUDA(cudaMemcpyToSymbol(counter_symbol(), &zero, sizeof zero, 0, cudaMemcpyHostToDevice));
+  Buffer out(4);
+  launch_constant(out.data, nullptr);
+  EXPECT_EQ(out.get(), std::vector<float>({1, 2, 3, 4}));
+  int count = 0;
+  CHECK_CUDA(cudaMemcpyFromSymbol(&count, counter_symbol(), 4, 0, cudaMemcpyDeviceToHost));
+  EXPECT_EQ(count, 4);
+  size_t size = 0;
+  CHECK_CUDA(cudaGetSymbolSize(&size, table_symbol()));
+  EXPECT_EQ(size, sizeof values);
+}
+
+TEST(Runtime, StreamsAreOrderedByEvents) {
+  cudaStream_t first, second;
+  cudaEvent_t event;
+  CHECK_CUDA(cudaStreamCreateWithFlags(&first, cudaStreamNonBlocking));
+  CHECK_CUDA(cudaStreamCreateWithFlags(&second, cudaStreamNonBlocking));
+  CHECK_CUDA(cudaEventCreateWithFlags(&event, cudaEventDisableTiming));
+  Buffer data(256);
+  for (int round = 0; round < 10; ++round) {
+    data.set(std::vector<float>(256, 1.0f));
+    CHECK_CUDA(cudaDeviceSynchronize());
+    launch_scale(data.data, 3.0f, 256, first);
+    CHECK_CUDA(cudaEventRecord(event, first));
+    CHECK_CUDA(cudaStreamWaitEvent(second, event, 0));
+    launch_add(data.data, data.data, data.data, 256, second);
+    CHECK_CUDA(cudaStreamSynchronize(second));
+    EXPECT_EQ(data.get(), std::vector<float>(256, 6.0f));
+  }
+  CHECK_CUDA(cudaEventDestroy(event));
+  CHECK_CUDA(cudaStreamDestroy(first));
+  CHECK_CUDA(cudaStreamDestroy(second));
+}
+
+TEST(Runtime, GraphReplaysWhatWasCaptured) {
+  cudaStream_t stream;
+  CHECK_CUDA(cudaStreamCreate(&stream));
+  Buffer data(64), copy(64);
+  data.set(std::vector<float>(64, 1.0f));
+  cudaGraph_t graph;
+  cudaGraphExec_t exec;
+  CHECK_CUDA(cudaStreamBeginCapture(stream, cudaStreamCaptureModeGlobal));
+  launch_scale(data.data, 2.0f, 64, stream);
+  CHECK_CUDA(cudaMemcpyAsync(copy.data, data.data, 256, cudaMemcpyDeviceToDevice, stream));
+  CHECK_CUDA(cudaStreamEndCapture(stream, &graph));
+  EXPECT_EQ(data.get(), std::vector<float>(64, 1.0f)) << "capture must not execute";
+  size_t nodes = 0;
+  CHECK_CUDA(cudaGraphGetNodes(graph, nullptr, &nodes));
+  EXPECT_EQ(nodes, 2u);
+  CHECK_CUDA(cudaGraphInstantiate(&exec, graph, 0));
+  for (int i = 0; i < 3; ++i) CHECK_CUDA(cudaGraphLaunch(exec, stream));
+  CHECK_CUDA(cudaStreamSynchronize(stream));
+  EXPECT_EQ(copy.get(), std::vector<float>(64, 8.0f));
+  CHECK_CUDA(cudaGraphExecDestroy(exec));
+  CHECK_CUDA(cudaGraphDestroy(graph));
+  CHECK_CUDA(cudaStreamDestroy(stream));
+}
+
+TEST(Runtime, CaptureForbidsAllocationAndSynchronisation) {
+  for (int forbidden = 0; forbidden < 3; ++forbidden) {
+    cudaStream_t stream;
+    CHECK_CUDA(cudaStreamCreate(&stream));
+    CHECK_CUDA(cudaStreamBeginCapture(stream, cudaStreamCaptureModeGlobal));
+    void* p = nullptr;
+    const cudaError_t e = forbidden == 0   ? cudaMalloc(&p, 16)
+                          : forbidden == 1 ? cudaStreamSynchronize(stream)
+                                           : cudaDeviceSynchronize();
+    EXPECT_EQ(e, cudaErrorStreamCaptureUnsupported);
+    cudaGraph_t graph = nullptr;
+    EXPECT_EQ(cudaStreamEndCapture(stream, &graph), cudaErrorStreamCaptureInvalidated);
+    EXPECT_EQ(graph, nullptr);
+    (void)cudaGetLastError();
+    CHECK_CUDA(cudaStreamDestroy(stream));
+  }
+}
+
+TEST(Runtime, PlainErrorsPass) {
+  Buffer data(4);
+  launch_too_many_threads(data.data, nullptr);
+  EXPECT_EQ(cudaPeekAtLastError(), cudaErrorInvalidConfiguration);
+  EXPECT_EQ(cudaGetLastError(), cudaErrorInvalidConfiguration);
+  EXPECT_EQ(cudaGetLastError(), cudaSuccess);
+  CHECK_CUDA(cudaDeviceSynchronize());
+  void* p = nullptr;
+  EXPECT_EQ(cudaMalloc(&p, size_t{1} << 50), cudaErrorMemoryAllocation);
+  EXPECT_EQ(cudaGetLastError(), cudaErrorMemoryAllocation);
+  launch_scale(data.data, 0.0f, 0, nullptr);
+  EXPECT_EQ(cudaGetLastError(), cudaErrorInvalidConfiguration);  // a grid of zero blocks
+}
+
+TEST(Runtime, DynamicSharedMemoryNeedsTheAttribute) {
+  Buffer data(64);
+  int device = 0, most = 0;
+  CHECK_CUDA(cudaGetDevice(&device));
+  CHECK_CUDA(cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device));
+  launch_shared(data.data, static_cast<size_t>(most), nullptr);
+  EXPECT_EQ(cudaGetLastError(), cudaErrorInvalidValue);
+  CHECK_CUDA(
+      cudaFuncSetAttribute(shared_kernel(), cudaFuncAttributeMaxDynamicSharedMemorySize, most));
+  launch_shared(data.data, static_cast<size_t>(most), nullptr);
+  EXPECT_EQ(data.get()[0], static_cast<float>(most / 4 - 1));
+  EXPECT_EQ(
+      cudaFuncSetAttribute(shared_kernel(), cudaFuncAttributeMaxDynamicSharedMemorySize, most + 1),
+      cudaErrorInvalidValue);
+  (void)cudaGetLastError();
+  int blocks = 0;
+  CHECK_CUDA(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, shared_kernel(), 64,
+                                                           static_cast<size_t>(most)));
+  EXPECT_EQ(blocks, 1);
+}
+
+TEST(Runtime, RecursionAndWaitingBlocks) {
+  Buffer out(8);
+  launch_recursion(reinterpret_cast<int*>(out.data), 3, nullptr);
+  int values[8];
+  CHECK_CUDA(cudaMemcpy(values, out.data, sizeof values, cudaMemcpyDeviceToHost));
+  const int fibonacci[8] = {2, 3, 5, 8, 13, 21, 34, 55};
+  for (int i = 0; i < 8; ++i) EXPECT_EQ(values[i], fibonacci[i]);
+  Buffer counter(1);
+  CHECK_CUDA(cudaMemset(counter.data, 0, 4));
+  launch_grid_sync(reinterpret_cast<int*>(counter.data), reinterpret_cast<int*>(out.data), 8,
+                   nullptr);
+  CHECK_CUDA(cudaMemcpy(values, out.data, sizeof values, cudaMemcpyDeviceToHost));
+  for (int v : values) EXPECT_EQ(v, 8);
+}
+
+TEST(Runtime, PointersTellWhatTheyAre) {
+  Buffer device(4);
+  void* pinned = nullptr;
+  CHECK_CUDA(cudaMallocHost(&pinned, 64));
+  int local = 0;
+  cudaPointerAttributes a;
+  CHECK_CUDA(cudaPointerGetAttributes(&a, device.data + 2));
+  EXPECT_EQ(a.type, cudaMemoryTypeDevice);
+  CHECK_CUDA(cudaPointerGetAttributes(&a, pinned));
+  EXPECT_EQ(a.type, cudaMemoryTypeHost);
+  CHECK_CUDA(cudaPointerGetAttributes(&a, &local));
+  EXPECT_EQ(a.type, cudaMemoryTypeUnregistered);
+  CHECK_CUDA(cudaFreeHost(pinned));
+}
+
+TEST(Runtime, StreamOrderedAllocation) {
+  cudaStream_t stream;
+  CHECK_CUDA(cudaStreamCreate(&stream));
+  void* p = nullptr;
+  CHECK_CUDA(cudaMallocAsync(&p, 256, stream));
+  CHECK_CUDA(cudaMemsetAsync(p, 0, 256, stream));
+  launch_scale(static_cast<float*>(p), 2.0f, 64, stream);
+  CHECK_CUDA(cudaFreeAsync(p, stream));
+  CHECK_CUDA(cudaStreamSynchronize(stream));
+  CHECK_CUDA(cudaStreamDestroy(stream));
+}
+
+// Last, and only when asked for: nothing works after it.
+TEST(Runtime, DISABLED_FaultsStick) {
+  Buffer data(4);
+  data.set({1, 2, 3, 4});
+  launch_out_of_bounds(data.data, nullptr);
+  EXPECT_EQ(cudaDeviceSynchronize(), cudaErrorIllegalAddress);
+  void* p = nullptr;
+  EXPECT_EQ(cudaMalloc(&p, 16), cudaErrorIllegalAddress);
+  EXPECT_EQ(cudaGetLastError(), cudaErrorIllegalAddress);
+  EXPECT_EQ(cudaGetLastError(), cudaErrorIllegalAddress);
+}
+
+}  // namespace
+}  // namespace vgpu::test

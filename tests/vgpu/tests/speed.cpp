@@ -1,0 +1,54 @@
+// How fast the machine is: lane-instructions per second on straight-line code, microseconds per
+// mma.
+#include <cstdio>
+#include <ctime>
+
+#include "common/error.h"
+#include "machine/decoder.h"
+#include "machine/device.h"
+#include "machine/launch.h"
+
+namespace {
+
+using namespace vgpu;
+
+double seconds(const std::string& body, u32 repeats) {
+  const std::string text =
+      ".version 8.0\n.target sm_80\n.address_size 64\n.visible .entry k()\n{\n"
+      " .reg .pred %p<2>;\n .reg .b32 %r<32>;\n .reg .f32 %f<32>;\n .reg .b64 %rd<8>;\n"
+      " mov.u32 %r0, %tid.x;\n mov.u32 %r31, 0;\n cvt.rn.f32.u32 %f0, %r0;\n mov.f32 %f1, %f0;\n"
+      " mov.f32 %f2, %f0;\n mov.f32 %f3, %f0;\n mov.u32 %r1, %r0;\n mov.u32 %r2, %r0;\n"
+      " mov.u32 %r3, %r0;\n mov.u32 %r4, 0;\n mov.u32 %r5, 0;\n mov.u32 %r6, 0;\n mov.u32 %r7, 0;\n"
+      "L:\n" +
+      body + " add.u32 %r31, %r31, 1;\n setp.lt.u32 %p0, %r31, " + std::to_string(repeats) +
+      ";\n @%p0 bra L;\n ret;\n}\n";
+  Machine machine;
+  machine.device = *find_device("a100");
+  const SymbolTable none{[](const std::string&) { return std::nullopt; }};
+  const auto program = link_program(ptx::parse_module(text), "k", none);
+  LaunchConfig config;
+  config.block[0] = 32;
+  const std::clock_t start = std::clock();
+  Launch(machine, *program, config, {}).run();
+  return static_cast<double>(std::clock() - start) / CLOCKS_PER_SEC;
+}
+
+}  // namespace
+
+int main() {
+  std::string body;
+  for (int i = 0; i < 25; ++i)
+    body +=
+        " fma.rn.f32 %f1, %f1, %f2, %f3;\n add.u32 %r1, %r1, %r2;\n xor.b32 %r2, %r1, %r3;\n"
+        " mul.f32 %f3, %f2, %f1;\n";
+  constexpr unsigned kRepeats = 20000;
+  const double straight = seconds(body, kRepeats);
+  std::printf("straight-line: %.0f million lane-instructions per CPU second\n",
+              103.0 * 32 * kRepeats / straight * 1e-6);
+  const std::string mma =
+      " mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%f4,%f5,%f6,%f7}, {%r4,%r5,%r6,%r7},"
+      " {%r4,%r5}, {%f0,%f1,%f2,%f3};\n";
+  const double matrix = seconds(mma + mma + mma + mma, kRepeats);
+  std::printf("mma m16n8k16: %.2f us\n", matrix / (4.0 * kRepeats) * 1e6);
+  return 0;
+}
