@@ -39,7 +39,7 @@ namespace fs = std::filesystem;
 using namespace qkv::io;
 using namespace std::string_literals;
 
-const fs::path kHere = fs::path(__FILE__).parent_path();
+const fs::path kHere = QKV_TESTS_DIR;
 
 std::span<const std::byte> bytes(const std::string& text) { return std::as_bytes(std::span(text)); }
 

@@ -104,16 +104,25 @@ void RaceTracker::ensure_rows() {
   }
 }
 
-void RaceTracker::barrier_some(const std::vector<u32>& arrived, const std::vector<u32>& waiters) {
+void RaceTracker::release(u32 thread, std::vector<u32>& released) {
   ensure_rows();
-  // What was done up to here is released under a clock below the new one.
-  ++top_;
-  std::vector<u32> joined(threads_, 0);
-  for (u32 t : arrived) {
+  released.resize(threads_, 0);
+  const u32* row = &rows_[size_t{thread} * threads_];
+  for (u32 o = 0; o < threads_; ++o) released[o] = std::max(released[o], row[o]);
+  clocks_[thread] = ++top_;
+  released[thread] = top_;  // knows what came before this clock
+}
+
+void RaceTracker::barrier_some(const std::vector<u32>& waiters, const std::vector<u32>& released) {
+  ensure_rows();
+  std::vector<u32> joined = released;
+  joined.resize(threads_, 0);
+  for (u32 t : waiters) {
     const u32* row = &rows_[size_t{t} * threads_];
     for (u32 o = 0; o < threads_; ++o) joined[o] = std::max(joined[o], row[o]);
   }
-  for (u32 t : arrived) {
+  ++top_;
+  for (u32 t : waiters) {
     clocks_[t] = top_;
     joined[t] = top_;
   }
@@ -131,7 +140,7 @@ void RaceTracker::warp_sync(u32 warp, u32 mask) {
   }
   std::vector<u32> threads;
   for_each_lane(mask & all, [&](int lane) { threads.push_back(first + static_cast<u32>(lane)); });
-  barrier_some(threads, threads);
+  barrier_some(threads, {});
 }
 
 }  // namespace vgpu

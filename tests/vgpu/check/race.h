@@ -36,8 +36,11 @@ class RaceTracker {
   void finish_async(u32 thread, u32 offset, u32 bytes);
 
   void barrier_all();
-  // `waiters` learn what all `arrived` had done.
-  void barrier_some(const std::vector<u32>& arrived, const std::vector<u32>& waiters);
+  // A thread that arrives without waiting: what it did until now goes into `released`, what it does
+  // from now on does not.
+  void release(u32 thread, std::vector<u32>& released);
+  // `waiters` learn what they all had done, and what was released.
+  void barrier_some(const std::vector<u32>& waiters, const std::vector<u32>& released);
   void warp_sync(u32 warp, u32 mask);
 
  private:

@@ -117,7 +117,11 @@ void Cta::arrive(Warp& warp, const Instr& in, u32 mask, u32 index, u32 expected,
   b.arrived += expected != 0 && in.flag ? kLanes : static_cast<u32>(std::popcount(mask));
   for_each_lane(mask, [&](int lane) {
     b.participants.push_back(thread_index(warp, lane));
-    if (waits) b.waiters.push_back(thread_index(warp, lane));
+    if (waits) {
+      b.waiters.push_back(thread_index(warp, lane));
+    } else {
+      race.release(thread_index(warp, lane), b.released);
+    }
   });
   b.count_pred += static_cast<u32>(std::popcount(pred_mask));
   b.any_pred = b.any_pred || pred_mask != 0;
@@ -137,7 +141,7 @@ void Cta::complete(u32 index) {
   if (finished.waiters.size() == threads) {
     race.barrier_all();
   } else {
-    race.barrier_some(finished.participants, finished.waiters);
+    race.barrier_some(finished.waiters, finished.released);
   }
   red_ = {finished.count_pred, finished.all_pred, finished.any_pred};
   static const Instr kReduce{};

@@ -29,6 +29,7 @@ struct NamedBarrier {
   u32 count_pred = 0;
   std::vector<u32> participants;  // threads, for the race check
   std::vector<u32> waiters;       // those that wait, not only arrive
+  std::vector<u32> released;      // clocks of those that only arrive
 };
 
 class Cta {
