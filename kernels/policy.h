@@ -4,10 +4,31 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <initializer_list>
 
 namespace qkv::kernels {
 
 inline constexpr int64_t kMaxBlocks = 0x7fffffff;  // of a grid's x axis
+
+// The simt kernels' tiles in shared memory.
+inline constexpr int32_t kSimtChunk = 64;              // dims of Q, K or V at a time
+inline constexpr int32_t kSimtPitch = kSimtChunk + 4;  // floats; row r begins on bank 4 r
+
+constexpr size_t simt_smem_bytes(int32_t tile_q, int32_t tile_kv) {
+  return sizeof(float) * kSimtPitch * static_cast<size_t>(tile_q + tile_kv);
+}
+
+// Blocks of a grid with `per_tile` of them for each tile of query rows; kMaxBlocks + 1 if they do
+// not fit.
+constexpr int64_t simt_blocks(int32_t tile_q, int64_t per_tile, int32_t batch, int32_t heads_q,
+                              int32_t s_q) {
+  int64_t blocks = (int64_t{s_q} + tile_q - 1) / tile_q;
+  for (const int64_t factor : {int64_t{batch}, int64_t{heads_q}, per_tile}) {
+    blocks *= factor;
+    if (blocks > kMaxBlocks) return kMaxBlocks + 1;
+  }
+  return blocks;
+}
 
 // simt_forward: `threads` = 16 lanes of columns x (threads / 16) groups of rows. Only d_v needs a
 // bucket: O lives in registers. d_qk is walked in chunks.
@@ -29,8 +50,6 @@ inline constexpr SimtForwardPolicy kSimtForwardPolicies[] = {
 };
 
 inline constexpr int32_t kSimtForwardMaxDim = 576;  // of d_qk and d_v
-inline constexpr int32_t kSimtForwardChunk = 64;    // dims of Q, K or V in shared memory at a time
-inline constexpr int32_t kSimtForwardPitch = kSimtForwardChunk + 4;  // floats; row r on bank 4 r
 
 // The policy that serves d_v, 0 <= d_v <= kSimtForwardMaxDim.
 constexpr SimtForwardPolicy simt_forward_policy(int32_t d_v) {
@@ -39,19 +58,18 @@ constexpr SimtForwardPolicy simt_forward_policy(int32_t d_v) {
   return {};
 }
 
-// Static shared memory of a block in bytes.
-constexpr size_t simt_forward_smem_bytes(const SimtForwardPolicy& policy) {
-  return sizeof(float) * kSimtForwardPitch * static_cast<size_t>(policy.tile_q + policy.tile_kv);
-}
+// simt_general: the same tiles for everything. A block serves kSimtGeneralSlice columns of V and O:
+// wider ones are as many blocks, each with all of the scores.
+inline constexpr int32_t kSimtGeneralTileQ = 32;
+inline constexpr int32_t kSimtGeneralTileKv = 64;
+inline constexpr int32_t kSimtGeneralThreads = 128;
+inline constexpr int32_t kSimtGeneralSlice = 128;
+inline constexpr int32_t kSimtGeneralWeightBytes = sizeof(float) * kSimtChunk;  // additive scores
 
-// Blocks of the grid; kMaxBlocks + 1 if they do not fit.
-constexpr int64_t simt_forward_blocks(const SimtForwardPolicy& policy, int32_t batch,
-                                      int32_t heads_q, int32_t s_q) {
-  if (batch == 0 || heads_q == 0 || s_q == 0) return 0;
-  const int64_t tiles = (int64_t{s_q} + policy.tile_q - 1) / policy.tile_q;
-  const int64_t of_batch = tiles * heads_q;
-  if (of_batch > kMaxBlocks || of_batch * batch > kMaxBlocks) return kMaxBlocks + 1;
-  return of_batch * batch;
+// Blocks for each tile of query rows. Hard selection copies rows of V, whatever their width.
+constexpr int64_t simt_general_slices(bool hard, int64_t d_v) {
+  const int64_t slices = (d_v + kSimtGeneralSlice - 1) / kSimtGeneralSlice;
+  return hard || slices == 0 ? 1 : slices;
 }
 
 }  // namespace qkv::kernels

@@ -115,8 +115,9 @@ void add_dims(Rows* rows) {
                .d_qk = d,
                .d_v = d});
   }
-  constexpr std::pair<int64_t, int64_t> kPairs[] = {{192, 128}, {576, 512}, {1, 64}, {64, 1},
-                                                    {65, 63},   {128, 257}, {7, 129}};
+  constexpr std::pair<int64_t, int64_t> kPairs[] = {{192, 128}, {576, 512},  {1, 64},  {64, 1},
+                                                    {65, 63},   {128, 257},  {7, 129}, {577, 64},
+                                                    {64, 577},  {1000, 1025}};
   for (const auto& [d_qk, d_v] : kPairs) {
     add(rows, {.name = "dims_" + std::to_string(d_qk) + "_" + std::to_string(d_v),
                .batch = 1,

@@ -52,29 +52,8 @@ TEST_P(Contract, Holds) {
   EXPECT_TRUE(tolerance.accepts(*edge));
 }
 
-class Declined : public Contract {};
-
-// What the backend does not cover it declines by name, and leaves the outputs alone.
-TEST_P(Declined, ByName) {
-  BuiltProblem built(row(), {.seed = test_seed()});
-  const std::vector<std::byte> before = built.output_bits();
-  EXPECT_EQ(built.run(), QKV_UNSUPPORTED_KERNEL) << replay(row());
-  EXPECT_NE(std::string(qkv_last_error()).find("simt_forward: "), std::string::npos);
-  EXPECT_EQ(built.output_bits(), before);
-}
-
-std::vector<Case> cases(bool taken) {
-  std::vector<Case> rows;
-  for (const Case& row : all_cases()) {
-    if (place().takes(row) == taken) rows.push_back(row);
-  }
-  return rows;
-}
-
-const auto name_of = [](const auto& row) { return row.param.name; };
-INSTANTIATE_TEST_SUITE_P(Cases, Contract, testing::ValuesIn(cases(true)), name_of);
-INSTANTIATE_TEST_SUITE_P(Cases, Declined, testing::ValuesIn(cases(false)), name_of);
-GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST(Declined);
+INSTANTIATE_TEST_SUITE_P(Cases, Contract, testing::ValuesIn(all_cases()),
+                         [](const auto& row) { return row.param.name; });
 
 }  // namespace
 }  // namespace qkv::test

@@ -168,14 +168,14 @@ TEST(Policy, EveryWidthHasAnInstanceInEveryType) {
 
 TEST(Policy, GridCoversEveryQueryOnce) {
   const auto policy = kernels::simt_forward_policy(64);
-  EXPECT_EQ(kernels::simt_forward_blocks(policy, 2, 3, policy.tile_q), 6);
-  EXPECT_EQ(kernels::simt_forward_blocks(policy, 2, 3, policy.tile_q + 1), 12);
-  EXPECT_EQ(kernels::simt_forward_blocks(policy, 1, 1, 1), 1);
-  EXPECT_EQ(kernels::simt_forward_blocks(policy, 0, 1, 1), 0);
+  EXPECT_EQ(kernels::simt_blocks(policy.tile_q, 1, 2, 3, policy.tile_q), 6);
+  EXPECT_EQ(kernels::simt_blocks(policy.tile_q, 1, 2, 3, policy.tile_q + 1), 12);
+  EXPECT_EQ(kernels::simt_blocks(policy.tile_q, 1, 1, 1, 1), 1);
+  EXPECT_EQ(kernels::simt_blocks(policy.tile_q, 1, 0, 1, 1), 0);
   constexpr int32_t kLargest = std::numeric_limits<int32_t>::max();
-  EXPECT_EQ(kernels::simt_forward_blocks(policy, kLargest, kLargest, kLargest),
+  EXPECT_EQ(kernels::simt_blocks(policy.tile_q, 1, kLargest, kLargest, kLargest),
             kernels::kMaxBlocks + 1);
-  EXPECT_EQ(kernels::simt_forward_blocks(policy, kLargest, 1, 1), kernels::kMaxBlocks);
+  EXPECT_EQ(kernels::simt_blocks(policy.tile_q, 1, kLargest, 1, 1), kernels::kMaxBlocks);
 }
 
 }  // namespace

@@ -6,7 +6,6 @@
 #include <string>
 
 #include "qkv/qkv.h"
-#include "tests/cases.h"
 
 namespace qkv::test {
 
@@ -17,8 +16,6 @@ class Place {
   // Why no test can run here; "" if they can.
   virtual std::string missing() const = 0;
   virtual qkv_device device() const = 0;
-  // Whether the contract test runs the case here, or expects it to be declined.
-  virtual bool takes(const Case& row) const = 0;
 
   // 256-byte aligned.
   virtual void* allocate(size_t bytes) = 0;

@@ -34,13 +34,6 @@ class CudaPlace final : public Place {
   std::string missing() const override { return missing_; }
   qkv_device device() const override { return QKV_DEVICE_CUDA; }
 
-  // The part of the contract that simt_forward covers.
-  bool takes(const Case& row) const override {
-    return row.score == QKV_SCORE_DOT && row.selection == QKV_SELECT_SOFT && row.softcap == 0 &&
-           row.mask == kAbsent && row.bias == kAbsent && !row.alibi &&
-           row.weights == QKV_TYPE_NONE && std::max(row.d_qk, row.d_v) <= 576;
-  }
-
   void* allocate(size_t bytes) override {
     void* memory = nullptr;
     check(cudaMalloc(&memory, std::max<size_t>(bytes, 1)), "cudaMalloc");

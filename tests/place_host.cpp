@@ -17,7 +17,6 @@ class HostPlace final : public Place {
  public:
   std::string missing() const override { return {}; }
   qkv_device device() const override { return QKV_DEVICE_CPU; }
-  bool takes(const Case&) const override { return true; }
 
   void* allocate(size_t bytes) override {
     void* memory = std::aligned_alloc(256, (bytes + 256) / 256 * 256);

@@ -109,6 +109,7 @@ struct Decline {
   const char* name;
   const char* says;
   void (*edit)(qkv_attention_desc&);
+  const char* then = "simt_general";  // the kernel that takes the problem; "" if none does
   int32_t compute = 90;
 };
 
@@ -117,7 +118,7 @@ qkv_tensor pair_tensor(qkv_type type) {
 }
 
 const Decline kDeclines[] = {
-    {"old_device", "needs sm_75 or newer, the device is sm_70", [](qkv_attention_desc&) {}, 70},
+    {"old_device", "needs sm_75 or newer, the device is sm_70", [](qkv_attention_desc&) {}, "", 70},
     {"additive", "computes scaled dot scores only",
      [](qkv_attention_desc& d) {
        d.score = QKV_SCORE_ADDITIVE;
@@ -141,13 +142,13 @@ const Decline kDeclines[] = {
     {"wide_v", "takes dims up to 576, the widest here is 577",
      [](qkv_attention_desc& d) { d = shapes(1, 1, 1, 8, 8, 64, 577); }},
     {"many_queries", "takes up to 2^31 - 1025 rows, there are 2147483648",
-     [](qkv_attention_desc& d) { d = shapes(1, 1, 1, int64_t{1} << 31, 8, 8, 8); }},
+     [](qkv_attention_desc& d) { d = shapes(1, 1, 1, int64_t{1} << 31, 8, 8, 8); }, ""},
     {"many_keys", "takes up to 2^31 - 1025 rows, there are 2147482624",
-     [](qkv_attention_desc& d) { d = shapes(1, 1, 1, 8, INT32_MAX - 1023, 8, 8); }},
+     [](qkv_attention_desc& d) { d = shapes(1, 1, 1, 8, INT32_MAX - 1023, 8, 8); }, ""},
     {"many_blocks", "needs more than 2^31 - 1 blocks",
-     [](qkv_attention_desc& d) { d = shapes(65536, 65536, 1, 8, 8, 8, 8); }},
+     [](qkv_attention_desc& d) { d = shapes(65536, 65536, 1, 8, 8, 8, 8); }, ""},
     {"many_batches", "needs more than 2^31 - 1 blocks",
-     [](qkv_attention_desc& d) { d = shapes(int64_t{1} << 31, 1, 1, 1, 1, 8, 8); }},
+     [](qkv_attention_desc& d) { d = shapes(int64_t{1} << 31, 1, 1, 1, 1, 8, 8); }, ""},
 };
 
 class SimtForward : public testing::TestWithParam<Decline> {};
@@ -160,11 +161,15 @@ TEST_P(SimtForward, Declines) {
   qkv_query_result result{};
   result.struct_size = sizeof result;
   ASSERT_EQ(qkv_query(&desc, &result), QKV_SUCCESS) << qkv_last_error();
-  EXPECT_EQ(result.supported, 0);
-  EXPECT_STREQ(result.kernel, "");
-  EXPECT_NE(std::string(result.reasons).find(host::text("simt_forward: ", row.says)),
-            std::string::npos)
-      << result.reasons;
+  EXPECT_EQ(result.supported, *row.then != '\0');
+  EXPECT_STREQ(result.kernel, row.then);
+  for (const char* kernel : {"simt_forward", "simt_general"}) {
+    const bool declined = std::string_view(kernel) != row.then;
+    const std::string line = host::text(kernel, ": ", row.says);
+    EXPECT_EQ(std::string(result.reasons).find(line) != std::string::npos, declined)
+        << line << "\n"
+        << result.reasons;
+  }
   EXPECT_TRUE(cuda.launches().empty());
 }
 

@@ -18,6 +18,7 @@ struct KeyRange {
 struct KeyMask {
   int32_t length;
   int32_t begin, end;
+  int64_t offset;  // key i + offset is on query i's diagonal
 
   QKV_HOST_DEVICE KeyRange keys(int64_t i) const { return {cut(i, begin), cut(i, end)}; }
 
@@ -50,8 +51,8 @@ QKV_HOST_DEVICE inline KeyMask key_mask(const ForwardArgs& args, int32_t b) {
     length = given < 0 ? 0 : given < args.s_kv ? given : args.s_kv;
   }
   const int64_t offset = args.bottom_right ? int64_t{length} - args.s_q : args.offset;
-  return {length, KeyMask::saturate(offset - args.left),
-          KeyMask::saturate(offset + args.right + 1)};
+  return {length, KeyMask::saturate(offset - args.left), KeyMask::saturate(offset + args.right + 1),
+          offset};
 }
 
 }  // namespace qkv::kernels

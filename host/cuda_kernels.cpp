@@ -1,0 +1,164 @@
+#include "host/cuda_kernels.h"
+
+#include <algorithm>
+#include <cstdint>
+
+#include "kernels/policy.h"
+#include "kernels/simt_forward/launch.h"
+#include "kernels/simt_general/launch.h"
+
+namespace qkv::host {
+namespace {
+
+// What no kernel on plain CUDA cores takes; `per_tile` blocks serve a tile of query rows.
+std::string decline_simt(const Problem& p, const DeviceInfo& device, int32_t tile_q,
+                         int64_t per_tile) {
+  if (device.compute < 75) return text("needs sm_75 or newer, the device is sm_", device.compute);
+  if (std::max(p.s_q, p.s_kv) > INT32_MAX - 1024) {
+    return text("takes up to 2^31 - 1025 rows, there are ", std::max(p.s_q, p.s_kv));
+  }
+  if (std::max({p.batch, p.heads_q, p.d_qk, p.d_v}) > INT32_MAX ||
+      kernels::simt_blocks(tile_q, per_tile, static_cast<int32_t>(p.batch),
+                           static_cast<int32_t>(p.heads_q),
+                           static_cast<int32_t>(p.s_q)) > kernels::kMaxBlocks) {
+    return "needs more than 2^31 - 1 blocks";
+  }
+  return {};
+}
+
+void plan_simt(const Problem& p, int32_t tile_q, int32_t tile_kv, int64_t per_tile, Plan* plan) {
+  plan->tile_q = tile_q;
+  plan->tile_kv = tile_kv;
+  plan->blocks = kernels::simt_blocks(tile_q, per_tile, static_cast<int32_t>(p.batch),
+                                      static_cast<int32_t>(p.heads_q), static_cast<int32_t>(p.s_q));
+  plan->smem_bytes = static_cast<int32_t>(kernels::simt_smem_bytes(tile_q, tile_kv));
+}
+
+// --- simt_forward
+
+std::string forward_decline(const Problem& p, const DeviceInfo& device) {
+  if (p.score != QKV_SCORE_DOT) return "computes scaled dot scores only";
+  if (p.selection != QKV_SELECT_SOFT) return "computes soft selection only";
+  if (p.weights.present()) return "does not write attention weights";
+  if (p.softcap > 0) return text("has no softcap, softcap is ", p.softcap);
+  if (p.mask.present()) return "takes no mask tensor";
+  if (p.bias.present()) return "takes no bias tensor";
+  if (p.alibi_slopes.present()) return "takes no alibi_slopes";
+  const int64_t widest = std::max(p.d_qk, p.d_v);
+  if (widest > kernels::kSimtForwardMaxDim) {
+    return text("takes dims up to ", kernels::kSimtForwardMaxDim, ", the widest here is ", widest);
+  }
+  return decline_simt(p, device, kernels::simt_forward_policy(static_cast<int32_t>(p.d_v)).tile_q,
+                      1);
+}
+
+void forward_plan(const Problem& p, const DeviceInfo&, Plan* plan) {
+  const auto policy = kernels::simt_forward_policy(static_cast<int32_t>(p.d_v));
+  plan_simt(p, policy.tile_q, policy.tile_kv, 1, plan);
+  plan->threads = policy.threads;
+}
+
+// --- simt_general
+
+int64_t general_slices(const Problem& p) {
+  return kernels::simt_general_slices(p.selection == QKV_SELECT_HARD, p.d_v);
+}
+
+std::string general_decline(const Problem& p, const DeviceInfo& device) {
+  return decline_simt(p, device, kernels::kSimtGeneralTileQ, general_slices(p));
+}
+
+void general_plan(const Problem& p, const DeviceInfo&, Plan* plan) {
+  plan_simt(p, kernels::kSimtGeneralTileQ, kernels::kSimtGeneralTileKv, general_slices(p), plan);
+  plan->threads = kernels::kSimtGeneralThreads;
+  if (p.score == QKV_SCORE_ADDITIVE) plan->smem_bytes += kernels::kSimtGeneralWeightBytes;
+}
+
+#if QKV_HAS_CUDA
+kernels::Tensor kernel_tensor(const View& view) {
+  return {view.data, view.stride[0], view.stride[1], view.stride[2]};
+}
+
+kernels::PairTensor kernel_pairs(const View& view) {
+  return {view.data, view.stride[0], view.stride[1], view.stride[2], view.stride[3]};
+}
+
+kernels::Type kernel_type(const Problem& p) { return static_cast<kernels::Type>(p.type); }
+
+kernels::ForwardArgs forward_args(const Problem& p) {
+  kernels::ForwardArgs args;
+  args.q = kernel_tensor(p.q);
+  args.k = kernel_tensor(p.k);
+  args.v = kernel_tensor(p.v);
+  args.o = kernel_tensor(p.o);
+  args.lse = kernel_tensor(p.lse);
+  args.index = kernel_tensor(p.index);
+  args.weights = kernel_tensor(p.weights);
+  args.mask = kernel_pairs(p.mask);
+  args.bias = kernel_pairs(p.bias);
+  args.alibi_slopes = kernel_tensor(p.alibi_slopes);
+  args.additive_weight = kernel_tensor(p.additive_weight);
+  args.index_i64 = p.index.type == QKV_TYPE_I64;
+  args.weights_f32 = p.weights.type == QKV_TYPE_F32;
+  args.bias_f32 = p.bias.type == QKV_TYPE_F32;
+  args.weights_mode = static_cast<kernels::Weights>(p.weights_mode);
+  args.kv_lengths = static_cast<const int32_t*>(p.kv_lengths.data);
+  args.kv_lengths_stride = p.kv_lengths.stride[0];
+  args.batch = static_cast<int32_t>(p.batch);
+  args.heads_q = static_cast<int32_t>(p.heads_q);
+  args.heads_kv = static_cast<int32_t>(p.heads_kv);
+  args.s_q = static_cast<int32_t>(p.s_q);
+  args.s_kv = static_cast<int32_t>(p.s_kv);
+  args.d_qk = static_cast<int32_t>(p.d_qk);
+  args.d_v = static_cast<int32_t>(p.d_v);
+  args.scale = p.scale;
+  args.softcap = p.softcap;
+  args.bottom_right = p.alignment == QKV_ALIGN_BOTTOM_RIGHT;
+  args.offset = p.explicit_offset;
+  args.left = p.left;
+  args.right = p.right;
+  return args;
+}
+
+Status forward_prepare(const Problem& p, const CudaRuntime& cuda, Plan*) {
+  return cuda.check(kernels::prepare_simt_forward(kernel_type(p), static_cast<int32_t>(p.d_v)),
+                    "loading simt_forward");
+}
+
+int forward_launch(const Problem& p, const Plan&, void*, void* stream, Status*) {
+  return kernels::launch_simt_forward(kernel_type(p), forward_args(p), stream);
+}
+
+kernels::SimtGeneralChoice general_choice(const Problem& p) {
+  return {kernel_type(p), static_cast<kernels::Score>(p.score),
+          static_cast<kernels::Selection>(p.selection)};
+}
+
+Status general_prepare(const Problem& p, const CudaRuntime& cuda, Plan*) {
+  return cuda.check(kernels::prepare_simt_general(general_choice(p)), "loading simt_general");
+}
+
+int general_launch(const Problem& p, const Plan&, void*, void* stream, Status*) {
+  return kernels::launch_simt_general(general_choice(p), forward_args(p), stream);
+}
+#else
+// A build without CUDA can still plan for any device, which is how plans are tested everywhere.
+Status forward_prepare(const Problem&, const CudaRuntime&, Plan*) { return {}; }
+
+int forward_launch(const Problem&, const Plan&, void*, void*, Status* status) {
+  *status = Status(QKV_UNSUPPORTED_BUILD, "this build of qkv has no CUDA kernels");
+  return 0;
+}
+
+constexpr auto general_prepare = forward_prepare;
+constexpr auto general_launch = forward_launch;
+#endif
+
+}  // namespace
+
+const Kernel kSimtForward{"simt_forward", QKV_DEVICE_CUDA, forward_decline,
+                          forward_plan,   forward_prepare, forward_launch};
+const Kernel kSimtGeneral{"simt_general", QKV_DEVICE_CUDA, general_decline,
+                          general_plan,   general_prepare, general_launch};
+
+}  // namespace qkv::host
