@@ -2,11 +2,23 @@
 // test of the backend that computes there.
 #include <gtest/gtest.h>
 
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+
 #include "tests/built_problem.h"
+#include "tests/pairwise.h"
 #include "tests/tolerance.h"
 
 namespace qkv::test {
 namespace {
+
+// How often a case runs again, each time with another fill of unused slots: QKV_TEST_REPEATS, for
+// slow devices, else once with each.
+uint64_t repeats() {
+  static const char* text = std::getenv("QKV_TEST_REPEATS");
+  return text == nullptr ? 4 : std::strtoull(text, nullptr, 10);
+}
 
 class Contract : public testing::TestWithParam<Case> {
  protected:
@@ -33,23 +45,30 @@ TEST_P(Contract, Holds) {
   const Tolerance tolerance(first->oracle_problem());
   ASSERT_TRUE(tolerance.accepts(*first));
 
-  int runs = 0;
-  for (Fill fill : {Fill::kNaN, Fill::kPositiveInf, Fill::kNegativeInf, Fill::kMax}) {
-    place().set_threads(1 + runs % 3);
+  constexpr Fill kOthers[] = {Fill::kNaN, Fill::kPositiveInf, Fill::kNegativeInf, Fill::kMax};
+  for (uint64_t n = 0; n < repeats(); ++n) {
+    place().set_threads(static_cast<int>(1 + n % 3));
     const auto again = run({.seed = test_seed(),
-                            .fill = fill,
-                            .poison = static_cast<unsigned char>(runs % 2 == 0 ? 0xa5 : 0xff)},
-                           runs % 2 == 0 ? Api::kPlan : Api::kOneShot);
+                            .fill = kOthers[(test_seed() + n) % 4],
+                            .poison = static_cast<unsigned char>(n % 2 == 0 ? 0xa5 : 0xff)},
+                           n % 2 == 0 ? Api::kPlan : Api::kOneShot);
     ASSERT_EQ(again->output_bits(), first->output_bits())
-        << "run " << runs << " gave another result\n"
+        << "repeat " << n << " gave another result\n"
         << replay(row());
-    ++runs;
   }
 
   // Once more with every buffer at the edge of memory that may be touched. Its alignment differs,
   // which may change the last bits.
   const auto edge = run({.seed = test_seed(), .fit = Memory::Fit::kExact}, Api::kOneShot);
   EXPECT_TRUE(tolerance.accepts(*edge));
+}
+
+TEST(Pairwise, EveryTwoOptionsMeet) {
+  const Pairwise& table = pairwise();
+  std::printf("%zu rows hold the %zu pairs of %zu values of %zu options\n", table.rows.size(),
+              table.pairs, table.values, table.options);
+  EXPECT_EQ(table.missed, 0);
+  RecordProperty("rows", static_cast<int>(table.rows.size()));
 }
 
 INSTANTIATE_TEST_SUITE_P(Cases, Contract, testing::ValuesIn(all_cases()),

@@ -34,7 +34,8 @@ if(TARGET vgpu-run)
       set(name vgpu_contract_${device}_${seed})
       add_test(NAME ${name} COMMAND vgpu-run --device ${device} --seed ${seed} --
         $<TARGET_FILE:gpu_contract_test_virtual> --gtest_brief=1 --gtest_filter=-*/long_*)
-      set_tests_properties(${name} PROPERTIES LABELS vgpu TIMEOUT 1500 ENVIRONMENT QKV_TEST_SEED=${seed})
+      set_tests_properties(${name} PROPERTIES LABELS vgpu TIMEOUT 1500
+        ENVIRONMENT "QKV_TEST_SEED=${seed};QKV_TEST_REPEATS=1")
     endforeach()
   endforeach()
 endif()
