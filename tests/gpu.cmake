@@ -16,7 +16,7 @@ set_target_properties(qkv_virtual PROPERTIES
   LIBRARY_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/virtual
   LINKER_LANGUAGE CXX
   CUDA_RUNTIME_LIBRARY Shared)
-target_link_libraries(qkv_virtual PRIVATE qkv_build_flags OpenMP::OpenMP_CXX qkv_dnnl hwy::hwy CUDA::cudart)
+target_link_libraries(qkv_virtual PRIVATE qkv_build_flags OpenMP::OpenMP_CXX qkv::dnnl hwy::hwy CUDA::cudart)
 target_link_options(qkv_virtual PRIVATE -Wl,--version-script=${PROJECT_SOURCE_DIR}/host/qkv.map -Wl,--no-undefined)
 target_include_directories(qkv_virtual INTERFACE ${PROJECT_SOURCE_DIR}/include)
 

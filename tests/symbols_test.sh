@@ -4,7 +4,7 @@
 set -eu
 library=$1 header=$2
 
-declared=$(grep -o 'qkv_[a-z_]*(' "$header" | tr -d '(' | sort -u |
+declared=$(grep -o 'qkv_[a-z0-9_]*(' "$header" | tr -d '(' | sort -u |
   while read -r name; do grep -q "^QKV_API.*[ *]$name(" "$header" && echo "$name"; done)
 exported=$(nm -D --defined-only "$library" | awk '{print $3}' | sort -u)
 if [ "$declared" != "$exported" ]; then

@@ -1,0 +1,89 @@
+#!/usr/bin/env bash
+# The ABI that qkv.h promises, kept in abi/: libqkv.abi (functions, structs, their layout; by abidw) and constants.txt.
+# It is read from the header alone, hence the same on every machine and in every build; that the library exports these
+# functions is what symbols_test says.
+#   abi.sh check [HEADER]     fails where HEADER differs from what is kept, and says in what
+#   abi.sh renew              keeps what the header promises now; `./dev abi`
+#   abi.sh selftest           `check` catches planted faults
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+readonly kept=$here/abi
+own_header=$here/../../include/qkv/qkv.h
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+for tool in abidw abidiff; do
+  command -v "$tool" >/dev/null || {
+    echo "skipped: $tool is missing (Debian package abigail-tools)"
+    exit 77
+  }
+done
+
+# describe HEADER DIR: writes libqkv.abi and constants.txt of a header.
+describe() {
+  local names
+  mkdir -p "$2"
+  # A library whose functions do nothing has the header's ABI.
+  cc -E -P "$1" | perl -0pe 's/(__attribute__\(\(visibility\("default"\)\)\)[^;{]*);/$1 { __builtin_trap(); }/g' >"$work/stub.c"
+  (cd "$work" && cc -std=c99 -g -fPIC -shared -fvisibility=hidden "-fdebug-prefix-map=$work=." -Wl,-soname,libqkv.so.0 \
+    -o libqkv.so.0 stub.c)
+  abidw --no-architecture --no-corpus-path --no-comp-dir-path --no-show-locs --no-elf-needed --drop-undefined-syms \
+    --out-file "$2/libqkv.abi" "$work/libqkv.so.0"
+  # Enumerations are unnamed in the header: no function's type leads abidw to them.
+  names=$(grep -oE '^ *QKV_[A-Z0-9_]+ *=' "$1" | tr -d ' =')
+  {
+    printf '#include "%s"\n#include <stdio.h>\nint main(void) {\n' "$(realpath "$1")"
+    # shellcheck disable=SC2086  # a word a name
+    printf '  printf("%%s %%lld\\n", "%s", (long long)%s);\n' $(sed 's/.*/& &/' <<<"$names")
+    printf '}\n'
+  } >"$work/constants.c"
+  cc -std=c99 -o "$work/constants" "$work/constants.c"
+  "$work/constants" >"$2/constants.txt"
+}
+
+check() {
+  local same=yes
+  describe "$1" "$work/now"
+  abidiff --no-architecture "$kept/libqkv.abi" "$work/now/libqkv.abi" || same=no
+  diff -U 0 --label kept "$kept/constants.txt" --label now "$work/now/constants.txt" || same=no
+  [[ $same == yes ]] || {
+    echo 'qkv.h promises another ABI than tests/package/abi keeps. Additions: ./dev abi renews it. Anything removed or'
+    echo 'changed breaks programs that are built already: only with a new SONAME.'
+    return 1
+  }
+  printf '%d functions, %d constants as kept\n' "$(grep -c '<elf-symbol' "$kept/libqkv.abi")" "$(wc -l <"$kept/constants.txt")"
+}
+
+# caught WHAT PERL: a header changed so fails the check.
+caught() {
+  perl -0pe "$2" "$own_header" >"$work/planted.h"
+  ! cmp -s "$own_header" "$work/planted.h" || { echo "NOT OK: nothing was planted: $1"; exit 1; }
+  if (check "$work/planted.h") >"$work/output" 2>&1 || ! grep -q 'promises another ABI' "$work/output"; then
+    echo "NOT OK: missed: $1"
+    cat "$work/output"
+    exit 1
+  fi
+  echo "ok: caught: $1"
+}
+
+case $1 in
+  check) check "${2:-$own_header}" ;;
+  renew)
+    describe "$own_header" "$work/now"
+    abidiff --no-architecture "$kept/libqkv.abi" "$work/now/libqkv.abi" || true
+    mkdir -p "$kept"
+    cp "$work/now/libqkv.abi" "$work/now/constants.txt" "$kept"
+    ;;
+  selftest)
+    caught 'a function is gone' 's/QKV_API int32_t qkv_version\(void\);//'
+    caught 'a function is new' 's/(QKV_API int32_t qkv_version)/QKV_API int32_t qkv_planted(int);\n$1/'
+    caught 'a parameter has another type' 's/qkv_device_query\(int32_t index/qkv_device_query(int64_t index/'
+    caught 'a field moved' 's/(  float scale;[^\n]*\n)(  float softcap;[^\n]*\n)/$2$1/'
+    caught 'a struct grew' 's/(void\* workspace;)/$1 int planted;/'
+    caught 'a constant has another value' 's/QKV_TYPE_I32 = 6/QKV_TYPE_I32 = 9/'
+    ;;
+  *)
+    echo "abi.sh: unknown command $1" >&2
+    exit 2
+    ;;
+esac
