@@ -25,7 +25,9 @@ bool RaceTracker::ordered(const Access& earlier, u32 thread) const {
 
 bool RaceTracker::conflict(const Access& earlier, u32 thread, bool strong, RaceReport& report,
                            bool wrote) const {
-  if (earlier.clock == 0 || ordered(earlier, thread) || (strong && earlier.strong())) return false;
+  if (known_to_all(earlier) || earlier.clock == 0 || ordered(earlier, thread) ||
+      (strong && earlier.strong()))
+    return false;
   report = {true, earlier.thread(), wrote, earlier.line()};
   return true;
 }
@@ -49,7 +51,8 @@ RaceReport RaceTracker::read(u32 thread, u32 offset, u32 bytes, bool strong, u32
   const Access access = make(thread, clocks_[thread], strong, line);
   for (u32 i = offset / granule_; i <= (offset + bytes - 1) / granule_; ++i) {
     Cell& cell = cells_[i];
-    if (!report.found) conflict(cell.write, thread, strong, report, true);
+    if (!known_to_all(cell.write) && !report.found)
+      conflict(cell.write, thread, strong, report, true);
     remember_read(cell, access);
   }
   return report;

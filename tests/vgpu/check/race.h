@@ -63,6 +63,10 @@ class RaceTracker {
     Access reads[3];  // latest; latest of another lane of its warp; latest of another warp
   };
 
+  // Most accesses: before the CTA's latest barrier.
+  bool known_to_all(const Access& earlier) const {
+    return earlier.clock < base_ && !earlier.async();
+  }
   bool ordered(const Access& earlier, u32 thread) const;
   bool conflict(const Access& earlier, u32 thread, bool strong, RaceReport& report,
                 bool wrote) const;
