@@ -68,7 +68,7 @@ lib=/usr/lib/$(gcc -print-multiarch)
 expected_library=$(printf '%s\n' "$lib/libqkv.so.0" "$lib/libqkv.so.$version" | sort)
 expected_development=$(printf '%s\n' /usr/include/qkv/{dlpack.hpp,qkv.h,qkv.hpp} "$lib/libqkv.so" \
   "$lib/pkgconfig/qkv.pc" "$lib"/cmake/qkv/qkv{Config,ConfigVersion,Targets,Targets-release}.cmake \
-  /usr/share/doc/qkv/{LICENSE,README.md} | sort)
+  /usr/share/doc/qkv/LICENSE | sort)
 diff <(echo "$expected_library") <(files "$library") || fail 'the library package holds other files'
 diff <(echo "$expected_development") <(files "$development") || fail 'the development package holds other files'
 dpkg-deb --ctrl-tarfile "$library" | tar -xO ./shlibs | grep -q '^libqkv 0 libqkv0' || fail 'no shlibs'
