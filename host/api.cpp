@@ -181,7 +181,11 @@ const char* qkv_status_name(qkv_status status) {
 
 const char* qkv_last_error(void) { return last_error().c_str(); }
 
-int32_t qkv_device_count(void) { return cuda_runtime().device_count(); }
+int32_t qkv_device_count(void) {
+  int32_t count = 0;
+  (void)guarded([&] { return cuda_runtime().device_count(&count); });
+  return count;
+}
 
 qkv_status qkv_device_query(int32_t index, qkv_device_facts* facts) {
   return guarded([&]() -> Status {
@@ -189,9 +193,14 @@ qkv_status qkv_device_query(int32_t index, qkv_device_facts* facts) {
     QKV_REQUIRE(facts->struct_size >= sizeof(qkv_device_facts), QKV_INVALID_STRUCT_SIZE,
                 "facts.struct_size is ", facts->struct_size, "; this library writes ",
                 sizeof(qkv_device_facts));
-    const DeviceInfo* info = cuda_runtime().device_info(index);
-    QKV_REQUIRE(info != nullptr, QKV_DEVICE_ERROR_NONE, "index is ", index, "; this process has ",
-                cuda_runtime().device_count(), " CUDA devices");
+    const CudaRuntime& cuda = cuda_runtime();
+    int32_t count = 0;
+    QKV_RETURN_IF_ERROR(cuda.device_count(&count));
+    QKV_REQUIRE(index >= 0 && index < count, QKV_DEVICE_ERROR_NONE, "index is ", index,
+                "; this process has ", count, " CUDA devices");
+    const DeviceInfo* info = cuda.device_info(index);
+    if (info == nullptr) QKV_RETURN_IF_ERROR(cuda.pending_error());
+    QKV_REQUIRE(info != nullptr, QKV_DEVICE_ERROR_NONE, "cuda:", index, " does not answer");
     facts->compute_major = info->compute / 10;
     facts->compute_minor = info->compute % 10;
     facts->sm_count = info->sm_count;

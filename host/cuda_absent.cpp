@@ -10,14 +10,23 @@ Status absent() { return Status(QKV_UNSUPPORTED_BUILD, "this build of qkv has no
 
 const CudaRuntime& real_cuda_runtime() {
   static constexpr CudaRuntime kAbsent{
-      .device_count = [] { return int32_t{0}; },
+      .device_count =
+          [](int32_t* count) {
+            *count = 0;
+            return Status();
+          },
       .device_info = [](int32_t) -> const DeviceInfo* { return nullptr; },
-      .pointer_info = [](const void*) { return PointerInfo{}; },
+      .pointer_info =
+          [](const void*, PointerInfo* info) {
+            *info = {};
+            return Status();
+          },
       .pending_error = [] { return absent(); },
       .set_device = [](int32_t, int32_t*) { return absent(); },
       .allocate = [](size_t, void*, void**) { return absent(); },
       .release = [](void*, void*) { return absent(); },
       .check = [](int, const char*) { return absent(); },
+      .prepare = [](const Kernel&, const Problem&, Plan*) { return absent(); },
       .launch =
           [](const Kernel&, const Problem&, const Plan&, void*, void*, Status* status) {
             *status = absent();

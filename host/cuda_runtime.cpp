@@ -3,6 +3,7 @@
 #include <cuda_runtime_api.h>
 
 #include <array>
+#include <atomic>
 #include <mutex>
 
 #include "host/plan.h"
@@ -30,14 +31,60 @@ Status check(int code, const char* what) {
       text(what, ": ", cudaGetErrorName(error), " (", cudaGetErrorString(error), ")"));
 }
 
-int32_t device_count() {
-  static const int32_t count = [] {
-    int found = 0;
-    return quietly([&] { return cudaGetDeviceCount(&found); }) == cudaSuccess
-               ? std::min(found, kMaxDevices)
-               : 0;
-  }();
-  return count;
+Status earlier(cudaError_t error) {
+  return Status(QKV_DEVICE_ERROR_PRIOR, text("an earlier CUDA call left ", cudaGetErrorName(error),
+                                             " (", cudaGetErrorString(error), ")"));
+}
+
+Status pending_error() {
+  const cudaError_t error = cudaPeekAtLastError();
+  return error == cudaSuccess ? Status() : earlier(error);
+}
+
+// What a failed query means. Queries cause no faults: a fault is an earlier launch's, and CUDA
+// answers every call with it from then on.
+Status query_failed(cudaError_t error, const char* what) {
+  switch (error) {
+    case cudaErrorIllegalAddress:
+    case cudaErrorLaunchTimeout:
+    case cudaErrorAssert:
+    case cudaErrorHardwareStackError:
+    case cudaErrorIllegalInstruction:
+    case cudaErrorMisalignedAddress:
+    case cudaErrorInvalidAddressSpace:
+    case cudaErrorInvalidPc:
+    case cudaErrorLaunchFailure:
+    case cudaErrorECCUncorrectable:
+      return earlier(error);
+    default:
+      return check(error, what);
+  }
+}
+
+// Remembered once known. Without card or driver there are 0; any other failure says nothing about
+// the devices, let alone that tensors are in host memory.
+Status device_count(int32_t* count) {
+  static std::atomic<int32_t> known{-1};
+  *count = known.load(std::memory_order_relaxed);
+  if (*count >= 0) return {};
+  *count = 0;
+  int found = 0;
+  const cudaError_t error = quietly([&] { return cudaGetDeviceCount(&found); });
+  switch (error) {
+    case cudaSuccess:
+      *count = std::min(found, kMaxDevices);
+      break;
+    case cudaErrorNoDevice:
+    case cudaErrorInsufficientDriver:
+    case cudaErrorStubLibrary:
+    case cudaErrorSystemDriverMismatch:
+    case cudaErrorInitializationError:
+      break;
+    default:
+      return query_failed(error, "cudaGetDeviceCount");
+  }
+  known.store(*count, std::memory_order_relaxed);
+  return {};
 }
 
 DeviceInfo read_device(int32_t index) {
@@ -55,35 +102,41 @@ DeviceInfo read_device(int32_t index) {
 }
 
 const DeviceInfo* device_info(int32_t index) {
-  if (index < 0 || index >= device_count()) return nullptr;
-  static std::array<std::once_flag, kMaxDevices> once;
+  int32_t count = 0;
+  if (!device_count(&count).ok() || index < 0 || index >= count) return nullptr;
+  static std::array<std::atomic<const DeviceInfo*>, kMaxDevices> known;
   static std::array<DeviceInfo, kMaxDevices> infos;
+  static std::mutex mutex;
   const auto at = static_cast<size_t>(index);
-  std::call_once(once[at], [&] { infos[at] = read_device(index); });
-  return infos[at].kind == QKV_DEVICE_CUDA ? &infos[at] : nullptr;
+  if (const DeviceInfo* info = known[at].load(std::memory_order_acquire)) return info;
+  const std::lock_guard lock(mutex);
+  if (known[at].load(std::memory_order_relaxed) == nullptr) {
+    infos[at] = read_device(index);
+    if (infos[at].kind != QKV_DEVICE_CUDA) return nullptr;  // the next call asks again
+    known[at].store(&infos[at], std::memory_order_release);
+  }
+  return &infos[at];
 }
 
-PointerInfo pointer_info(const void* pointer) {
+Status pointer_info(const void* pointer, PointerInfo* info) {
   cudaPointerAttributes attributes{};
-  const auto query = [&] { return cudaPointerGetAttributes(&attributes, pointer); };
-  if (quietly(query) != cudaSuccess) return {};
+  const cudaError_t error = quietly([&] { return cudaPointerGetAttributes(&attributes, pointer); });
+  if (error != cudaSuccess) return query_failed(error, "cudaPointerGetAttributes");
   switch (attributes.type) {
     case cudaMemoryTypeDevice:
-      return {Memory::kDevice, attributes.device};
+      *info = {Memory::kDevice, attributes.device};
+      break;
     case cudaMemoryTypeManaged:
-      return {Memory::kManaged, attributes.device};
+      *info = {Memory::kManaged, attributes.device};
+      break;
     case cudaMemoryTypeHost:
-      return {Memory::kPinned, 0};
+      *info = {Memory::kPinned, 0};
+      break;
     default:
-      return {Memory::kHost, 0};
+      *info = {Memory::kHost, 0};
+      break;
   }
-}
-
-Status pending_error() {
-  const cudaError_t error = cudaPeekAtLastError();
-  if (error == cudaSuccess) return {};
-  return Status(QKV_DEVICE_ERROR_PRIOR, text("an earlier CUDA call left ", cudaGetErrorName(error),
-                                             " (", cudaGetErrorString(error), ")"));
+  return {};
 }
 
 Status set_device(int32_t index, int32_t* previous) {
@@ -110,6 +163,15 @@ Status release(void* pointer, void* stream) {
   return check(quietly(call), "cudaFreeAsync");
 }
 
+Status prepare(const Kernel& kernel, const Problem& problem, Plan* plan) {
+  Status status;
+  (void)quietly([&] {
+    status = kernel.prepare(problem, real_cuda_runtime(), plan);
+    return status.ok() ? cudaSuccess : cudaErrorUnknown;
+  });
+  return status;
+}
+
 int launch(const Kernel& kernel, const Problem& problem, const Plan& plan, void* workspace,
            void* stream, Status* status) {
   return quietly([&] {
@@ -120,9 +182,9 @@ int launch(const Kernel& kernel, const Problem& problem, const Plan& plan, void*
 }  // namespace
 
 const CudaRuntime& real_cuda_runtime() {
-  static constexpr CudaRuntime kTable{device_count,  device_info, pointer_info,
-                                      pending_error, set_device,  allocate,
-                                      release,       check,       launch};
+  static constexpr CudaRuntime kTable{device_count, device_info, pointer_info, pending_error,
+                                      set_device,   allocate,    release,      check,
+                                      prepare,      launch};
   return kTable;
 }
 

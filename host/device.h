@@ -34,14 +34,16 @@ struct PointerInfo {
 
 // Every function is thread-safe and leaves CUDA's own last error as it found it.
 struct CudaRuntime {
-  int32_t (*device_count)();
-  const DeviceInfo* (*device_info)(int32_t index);  // cached; null if there is none such
-  PointerInfo (*pointer_info)(const void* pointer);
+  Status (*device_count)(int32_t* count);  // 0 without card or driver; an error if CUDA won't say
+  const DeviceInfo* (*device_info)(int32_t index);  // cached; null if there is none, or no answer
+  Status (*pointer_info)(const void* pointer, PointerInfo* info);
   Status (*pending_error)();  // an error left by an earlier call, without clearing it
   Status (*set_device)(int32_t index, int32_t* previous);
   Status (*allocate)(size_t bytes, void* stream, void** pointer);  // stream-ordered pool
   Status (*release)(void* pointer, void* stream);
   Status (*check)(int code, const char* what);  // a cudaError_t as a status
+  // Calls kernel.prepare.
+  Status (*prepare)(const Kernel& kernel, const Problem& problem, Plan* plan);
   // Calls kernel.launch; a test's table may do without the GPU instead.
   int (*launch)(const Kernel& kernel, const Problem& problem, const Plan& plan, void* workspace,
                 void* stream, Status* status);

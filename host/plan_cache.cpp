@@ -90,6 +90,7 @@ Status find_device(const Problem& problem, const CudaRuntime& cuda, const Device
     return {};
   }
   *device = cuda.device_info(problem.device_index);
+  if (*device == nullptr) QKV_RETURN_IF_ERROR(cuda.pending_error());
   QKV_REQUIRE(*device != nullptr, QKV_DEVICE_ERROR_NONE, "cuda:", problem.device_index,
               " does not answer");
   return {};
@@ -99,7 +100,10 @@ Status new_plan(const Problem& problem, const PlanKey& key, const DeviceInfo& de
                 const CudaRuntime& cuda, std::unique_ptr<qkv_plan>* plan) {
   auto made = std::make_unique<qkv_plan>(qkv_plan{key, problem, device, {}});
   QKV_RETURN_IF_ERROR(make_plan(problem, device, &made->plan));
-  QKV_RETURN_IF_ERROR(made->plan.kernel->prepare(problem, cuda, &made->plan));
+  const Kernel& kernel = *made->plan.kernel;
+  QKV_RETURN_IF_ERROR(problem.device == QKV_DEVICE_CPU
+                          ? kernel.prepare(problem, cuda, &made->plan)
+                          : cuda.prepare(kernel, problem, &made->plan));
   *plan = std::move(made);
   return {};
 }

@@ -385,11 +385,14 @@ std::string device_text(Memory memory, int32_t device) {
 Status infer_device(const CudaRuntime& cuda, Problem* p) {
   p->device = QKV_DEVICE_CPU;
   p->device_index = 0;
-  if (cuda.device_count() == 0) return {};
+  int32_t count = 0;
+  QKV_RETURN_IF_ERROR(cuda.device_count(&count));
+  if (count == 0) return {};
   const char* first = nullptr;
   for (const auto& [name, view] : tensors(*p)) {
     if (view.data == nullptr || element_count(view.shape) == 0) continue;
-    const PointerInfo info = cuda.pointer_info(view.data);
+    PointerInfo info;
+    QKV_RETURN_IF_ERROR(cuda.pointer_info(view.data, &info));
     QKV_REQUIRE(info.memory == Memory::kHost || info.memory == Memory::kDevice, QKV_INVALID_DEVICE,
                 name, " is in ", device_text(info.memory, info.device),
                 ", usable from CPU and GPU alike; set device explicitly instead of auto");
@@ -412,11 +415,14 @@ Status infer_device(const CudaRuntime& cuda, Problem* p) {
 Status check_pointers(const CudaRuntime& cuda, const Problem& p) {
   for (const auto& [name, view] : tensors(p)) {
     if (view.data == nullptr || element_count(view.shape) == 0) continue;
-    const PointerInfo info = cuda.pointer_info(view.data);
+    PointerInfo info;
+    const Status known = cuda.pointer_info(view.data, &info);
     if (p.device == QKV_DEVICE_CPU) {
+      if (!known.ok()) return {};  // the CPU needs no CUDA; the caller's word stands
       QKV_REQUIRE(info.memory != Memory::kDevice, QKV_INVALID_DEVICE, name, " is in ",
                   device_text(info.memory, info.device), "; device cpu needs host memory");
     } else {
+      QKV_RETURN_IF_ERROR(known);
       QKV_REQUIRE(info.memory != Memory::kHost, QKV_INVALID_DEVICE, name,
                   " is in host memory; device cuda:", p.device_index, " needs device memory");
       QKV_REQUIRE(info.memory != Memory::kDevice || info.device == p.device_index,
@@ -431,8 +437,10 @@ Status check_device(const qkv_attention_desc& desc, const CudaRuntime& cuda, Pro
   if (desc.device == QKV_DEVICE_AUTO) return infer_device(cuda, p);
   p->device = desc.device;
   p->device_index = desc.device == QKV_DEVICE_CUDA ? desc.device_index : 0;
-  const int32_t count = cuda.device_count();
+  int32_t count = 0;
+  const Status counted = cuda.device_count(&count);
   if (desc.device == QKV_DEVICE_CUDA) {
+    QKV_RETURN_IF_ERROR(counted);
     QKV_REQUIRE(count > 0, QKV_DEVICE_ERROR_NONE,
                 "device is cuda, but this process has no CUDA device");
     QKV_REQUIRE(desc.device_index >= 0 && desc.device_index < count, QKV_DEVICE_ERROR_NONE,

@@ -37,14 +37,18 @@ Status run_on_cpu(const Plan& plan, const Problem& p) {
 class CurrentDevice {
  public:
   explicit CurrentDevice(const CudaRuntime& cuda) : cuda_(cuda) {}
-  ~CurrentDevice() {
-    int32_t ignored = 0;
-    if (previous_ >= 0) (void)cuda_.set_device(previous_, &ignored);
-  }
+  ~CurrentDevice() { (void)restore(); }
   CurrentDevice(const CurrentDevice&) = delete;
   CurrentDevice& operator=(const CurrentDevice&) = delete;
 
   Status set(int32_t index) { return cuda_.set_device(index, &previous_); }
+  Status restore() {
+    int32_t ignored = 0;
+    if (previous_ < 0) return {};
+    Status status = cuda_.set_device(previous_, &ignored);
+    if (status.ok()) previous_ = -1;
+    return status;
+  }
 
  private:
   const CudaRuntime& cuda_;
@@ -70,7 +74,8 @@ Status run_on_cuda(const Plan& plan, const Problem& p, const CudaRuntime& cuda, 
     Status released = cuda.release(owned, stream);  // in stream order: after the kernel
     if (status.ok()) status = std::move(released);
   }
-  return status;
+  Status restored = current.restore();
+  return status.ok() ? restored : status;
 }
 
 }  // namespace

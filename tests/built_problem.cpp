@@ -90,7 +90,11 @@ size_t span_of(const Shape& shape, const Shape& stride) {
 }
 
 const host::CudaRuntime& no_cuda() {
-  static const host::CudaRuntime table{.device_count = [] { return int32_t{0}; },
+  static const host::CudaRuntime table{.device_count =
+                                           [](int32_t* count) {
+                                             *count = 0;
+                                             return host::Status();
+                                           },
                                        .device_info = nullptr,
                                        .pointer_info = nullptr,
                                        .pending_error = nullptr,
@@ -98,6 +102,7 @@ const host::CudaRuntime& no_cuda() {
                                        .allocate = nullptr,
                                        .release = nullptr,
                                        .check = nullptr,
+                                       .prepare = nullptr,
                                        .launch = nullptr};
   return table;
 }

@@ -25,6 +25,10 @@ Status status_of(int code, const char* what) {
 Status set_device(int32_t index, int32_t* previous) {
   if (!active->set_device_status.ok()) return active->set_device_status;
   const int32_t current = FakeCuda::current_device();
+  if (index != current && index == active->fail_return_to) {
+    active->fail_return_to = -1;
+    return Status(QKV_DEVICE_ERROR_CALL, "cudaSetDevice: no");
+  }
   *previous = current == index ? -1 : current;
   if (current == index) return {};
   FakeCuda::current_device() = index;
@@ -54,17 +58,27 @@ int launch(const host::Kernel& kernel, const host::Problem&, const host::Plan&, 
 }
 
 const host::CudaRuntime kTable{
-    .device_count = [] { return static_cast<int32_t>(active->devices.size()); },
+    .device_count =
+        [](int32_t* count) {
+          *count = active->count_status.ok() ? static_cast<int32_t>(active->devices.size()) : 0;
+          return active->count_status;
+        },
     .device_info = [](int32_t index) -> const host::DeviceInfo* {
       const auto at = static_cast<size_t>(index);
       return active->devices_answer && at < active->devices.size() ? &active->devices[at] : nullptr;
     },
-    .pointer_info = [](const void* pointer) { return active->info(pointer); },
+    .pointer_info =
+        [](const void* pointer, host::PointerInfo* info) {
+          if (active->pointer_status.ok()) *info = active->info(pointer);
+          return active->pointer_status;
+        },
     .pending_error = [] { return active->pending; },
     .set_device = set_device,
     .allocate = allocate,
     .release = release,
     .check = status_of,
+    .prepare = [](const host::Kernel& kernel, const host::Problem& problem,
+                  host::Plan* plan) { return kernel.prepare(problem, kTable, plan); },
     .launch = launch};
 
 }  // namespace

@@ -49,10 +49,12 @@ class FakeCuda {
   bool record_launches = true;
   host::Status pending;  // an error of an earlier call
   host::Status set_device_status, allocate_status, release_status;
-  int launch_code = 0;     // what a launch returns
-  int prepare_code = 0;    // what loading a kernel returns
-  bool throws = false;     // from pointer_info
-  bool exhausted = false;  // throws std::bad_alloc from pointer_info
+  host::Status count_status, pointer_status;  // of the queries
+  int32_t fail_return_to = -1;                // the next switch to this device fails
+  int launch_code = 0;                        // what a launch returns
+  int prepare_code = 0;                       // what loading a kernel returns
+  bool throws = false;                        // from pointer_info
+  bool exhausted = false;                     // throws std::bad_alloc from pointer_info
 
   // Seen by the test afterwards.
   int device_switches = 0, allocations = 0, releases = 0;

@@ -156,6 +156,39 @@ TEST_F(FourDevices, AnEarlierErrorIsReportedAndLeft) {
   EXPECT_EQ(qkv_attention(&f.desc, nullptr), QKV_SUCCESS) << qkv_last_error();
 }
 
+// What CUDA does not answer is not taken for host memory.
+TEST_F(FourDevices, AFailedQueryIsReported) {
+  cuda.map_everything(1);
+  const Status failure(QKV_DEVICE_ERROR_CALL, "the query failed");
+  for (Status* query : {&cuda.count_status, &cuda.pointer_status}) {
+    *query = failure;
+    for (const qkv_device device : {QKV_DEVICE_AUTO, QKV_DEVICE_CUDA}) {
+      f.desc.device = device;
+      f.desc.device_index = 1;
+      EXPECT_EQ(qkv_attention(&f.desc, nullptr), QKV_DEVICE_ERROR_CALL);
+      EXPECT_STREQ(qkv_last_error(), "the query failed");
+    }
+    *query = {};
+    EXPECT_EQ(qkv_attention(&f.desc, nullptr), QKV_SUCCESS) << qkv_last_error();
+  }
+  EXPECT_EQ(cuda.launches().size(), 2u);
+  // The CPU needs no answer.
+  cuda.count_status = cuda.pointer_status = failure;
+  f.desc.device = QKV_DEVICE_CPU;
+  EXPECT_EQ(qkv_attention(&f.desc, nullptr), QKV_SUCCESS) << qkv_last_error();
+}
+
+TEST_F(FourDevices, AFailedReturnToTheCallersDeviceIsReported) {
+  cuda.map_everything(3);
+  FakeCuda::current_device() = 1;
+  ASSERT_EQ(qkv_attention(&f.desc, nullptr), QKV_SUCCESS) << qkv_last_error();
+  cuda.fail_return_to = 1;
+  EXPECT_EQ(qkv_attention(&f.desc, nullptr), QKV_DEVICE_ERROR_CALL);
+  EXPECT_EQ(FakeCuda::current_device(), 1) << "the second try has worked";
+  EXPECT_EQ(qkv_attention(&f.desc, nullptr), QKV_SUCCESS) << qkv_last_error();
+  FakeCuda::current_device() = 0;
+}
+
 TEST_F(FourDevices, PinnedAndManagedMemoryServeTheNamedDevice) {
   for (Memory memory : {Memory::kPinned, Memory::kManaged}) {
     for (const auto* data : {&f.q, &f.k, &f.v, &f.o, &f.lse}) {
