@@ -15,6 +15,12 @@ std::string hex(u64 v) {
   return text;
 }
 
+// Memory of another device is out of reach unless the two are peers.
+bool reachable(const Launch& launch, const Allocation& a) {
+  return a.device == launch.config.device || a.kind != Allocation::Kind::kDevice ||
+         launch.machine.peers.contains({launch.config.device, a.device});
+}
+
 [[noreturn]] void bad_address(Warp& w, const Instr& in, int lane, u64 address, u32 bytes,
                               bool write) {
   const GlobalMemory& memory = w.cta().launch.machine.memory;
@@ -23,6 +29,10 @@ std::string hex(u64 v) {
   const std::string what = write ? "write of " : "read of ";
   std::string where = memory.describe(address, bytes);
   if (a != nullptr && a->read_only && a->contains(address, bytes)) where += ", which is read-only";
+  const Launch& launch = w.cta().launch;
+  if (a != nullptr && !freed && !reachable(launch, *a))
+    where += ", memory of device " + std::to_string(a->device) + ", which is no peer of device " +
+             std::to_string(launch.config.device);
   w.fault(kFaultIllegalAddress, freed ? FindingKind::kUseAfterFree : FindingKind::kOutOfBounds, in,
           lane, what + where);
 }
@@ -105,7 +115,8 @@ Target locate(Warp& w, const Instr& in, int lane, u64 address, u32 bytes, bool w
   }
   if (cache == nullptr || !cache->contains(address, bytes)) {
     cache = memory.find(address);
-    if (cache == nullptr || cache->freed || !cache->contains(address, bytes)) {
+    if (cache == nullptr || cache->freed || !cache->contains(address, bytes) ||
+        !reachable(launch, *cache)) {
       bad_address(w, in, lane, address, bytes, write);
     }
   }
@@ -149,20 +160,23 @@ bool locate_warp(Warp& w, const Instr& in, u32 mask, const u64 (&address)[kLanes
     const u64 first = window + cta.shared_base;
     if (low < first || high + bytes > first + cta.shared.size()) return false;
     out.kind = Target::Kind::kShared;
-    out.shared_bias = first;
-    out.data = cta.shared.data() - first;
-    out.defined_bytes = cta.shared_defined.data() - first;
+    out.origin = first;
+    out.data = cta.shared.data();
+    out.defined_bytes = cta.shared_defined.data();
     return true;
   }
   Allocation*& cache = w.allocation_cache();
-  if (cache == nullptr || cache->freed || !cache->contains(low, bytes)) cache = memory.find(low);
+  if (cache == nullptr || cache->freed || !cache->contains(low, bytes)) {
+    cache = memory.find(low);
+    if (cache != nullptr && !reachable(cta.launch, *cache)) cache = nullptr;
+  }
   if (cache == nullptr || cache->freed || !cache->contains(low, bytes) ||
       !cache->contains(high, bytes) || (write && cache->read_only))
     return false;
   out.kind = Target::Kind::kGlobal;
-  out.data = cache->host - cache->base;
+  out.origin = cache->base;
+  out.data = cache->host;
   out.defined_bits = cache->defined;
-  out.base = cache->base;
   return true;
 }
 

@@ -28,14 +28,13 @@ Target locate(Warp& w, const Instr& in, int lane, u64 address, u32 bytes, bool w
               Allocation*& cache);
 
 // Where the bytes of a whole warp access are, when all active lanes are well-behaved and in one
-// place: the common case, without a look at each lane. The byte of address x is data[x].
+// place: the common case, without a look at each lane. The byte of address x is data[x - origin].
 struct WarpTarget {
   Target::Kind kind = Target::Kind::kGlobal;
+  u64 origin = 0;  // address of data[0], start of the allocation or of the CTA's shared memory
   u8* data = nullptr;
-  u8* defined_bytes = nullptr;  // shared: defined_bytes[x]
-  u64* defined_bits = nullptr;  // global: bit x - base
-  u64 base = 0;
-  u64 shared_bias = 0;  // shared offset of address x is x - shared_bias
+  u8* defined_bytes = nullptr;  // shared: one for each byte of data
+  u64* defined_bits = nullptr;  // global: likewise; null when all are defined
 };
 bool locate_warp(Warp& w, const Instr& in, u32 mask, const u64 (&address)[kLanes], u32 bytes,
                  bool write, WarpTarget& out);

@@ -11,7 +11,9 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "check/finding.h"
@@ -28,8 +30,9 @@ struct Machine {
   Findings findings;
   u64 seed = 0;
   unsigned cores = 1;
-  bool count = false;      // memory counters too
-  double timeout_s = 600;  // per launch
+  bool count = false;                   // memory counters too
+  double timeout_s = 600;               // per launch
+  std::set<std::pair<int, int>> peers;  // the first device's kernels may use the second's memory
   std::vector<LaunchCounts> launches;
   std::function<void(const std::string&)> print;  // device printf
   u64 launch_index = 0;
@@ -40,6 +43,7 @@ struct LaunchConfig {
   u32 block[3] = {1, 1, 1};
   u32 dynamic_shared = 0;
   bool cooperative = false;
+  int device = 0;
 };
 
 class Launch {

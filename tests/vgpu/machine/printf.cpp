@@ -130,7 +130,8 @@ u64 device_printf(Warp& warp, const Instr&, int lane, u64 format_address, u64 ar
 u64 device_malloc(Warp& warp, u64 bytes) {
   Launch& launch = warp.cta().launch;
   std::lock_guard lock(launch.print_mutex);
-  Allocation* a = launch.machine.memory.allocate(bytes, Allocation::Kind::kDevice, 0, 16);
+  Allocation* a =
+      launch.machine.memory.allocate(bytes, Allocation::Kind::kDevice, launch.config.device, 16);
   return a == nullptr ? 0 : a->base;
 }
 

@@ -67,7 +67,7 @@ bool all_defined(const WarpTarget& t, u32 mask, const u64 (&address)[kLanes], u3
   bool all = true;
   if (t.defined_bytes != nullptr) {
     for_each_lane(mask, [&](int l) {
-      const u8* d = t.defined_bytes + address[l];
+      const u8* d = t.defined_bytes + (address[l] - t.origin);
       for (u32 i = 0; i < bytes; i += 4) {
         u32 word = 0xffffffffu;
         std::memcpy(&word, d + i, std::min<u32>(4, bytes));
@@ -75,22 +75,22 @@ bool all_defined(const WarpTarget& t, u32 mask, const u64 (&address)[kLanes], u3
       }
     });
   } else if (t.defined_bits != nullptr) {
-    for_each_lane(mask,
-                  [&](int l) { all = all && all_set(t.defined_bits, address[l] - t.base, bytes); });
+    for_each_lane(
+        mask, [&](int l) { all = all && all_set(t.defined_bits, address[l] - t.origin, bytes); });
   }
   return all;
 }
 
 template <class T>
 void load_element(Warp& w, const Operand& d, u32 mask, const u8* data,
-                  const u64 (&address)[kLanes]) {
+                  const u64 (&offset)[kLanes]) {
   T* to = w.lanes<T>(d);
-  for_each_lane(mask, [&](int l) { std::memcpy(&to[l], data + address[l], sizeof(T)); });
+  for_each_lane(mask, [&](int l) { std::memcpy(&to[l], data + offset[l], sizeof(T)); });
 }
 template <class T>
-void store_element(Warp& w, const Operand& s, u32 mask, u8* data, const u64 (&address)[kLanes]) {
+void store_element(Warp& w, const Operand& s, u32 mask, u8* data, const u64 (&offset)[kLanes]) {
   const T* from = w.lanes<T>(s);
-  for_each_lane(mask, [&](int l) { std::memcpy(data + address[l], &from[l], sizeof(T)); });
+  for_each_lane(mask, [&](int l) { std::memcpy(data + offset[l], &from[l], sizeof(T)); });
 }
 
 // The lanes of `mask` but those whose two predecessors read the same address: of the readers of a
@@ -110,27 +110,29 @@ bool load_fast(Warp& w, const Instr& in, u32 m, const u64 (&address)[kLanes], u3
   if (!all_defined(t, distinct, address, bytes)) return false;
   if (t.kind == Target::Kind::kShared) {
     for_each_lane(distinct, [&](int l) {
-      check_race(w, in, l, static_cast<u32>(address[l] - t.shared_bias), bytes, false, in.strong);
+      check_race(w, in, l, static_cast<u32>(address[l] - t.origin), bytes, false, in.strong);
     });
   }
   const u32 element = in.access_bytes;
+  u64 offset[kLanes];
+  for (int l = 0; l < kLanes; ++l) offset[l] = address[l] - t.origin;
   // Destinations may be address registers: all addresses have been gathered.
   for (u32 e = 0; e < in.vec; ++e) {
     const Operand& d = in.vec == 1 ? in.dst : w.operand(in.pool + e);
     const u8* data = t.data + e * element;
     if (d.width == element && element == 4) {
-      load_element<u32>(w, d, m, data, address);
+      load_element<u32>(w, d, m, data, offset);
     } else if (d.width == element && element == 8) {
-      load_element<u64>(w, d, m, data, address);
+      load_element<u64>(w, d, m, data, offset);
     } else if (d.width == element && element == 2) {
-      load_element<u16>(w, d, m, data, address);
+      load_element<u16>(w, d, m, data, offset);
     } else if (d.width == 16) {
       for_each_lane(m, [&](int l) {
-        std::memcpy(w.lanes<u8>(d) + static_cast<size_t>(l) * 16, data + address[l], 16);
+        std::memcpy(w.lanes<u8>(d) + static_cast<size_t>(l) * 16, data + offset[l], 16);
       });
     } else {
       for_each_lane(
-          m, [&](int l) { w.set_value(d, l, read_element(data + address[l], in.type, element)); });
+          m, [&](int l) { w.set_value(d, l, read_element(data + offset[l], in.type, element)); });
     }
     w.set_defined(d, m);
   }
@@ -142,6 +144,8 @@ bool store_fast(Warp& w, const Instr& in, u32 m, const u64 (&address)[kLanes], u
   WarpTarget t;
   if (bytes > 16 || !locate_warp(w, in, m, address, bytes, true, t)) return false;
   const u32 element = in.access_bytes;
+  u64 offset[kLanes];
+  for (int l = 0; l < kLanes; ++l) offset[l] = address[l] - t.origin;
   u32 undefined = 0;
   for (u32 e = 0; e < in.vec; ++e)
     undefined |= w.undef(in.vec == 1 ? in.b : w.operand(in.pool + e));
@@ -151,24 +155,24 @@ bool store_fast(Warp& w, const Instr& in, u32 m, const u64 (&address)[kLanes], u
     if (s.width == 16) return false;
     u8* data = t.data + e * element;
     if (s.width == element && element == 4) {
-      store_element<u32>(w, s, m, data, address);
+      store_element<u32>(w, s, m, data, offset);
     } else if (s.width == element && element == 8) {
-      store_element<u64>(w, s, m, data, address);
+      store_element<u64>(w, s, m, data, offset);
     } else {
       for_each_lane(m, [&](int l) {
         const u64 v = w.value(s, l);
-        std::memcpy(data + address[l], &v, element);
+        std::memcpy(data + offset[l], &v, element);
       });
     }
   }
   if (t.kind == Target::Kind::kShared) {
     for_each_lane(m, [&](int l) {
-      check_race(w, in, l, static_cast<u32>(address[l] - t.shared_bias), bytes, true, in.strong);
-      std::memset(t.defined_bytes + address[l], 0xff, bytes);
+      check_race(w, in, l, static_cast<u32>(address[l] - t.origin), bytes, true, in.strong);
+      std::memset(t.defined_bytes + offset[l], 0xff, bytes);
     });
   } else if (t.defined_bits != nullptr) {
     const u64 all = (u64{1} << bytes) - 1;
-    for_each_lane(m, [&](int l) { put_bits(t.defined_bits, address[l] - t.base, bytes, all); });
+    for_each_lane(m, [&](int l) { put_bits(t.defined_bits, offset[l], bytes, all); });
   }
   if (w.cta().launch.machine.count) count_access(w, in, m, address, bytes, t.kind, true);
   return true;
