@@ -62,6 +62,10 @@ constexpr ErrorRow kErrors[] = {
     VGPU_ERROR(cudaErrorStreamCaptureInvalidated,
                "operation failed due to a previous error during capture"),
     VGPU_ERROR(cudaErrorStreamCaptureUnmatched, "stream capture was not initiated in this stream"),
+    VGPU_ERROR(cudaErrorStreamCaptureMerge,
+               "operation would result in a merge of separate capture sequences"),
+    VGPU_ERROR(cudaErrorStreamCaptureIsolation, "dependency created on uncaptured work"),
+    VGPU_ERROR(cudaErrorIllegalState, "the operation cannot be performed in the present state"),
     VGPU_ERROR(cudaErrorStreamCaptureUnjoined, "capturing stream has unjoined work"),
     VGPU_ERROR(cudaErrorStreamCaptureImplicit,
                "operation would make the legacy stream depend on a capturing blocking stream"),
@@ -275,8 +279,9 @@ VGPU_EXPORT cudaError_t cudaDeviceGetPCIBusId(char* id, int length, int device) 
 }
 VGPU_EXPORT cudaError_t cudaDeviceSynchronize() {
   return api("cudaDeviceSynchronize", [] {
-    if (const cudaError_t e = rt().capture_check(); e != cudaSuccess) return e;
-    return rt().drain_all();
+    const int device = rt().device();
+    if (const cudaError_t e = rt().capture_forbids_waiting(device); e != cudaSuccess) return e;
+    return rt().drain_all(device);
   });
 }
 VGPU_EXPORT cudaError_t cudaThreadSynchronize() { return cudaDeviceSynchronize(); }
@@ -320,13 +325,23 @@ VGPU_EXPORT cudaError_t cudaDeviceCanAccessPeer(int* can, int a, int b) {
     return cudaSuccess;
   });
 }
-VGPU_EXPORT cudaError_t cudaDeviceEnablePeerAccess(int peer, unsigned) {
+VGPU_EXPORT cudaError_t cudaDeviceEnablePeerAccess(int peer, unsigned flags) {
   return api("cudaDeviceEnablePeerAccess", [&] {
-    return valid_device(peer) && peer != rt().device() ? cudaSuccess : cudaErrorInvalidDevice;
+    const int device = rt().device();
+    if (!valid_device(peer) || peer == device) return cudaErrorInvalidDevice;
+    if (flags != 0) return cudaErrorInvalidValue;
+    const bool fresh = rt().machine.peers.insert({device, peer}).second;
+    return fresh ? cudaSuccess : cudaErrorPeerAccessAlreadyEnabled;
   });
 }
-VGPU_EXPORT cudaError_t cudaDeviceDisablePeerAccess(int) {
-  return api("cudaDeviceDisablePeerAccess", [] { return cudaSuccess; });
+VGPU_EXPORT cudaError_t cudaDeviceDisablePeerAccess(int peer) {
+  return api("cudaDeviceDisablePeerAccess", [&] {
+    const int device = rt().device();
+    if (!valid_device(peer)) return cudaErrorInvalidDevice;
+    if (const cudaError_t e = rt().drain_all(device); e != cudaSuccess) return e;
+    return rt().machine.peers.erase({device, peer}) != 0 ? cudaSuccess
+                                                         : cudaErrorPeerAccessNotEnabled;
+  });
 }
 VGPU_EXPORT cudaError_t cudaDriverGetVersion(int* version) {
   return api("cudaDriverGetVersion", [&] {

@@ -1,4 +1,4 @@
-// Graphs: capture of streams, nodes added by hand, instantiation, launch.
+// Graphs: nodes added by hand, instantiation, launch. Capture is in capture.cpp.
 //
 // A graph is its nodes in an order that respects every dependency: the order of capture, or the
 // order in which nodes were added (a node can only depend on nodes that exist).
@@ -64,75 +64,6 @@ cudaError_t add_node(cudaGraphNode_t* out, cudaGraph_t handle, cudaGraphNodeType
 }
 
 }  // namespace
-
-VGPU_EXPORT cudaError_t cudaStreamBeginCapture(cudaStream_t handle, cudaStreamCaptureMode mode) {
-  return api("cudaStreamBeginCapture", [&] {
-    Runtime& r = rt();
-    StreamState* s = r.stream(handle);
-    if (s == nullptr) return cudaErrorInvalidResourceHandle;
-    if (s->is_default) return cudaErrorStreamCaptureUnsupported;
-    if (s->capture != nullptr || r.capturing != nullptr) return cudaErrorIllegalState;
-    r.graphs.push_back(std::make_unique<GraphState>());
-    s->capture = r.capturing = r.graphs.back().get();
-    s->capture_origin = true;
-    s->capture_broken = false;
-    r.capture_mode = mode;
-    return cudaSuccess;
-  });
-}
-VGPU_EXPORT cudaError_t cudaStreamEndCapture(cudaStream_t handle, cudaGraph_t* out) {
-  return api("cudaStreamEndCapture", [&] {
-    Runtime& r = rt();
-    StreamState* s = r.stream(handle);
-    if (s == nullptr) return cudaErrorInvalidResourceHandle;
-    if (s->capture == nullptr) return cudaErrorIllegalState;
-    if (!s->capture_origin) return cudaErrorStreamCaptureUnmatched;
-    GraphState* g = s->capture;
-    const bool broken = s->capture_broken;
-    for (auto& other : r.streams) {
-      if (other->capture != g) continue;
-      other->capture = nullptr;
-      other->capture_origin = other->capture_broken = false;
-    }
-    for (auto& e : r.events)
-      if (e->capture == g) e->capture = nullptr;
-    r.capturing = nullptr;
-    *out = broken ? nullptr : reinterpret_cast<cudaGraph_t>(g);
-    return broken ? cudaErrorStreamCaptureInvalidated : cudaSuccess;
-  });
-}
-VGPU_EXPORT cudaError_t cudaStreamIsCapturing(cudaStream_t handle,
-                                              cudaStreamCaptureStatus* status) {
-  return api("cudaStreamIsCapturing", [&] {
-    const StreamState* s = rt().stream(handle);
-    if (s == nullptr) return cudaErrorInvalidResourceHandle;
-    *status = s->capture == nullptr ? cudaStreamCaptureStatusNone
-              : s->capture_broken   ? cudaStreamCaptureStatusInvalidated
-                                    : cudaStreamCaptureStatusActive;
-    return cudaSuccess;
-  });
-}
-VGPU_EXPORT cudaError_t cudaStreamGetCaptureInfo(cudaStream_t handle,
-                                                 cudaStreamCaptureStatus* status,
-                                                 unsigned long long* id, cudaGraph_t* graph,
-                                                 const cudaGraphNode_t** dependencies,
-                                                 const cudaGraphEdgeData** edges, size_t* count) {
-  const cudaError_t e = cudaStreamIsCapturing(handle, status);
-  if (e != cudaSuccess) return e;
-  const StreamState* s = rt().stream(handle);
-  if (id != nullptr) *id = reinterpret_cast<unsigned long long>(s->capture);
-  if (graph != nullptr) *graph = reinterpret_cast<cudaGraph_t>(s->capture);
-  if (dependencies != nullptr) *dependencies = nullptr;
-  if (edges != nullptr) *edges = nullptr;
-  if (count != nullptr) *count = 0;
-  return cudaSuccess;
-}
-VGPU_EXPORT cudaError_t cudaThreadExchangeStreamCaptureMode(cudaStreamCaptureMode* mode) {
-  return api("cudaThreadExchangeStreamCaptureMode", [&] {
-    std::swap(rt().capture_mode, *mode);
-    return cudaSuccess;
-  });
-}
 
 VGPU_EXPORT cudaError_t cudaGraphCreate(cudaGraph_t* graph, unsigned) {
   return api("cudaGraphCreate", [&] {

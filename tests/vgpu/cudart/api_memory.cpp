@@ -14,7 +14,7 @@ cudaError_t allocate(void** out, size_t size, bool check_capture = true) {
   Runtime& r = rt();
   if (out == nullptr) return cudaErrorInvalidValue;
   if (check_capture) {
-    const cudaError_t e = r.capture_check();
+    const cudaError_t e = r.capture_forbids_unsafe();
     if (e != cudaSuccess) return e;
   }
   *out = nullptr;
@@ -30,7 +30,7 @@ cudaError_t allocate(void** out, size_t size, bool check_capture = true) {
 
 cudaError_t allocate_host(void** out, size_t size, Allocation::Kind kind) {
   if (out == nullptr) return cudaErrorInvalidValue;
-  if (const cudaError_t e = rt().capture_check(); e != cudaSuccess) return e;
+  if (const cudaError_t e = rt().capture_forbids_unsafe(); e != cudaSuccess) return e;
   *out = nullptr;
   if (size == 0) return cudaSuccess;
   void* p = std::aligned_alloc(4096, align_up(size, 4096));
@@ -43,7 +43,7 @@ cudaError_t allocate_host(void** out, size_t size, Allocation::Kind kind) {
 cudaError_t release(void* p) {
   Runtime& r = rt();
   if (p == nullptr) return cudaSuccess;
-  if (const cudaError_t e = r.capture_check(); e != cudaSuccess) return e;
+  if (const cudaError_t e = r.capture_forbids_unsafe(); e != cudaSuccess) return e;
   if (const cudaError_t e = r.drain_all(); e != cudaSuccess) return e;
   const Allocation* a = r.machine.memory.find(address(p));
   if (a == nullptr || a->base != address(p) || a->freed) return cudaErrorInvalidValue;

@@ -24,12 +24,23 @@ cudaError_t create(cudaStream_t* out, unsigned flags, int priority) {
   return cudaSuccess;
 }
 
+// Nobody may ask after a stream that is captured, nor after the default stream beside it.
+cudaError_t not_captured(const StreamState* s) {
+  if (s->is_default) return rt().capture_forbids_legacy(s->device);
+  if (s->capture == nullptr) return cudaSuccess;
+  s->capture->capture->broken = true;
+  return cudaErrorStreamCaptureUnsupported;
+}
+
 cudaError_t record(EventState* e, cudaStream_t handle) {
   cudaError_t error;
   StreamState* s = with_stream(handle, error);
   if (s == nullptr || e == nullptr) return cudaErrorInvalidResourceHandle;
   e->capture = s->capture;
-  if (s->capture != nullptr) return cudaSuccess;  // it only marks a place in the graph
+  if (s->capture != nullptr) {  // it only marks a place in the graph
+    e->captured = s->captured;
+    return cudaSuccess;
+  }
   e->recorded = true;
   e->done = false;
   e->stream = s;
@@ -48,11 +59,14 @@ cudaError_t wait(StreamState* s, EventState* e) {
   if (e->capture != nullptr) {
     // Waiting for a captured event makes this stream part of the capture.
     auto* graph = static_cast<GraphState*>(e->capture);
-    if (graph != rt().capturing) return cudaErrorCapturedEvent;
+    if (s->capture != nullptr && s->capture != graph) return cudaErrorStreamCaptureMerge;
     s->capture = graph;
+    for (const auto& [stream, count] : e->captured)
+      s->captured[stream] = std::max(s->captured[stream], count);
     return cudaSuccess;
   }
-  if (s->capture != nullptr || e->done) return cudaSuccess;
+  if (s->capture != nullptr) return e->recorded ? cudaErrorStreamCaptureIsolation : cudaSuccess;
+  if (e->done) return cudaSuccess;
   s->queue.push_back({nullptr, e, e->version});
   return cudaSuccess;
 }
@@ -91,10 +105,7 @@ VGPU_EXPORT cudaError_t cudaStreamSynchronize(cudaStream_t handle) {
     cudaError_t error;
     StreamState* s = with_stream(handle, error);
     if (s == nullptr) return error;
-    if (s->capture != nullptr || rt().capturing != nullptr) {
-      error = rt().capture_check();
-      if (error != cudaSuccess) return error;
-    }
+    if (error = not_captured(s); error != cudaSuccess) return error;
     return rt().drain(s);
   });
 }
@@ -103,6 +114,7 @@ VGPU_EXPORT cudaError_t cudaStreamQuery(cudaStream_t handle) {
     cudaError_t error;
     StreamState* s = with_stream(handle, error);
     if (s == nullptr) return error;
+    if (error = not_captured(s); error != cudaSuccess) return error;
     if (s->queue.empty()) return cudaSuccess;
     error = rt().drain(s);  // the next question finds it done
     return error == cudaSuccess ? cudaErrorNotReady : error;

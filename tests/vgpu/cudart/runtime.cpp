@@ -73,6 +73,17 @@ double Runtime::now() const {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
+u64 Runtime::calls_of(const std::string& name) const {
+  const auto it = calls_by_name_.find(name);
+  return it == calls_by_name_.end() ? 0 : it->second;
+}
+
+bool Runtime::fail_call(u64 from_now) {
+  const bool failed = fail_call_ != 0 && calls_ >= fail_call_;
+  fail_call_ = from_now == 0 ? 0 : calls_ + from_now;
+  return failed;
+}
+
 int Runtime::device() { return t_device; }
 void Runtime::set_device(int d) { t_device = d; }
 
@@ -80,6 +91,7 @@ cudaError_t Runtime::call(const char* name, cudaError_t injected,
                           const std::function<cudaError_t()>& body) {
   std::lock_guard lock(mutex);
   ++calls_;
+  ++calls_by_name_[name];
   cudaError_t result;
   if (calls_ == fail_call_) {
     std::fprintf(stderr, "vgpu: call %llu, %s, fails as asked\n",

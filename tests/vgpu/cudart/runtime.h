@@ -11,9 +11,11 @@
 
 #include <deque>
 #include <functional>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <string>
+#include <thread>
 #include <unordered_map>
 #include <vector>
 
@@ -51,13 +53,17 @@ struct HostVariable {
   size_t size = 0;
 };
 
+// How many pieces of captured work of each stream.
+using Progress = std::map<const struct StreamState*, u64>;
+
 struct EventState {
   bool recorded = false;  // ever
   bool done = true;       // the last record has been reached
   u64 version = 0;
   double time = 0;
-  void* stream = nullptr;  // where the last record was queued
-  void* capture = nullptr;
+  void* stream = nullptr;   // where the last record was queued
+  void* capture = nullptr;  // the graph whose capture it marks a place in
+  Progress captured;        // and that place
   unsigned flags = 0;
 };
 
@@ -72,8 +78,16 @@ struct GraphNode {
   std::function<cudaError_t()> run;
   struct GraphState* owner = nullptr;
 };
+// A capture that is under way. Who began it and how decides which calls it forbids to whom.
+struct Capture {
+  struct StreamState* origin = nullptr;
+  cudaStreamCaptureMode mode = cudaStreamCaptureModeGlobal;
+  std::thread::id thread;
+  bool broken = false;  // a forbidden call came between: only the end remains
+};
 struct GraphState {
   std::vector<std::unique_ptr<GraphNode>> nodes;  // in a valid order
+  std::unique_ptr<Capture> capture;               // while streams are captured into it
 };
 struct GraphExecState {
   std::vector<std::function<cudaError_t()>> work;
@@ -87,8 +101,7 @@ struct StreamState {
   u64 id = 0;
   bool is_default = false;
   GraphState* capture = nullptr;  // being captured into
-  bool capture_origin = false;
-  bool capture_broken = false;
+  Progress captured;              // of all streams, what precedes this one's next captured work
   bool destroyed = false;
 };
 
@@ -122,10 +135,11 @@ class Runtime {
   StreamState* new_stream(unsigned flags, int priority);
   cudaError_t enqueue(StreamState* s, cudaGraphNodeType type, std::function<cudaError_t()> run);
   cudaError_t drain(StreamState* s);
-  cudaError_t drain_all();
-  cudaError_t capture_check();  // an error when a capture forbids what is being done
-  GraphState* capturing = nullptr;
-  cudaStreamCaptureMode capture_mode = cudaStreamCaptureModeGlobal;
+  cudaError_t drain_all(int only = -1);  // of one device, or all
+  // Calls that a capture forbids, each with its error; they break the captures that forbid them.
+  cudaError_t capture_forbids_unsafe();             // allocation and the like
+  cudaError_t capture_forbids_waiting(int device);  // for all streams of a device
+  cudaError_t capture_forbids_legacy(int device);   // use of the default stream
   std::vector<std::unique_ptr<StreamState>> streams;
   std::vector<std::unique_ptr<EventState>> events;
   std::vector<std::unique_ptr<GraphState>> graphs;
@@ -143,6 +157,8 @@ class Runtime {
   void set_device(int device);
   void finish();  // at exit: drain, write reports
   u64 calls() const { return calls_; }
+  u64 calls_of(const std::string& name) const;
+  bool fail_call(u64 from_now);  // whether the one chosen before has failed
   double now() const;
 
   // The host address of `bytes` at a device or host pointer, or nullptr. Sets `a` for device
@@ -155,6 +171,7 @@ class Runtime {
   cudaError_t raw_copy(void* dst, const void* src, size_t bytes);
 
   u64 calls_ = 0;
+  std::unordered_map<std::string, u64> calls_by_name_;
   u64 fail_call_ = 0;
   Random random_{0};
   bool reported_ = false;

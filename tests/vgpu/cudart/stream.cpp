@@ -32,15 +32,19 @@ cudaError_t Runtime::enqueue(StreamState* s, cudaGraphNodeType type,
                              std::function<cudaError_t()> run) {
   if (s == nullptr) return cudaErrorInvalidResourceHandle;
   if (s->capture != nullptr) {
+    if (s->capture->capture && s->capture->capture->broken)
+      return cudaErrorStreamCaptureInvalidated;
     auto node = std::make_unique<GraphNode>();
     node->type = type;
     node->run = std::move(run);
     node->owner = s->capture;
     s->capture->nodes.push_back(std::move(node));
+    ++s->captured[s];
     return cudaSuccess;
   }
-  if (capturing != nullptr && s->is_default && capture_mode != cudaStreamCaptureModeRelaxed)
-    return cudaErrorStreamCaptureImplicit;
+  if (s->is_default) {
+    if (const cudaError_t e = capture_forbids_legacy(s->device); e != cudaSuccess) return e;
+  }
   if ((s->flags & cudaStreamNonBlocking) == 0) {
     for (auto& other : streams) {
       if (other.get() == s || other->device != s->device || other->queue.empty()) continue;
@@ -93,21 +97,16 @@ cudaError_t Runtime::drain(StreamState* s) {
   return cudaSuccess;
 }
 
-cudaError_t Runtime::drain_all() {
+cudaError_t Runtime::drain_all(int only) {
   // In seeded order: only what is ordered by events is ordered.
   const size_t first = random_.below(static_cast<u32>(streams.size()));
   for (size_t i = 0; i < streams.size(); ++i) {
-    const cudaError_t e = drain(streams[(first + i) % streams.size()].get());
+    StreamState* s = streams[(first + i) % streams.size()].get();
+    if (only >= 0 && s->device != only) continue;
+    const cudaError_t e = drain(s);
     if (e != cudaSuccess) return e;
   }
   return cudaSuccess;
-}
-
-cudaError_t Runtime::capture_check() {
-  if (capturing == nullptr || capture_mode == cudaStreamCaptureModeRelaxed) return cudaSuccess;
-  for (auto& s : streams)
-    if (s->capture == capturing) s->capture_broken = true;
-  return cudaErrorStreamCaptureUnsupported;
 }
 
 cudaError_t Runtime::launch(const void* function, dim3 grid, dim3 block, void** args, size_t shared,
@@ -115,7 +114,7 @@ cudaError_t Runtime::launch(const void* function, dim3 grid, dim3 block, void** 
   Kernel* kernel = find_kernel(function);
   if (kernel == nullptr) return cudaErrorInvalidDeviceFunction;
   StreamState* s = stream(handle);
-  if (s == nullptr) return cudaErrorInvalidResourceHandle;
+  if (s == nullptr || s->device != device()) return cudaErrorInvalidResourceHandle;
   if (!kernel->module->failure.empty()) {
     std::fprintf(stderr, "vgpu: kernel %s: %s\n", kernel->name.c_str(),
                  kernel->module->failure.c_str());
@@ -184,6 +183,7 @@ cudaError_t Runtime::launch(const void* function, dim3 grid, dim3 block, void** 
   config.block[2] = block.z;
   config.dynamic_shared = static_cast<u32>(shared);
   config.cooperative = cooperative;
+  config.device = s->device;
   return enqueue(s, cudaGraphNodeTypeKernel, [this, linked, config, params = std::move(params)] {
     Launch(machine, *linked, config, params).run();
     return cudaSuccess;
@@ -239,10 +239,8 @@ cudaError_t Runtime::copy(void* dst, const void* src, size_t bytes, cudaMemcpyKi
       (kind == cudaMemcpyDeviceToDevice && (to == nullptr || from == nullptr)))
     return cudaErrorInvalidValue;
   if (!asynchronous) {
-    if (s->capture != nullptr || capturing != nullptr) {
-      const cudaError_t e = capture_check();
-      if (e != cudaSuccess) return e;
-    }
+    if (const cudaError_t e = capture_forbids_legacy(s->device); e != cudaSuccess) return e;
+    if (const cudaError_t e = capture_forbids_unsafe(); e != cudaSuccess) return e;
     for (auto& other : streams) {
       if (other.get() != s && (other->flags & cudaStreamNonBlocking) != 0) continue;
       const cudaError_t e = drain(other.get());

@@ -27,6 +27,11 @@ done
 expect 99 'out-of-bounds: write of 4 bytes' "$run" --device "$device" -- "$plain" \
   --gtest_also_run_disabled_tests --gtest_filter='*FaultsStick'
 
+# Several devices: the same, and a kernel that uses the memory of a device that is no peer.
+expect 99 '2 findings' "$run" --device "$device" --gpus 4 -- "$plain"
+expect 99 'no peer of device 0' "$run" --device "$device" --gpus 2 -- "$plain" \
+  --gtest_also_run_disabled_tests --gtest_filter='*StrangersDoNot'
+
 # Whichever call fails, the program ends by itself, with a test failure or without.
 filter='--gtest_filter=*LaunchesAndCopies:*GraphReplays*'
 for n in $(seq 1 3 40); do
