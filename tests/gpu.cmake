@@ -27,6 +27,20 @@ set_target_properties(gpu_contract_test_virtual PROPERTIES
   CUDA_RUNTIME_LIBRARY Shared)
 target_link_libraries(gpu_contract_test_virtual PRIVATE qkv_virtual qkv_test_cases CUDA::cudart GTest::gtest_main)
 
+# How calls live with the CUDA runtime around them (T14 to T18), for both as well.
+add_executable(gpu_runtime_test gpu_runtime_test.cpp trap_kernel.cu)
+set_target_properties(gpu_runtime_test PROPERTIES CUDA_ARCHITECTURES "${QKV_CUDA_ARCHITECTURES}")
+target_link_libraries(gpu_runtime_test PRIVATE qkv qkv_test_flags CUDA::cudart_static GTest::gtest_main)
+qkv_discover(gpu_runtime_test gpu)
+
+add_executable(gpu_runtime_test_virtual gpu_runtime_test.cpp trap_kernel.cu)
+set_target_properties(gpu_runtime_test_virtual PROPERTIES
+  OUTPUT_NAME gpu_runtime_test
+  RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/virtual
+  CUDA_ARCHITECTURES "${QKV_VIRTUAL_ARCHITECTURES}"
+  CUDA_RUNTIME_LIBRARY Shared)
+target_link_libraries(gpu_runtime_test_virtual PRIVATE qkv_virtual qkv_test_flags CUDA::cudart GTest::gtest_main)
+
 # One process a device and seed; the long rows are left to real devices.
 if(TARGET vgpu-run)
   foreach(device h100 a100 t4)
@@ -38,4 +52,22 @@ if(TARGET vgpu-run)
         ENVIRONMENT "QKV_TEST_SEED=${seed};QKV_TEST_REPEATS=1")
     endforeach()
   endforeach()
+
+  # qkv_virtual_risk(name device seed filter [option...])
+  function(qkv_virtual_risk name device seed filter)
+    add_test(NAME vgpu_${name}_${device}_${seed} COMMAND vgpu-run --device ${device} --seed ${seed} ${ARGN} --
+      $<TARGET_FILE:gpu_runtime_test_virtual> --gtest_brief=1 --gtest_filter=${filter})
+    set_tests_properties(vgpu_${name}_${device}_${seed} PROPERTIES LABELS vgpu TIMEOUT 300)
+  endfunction()
+  foreach(place "h100;1" "t4;2")
+    qkv_virtual_risk(T14 ${place} T14_*)
+    qkv_virtual_risk(T15 ${place} T15_* --gpus 4)
+    qkv_virtual_risk(T16 ${place} T16_*-*Fault*)
+    qkv_virtual_risk(T18 ${place} T18_*)
+  endforeach()
+  qkv_virtual_risk(T17 h100 1 T17_* --gpus 2)
+  add_test(NAME vgpu_T16_faults
+    COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/gpu_faults.sh $<TARGET_FILE:vgpu-run> h100
+            $<TARGET_FILE:gpu_runtime_test_virtual>)
+  set_tests_properties(vgpu_T16_faults PROPERTIES LABELS vgpu)
 endif()
