@@ -1,8 +1,11 @@
 #include "tests/device.h"
 
 #include <dlfcn.h>
+#include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdlib>
+#include <fstream>
 #include <map>
 
 #include "common/error.h"
@@ -74,6 +77,16 @@ std::string run_virtual(Machine& machine, const std::string& ptx, const std::str
   }
 }
 
+// With VGPU_TEXTS=FOLDER every kernel's text is also written there, for an assembler to read.
+void keep_text(const std::string& ptx) {
+  static const char* folder = std::getenv("VGPU_TEXTS");
+  if (folder == nullptr) return;
+  const auto* test = testing::UnitTest::GetInstance()->current_test_info();
+  std::string name = std::string(test->test_suite_name()) + "." + test->name();
+  std::replace(name.begin(), name.end(), '/', '_');
+  std::ofstream(std::string(folder) + "/" + name + ".ptx") << ptx;
+}
+
 class VirtualDevice : public TestDevice {
  public:
   VirtualDevice() {
@@ -82,6 +95,7 @@ class VirtualDevice : public TestDevice {
   }
   std::string run(const std::string& ptx, const std::string& kernel, const LaunchSpec& spec,
                   std::vector<Argument> arguments) override {
+    keep_text(ptx);
     machine_.findings.clear();
     std::string error = run_virtual(machine_, ptx, kernel, spec, arguments);
     for (const Finding& f : machine_.findings.list()) error += f.str() + "\n";

@@ -156,7 +156,7 @@ std::string kernel_text(const Form& form) {
   const std::string stride = std::to_string(8 * form.inputs.size());
   std::string store = "  st.global." + std::string(info(form.result).load) + " [%rd4], %v0;\n";
   if (form.result == T::pred) store = "  selp.u32 %r4, 1, 0, %v0;\n  st.global.u32 [%rd4], %r4;\n";
-  return ".version 8.0\n.target sm_" + std::to_string(form.needs) +
+  return ".version 8.4\n.target sm_" + std::to_string(form.needs) +
          "\n.address_size 64\n.visible .entry form(.param .u64 in, .param .u64 out)\n{\n"
          "  .reg .b32 %r<8>;\n  .reg .b64 %rd<8>;\n" +
          regs +
