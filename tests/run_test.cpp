@@ -89,9 +89,9 @@ TEST_F(Cache, DoesNotKeepWhatFails) {
   cuda.map_everything(0);
   FullProblem f;
   f.desc.device = QKV_DEVICE_CUDA;
-  f.desc.softcap = 1;
+  cuda.devices[0].compute = 70;
   EXPECT_EQ(qkv_attention(&f.desc, nullptr), QKV_UNSUPPORTED_KERNEL);
-  f.desc.softcap = 0;
+  cuda.devices[0].compute = 90;
   EXPECT_EQ(qkv_attention(&f.desc, nullptr), QKV_SUCCESS) << qkv_last_error();
 }
 
