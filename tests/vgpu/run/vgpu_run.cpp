@@ -26,15 +26,16 @@ constexpr int kFindingsStatus = 99;
 struct Options {
   std::string device = "h100", seed = "0", counts, gpus = "1", cores, timeout;
   bool mutate = false, quiet = false;
-  int limit = 0;  // mutants to try, 0 for all
+  std::string only;  // mutants whose kernel, line or text has this
+  int limit = 0;     // mutants to try, 0 for all
   std::vector<char*> program;
 };
 
 [[noreturn]] void usage(const std::string& problem) {
   std::fprintf(stderr,
                "%s%svgpu-run --device h100|a100|t4|rtx4090 [--seed N] [--gpus N] [--cores N]\n"
-               "         [--counts FILE.json] [--timeout SECONDS] [--mutate [--limit N]]\n"
-               "         -- PROGRAM [ARGUMENTS]\n",
+               "         [--counts FILE.json] [--timeout SECONDS]\n"
+               "         [--mutate [--only TEXT] [--limit N]] -- PROGRAM [ARGUMENTS]\n",
                problem.c_str(), problem.empty() ? "" : "\n");
   std::exit(2);
 }
@@ -66,6 +67,8 @@ Options parse(int argc, char** argv) {
       o.timeout = value();
     } else if (a == "--limit") {
       o.limit = std::atoi(value().c_str());
+    } else if (a == "--only") {
+      o.only = value();
     } else if (a == "--mutate") {
       o.mutate = true;
     } else if (a == "--quiet") {
@@ -156,7 +159,8 @@ int mutate(const Options& o) {
   std::ifstream in(list);
   for (std::string line; std::getline(in, line);) {
     const size_t tab = line.find('\t');
-    if (tab != std::string::npos) mutants[line.substr(0, tab)] = line.substr(tab + 1);
+    if (tab != std::string::npos && line.find(o.only) != std::string::npos)
+      mutants[line.substr(0, tab)] = line.substr(tab + 1);
   }
   fs::remove(list);
   int tried = 0;
