@@ -1,3 +1,4 @@
+#include <cooperative_groups.h>
 #include <cuda_runtime.h>
 
 #include "tests/runtime_kernels.h"
@@ -39,6 +40,17 @@ __global__ void grid_sync(int* arrivals, int* out) {
     out[blockIdx.x] = *reinterpret_cast<volatile int*>(arrivals);
   }
 }
+// The blocks pass a sum around: the barrier of the grid is what makes it right.
+__global__ void cooperative(int* data) {
+  const cooperative_groups::grid_group grid = cooperative_groups::this_grid();
+  for (int round = 0; round < 3; ++round) {
+    const int i = static_cast<int>(grid.thread_rank()), n = static_cast<int>(grid.size());
+    const int next = data[(i + 33) % n];
+    grid.sync();
+    data[i] = next + 1;
+    grid.sync();
+  }
+}
 __global__ void shared(float* data, int words) {
   for (int i = threadIdx.x; i < words; i += blockDim.x) dynamic[i] = static_cast<float>(i);
   __syncthreads();
@@ -65,6 +77,11 @@ void launch_recursion(int* out, int n, cudaStream_t stream) {
 }
 void launch_grid_sync(int* arrivals, int* out, int blocks, cudaStream_t stream) {
   grid_sync<<<blocks, 32, 0, stream>>>(arrivals, out);
+}
+cudaError_t launch_cooperative(int* data, int blocks, cudaStream_t stream) {
+  void* args[] = {&data};
+  return cudaLaunchCooperativeKernel(reinterpret_cast<const void*>(cooperative), dim3(blocks),
+                                     dim3(32), args, 0, stream);
 }
 void launch_shared(float* data, size_t bytes, cudaStream_t stream) {
   shared<<<1, 64, bytes, stream>>>(data, static_cast<int>(bytes / 4));

@@ -12,6 +12,7 @@ void launch_out_of_bounds(float* data, cudaStream_t stream);
 void launch_too_many_threads(float* data, cudaStream_t stream);
 void launch_recursion(int* out, int n, cudaStream_t stream);
 void launch_grid_sync(int* counter, int* out, int blocks, cudaStream_t stream);
+cudaError_t launch_cooperative(int* data, int blocks, cudaStream_t stream);
 void launch_shared(float* data, size_t bytes, cudaStream_t stream);
 const void* shared_kernel();
 const void* table_symbol();

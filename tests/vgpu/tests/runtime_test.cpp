@@ -170,6 +170,18 @@ TEST(Runtime, RecursionAndWaitingBlocks) {
   for (int v : values) EXPECT_EQ(v, 8);
 }
 
+TEST(Runtime, GridBarrier) {
+  constexpr int kBlocks = 6, kThreads = kBlocks * 32;
+  Buffer data(kThreads);
+  std::vector<int> values(kThreads);
+  for (int i = 0; i < kThreads; ++i) values[static_cast<size_t>(i)] = 10 * i;
+  CHECK_CUDA(cudaMemcpy(data.data, values.data(), kThreads * 4, cudaMemcpyHostToDevice));
+  CHECK_CUDA(launch_cooperative(reinterpret_cast<int*>(data.data), kBlocks, nullptr));
+  CHECK_CUDA(cudaMemcpy(values.data(), data.data, kThreads * 4, cudaMemcpyDeviceToHost));
+  for (int i = 0; i < kThreads; ++i)
+    EXPECT_EQ(values[static_cast<size_t>(i)], 10 * ((i + 99) % kThreads) + 3);
+}
+
 TEST(Runtime, PointersTellWhatTheyAre) {
   Buffer device(4);
   void* pinned = nullptr;
