@@ -11,7 +11,8 @@ void CpAsync::start(u32 threads, u64 seed) {
   threads_.resize(threads);
   for (auto& groups : threads_) groups.clear();
   random_ = Random(seed);
-  open_ = 0;
+  arrivals_.clear();
+  open_ = issued_ = 0;
   policy_ = random_.below(3);
 }
 
@@ -36,6 +37,7 @@ void CpAsync::issue(Cta& cta, u32 thread, const Copy& copy) {
   }
   groups.back().copies.push_back(copy);
   Copy& stored = groups.back().copies.back();
+  stored.number = issued_++;
   if (policy_ == 0 || (policy_ == 2 && random_.below(4) == 0)) perform(cta, stored);
 }
 
@@ -48,10 +50,54 @@ void CpAsync::commit(u32 thread) {
   groups.back().committed = true;
 }
 
+void CpAsync::finish(Cta& cta, u32 thread, Copy& copy) {
+  if (copy.finished) return;
+  perform(cta, copy);
+  cta.race.finish_async(thread, copy.shared, copy.bytes, copy.clock);
+  copy.finished = true;
+}
 void CpAsync::finish(Cta& cta, u32 thread, Group& group) {
-  for (Copy& copy : group.copies) {
-    perform(cta, copy);
-    cta.race.finish_async(thread, copy.shared, copy.bytes);
+  for (Copy& copy : group.copies) finish(cta, thread, copy);
+}
+void CpAsync::finish(Cta& cta, const Arrival& arrival) {
+  auto& groups = threads_[arrival.thread];
+  for (Group& group : groups) {
+    for (Copy& copy : group.copies)
+      if (copy.number < arrival.number) finish(cta, arrival.thread, copy);
+    std::erase_if(group.copies, [](const Copy& copy) { return copy.finished; });
+  }
+  MBarriers::Object* object = cta.mbarriers.find(cta, arrival.barrier);
+  if (object == nullptr) return;  // invalidated meanwhile
+  --object->deferred;
+  cta.race.release_until(arrival.thread, arrival.clock, object->arriving);
+  cta.mbarriers.arrive(cta, arrival.barrier, *object, 1);
+}
+
+void CpAsync::arrive(Cta& cta, u32 thread, u32 barrier) {
+  const Arrival arrival{thread, barrier, cta.race.tick(thread), issued_};
+  for (Group& group : threads_[thread])
+    for (Copy& copy : group.copies)
+      if (copy.clock == 0) copy.clock = arrival.clock;
+  ++cta.mbarriers.find(cta, barrier)->deferred;
+  if (policy_ == 0) {
+    finish(cta, arrival);
+  } else {
+    arrivals_.push_back(arrival);
+  }
+}
+
+void CpAsync::poll(Cta& cta, u32 barrier) {
+  const MBarriers::Object* object = cta.mbarriers.find(cta, barrier);
+  if (object == nullptr || object->deferred == 0) return;
+  if (policy_ == 1 && object->pending != object->deferred) return;
+  for (size_t i = 0; i < arrivals_.size();) {
+    if (arrivals_[i].barrier == barrier && (policy_ == 1 || random_.below(2) == 0)) {
+      const Arrival arrival = arrivals_[i];
+      arrivals_.erase(arrivals_.begin() + static_cast<std::ptrdiff_t>(i));
+      finish(cta, arrival);
+    } else {
+      ++i;
+    }
   }
 }
 
@@ -76,10 +122,28 @@ void CpAsync::wait_all(Cta& cta, u32 thread) {
   }
 }
 
-void CpAsync::drain(Cta& cta, u32 thread) { wait_all(cta, thread); }
+void CpAsync::drain(Cta& cta, u32 thread) {
+  for (size_t i = 0; i < arrivals_.size();) {
+    if (arrivals_[i].thread == thread) {
+      const Arrival arrival = arrivals_[i];
+      arrivals_.erase(arrivals_.begin() + static_cast<std::ptrdiff_t>(i));
+      finish(cta, arrival);
+    } else {
+      ++i;
+    }
+  }
+  wait_all(cta, thread);
+}
 
 void CpAsync::maybe_advance(Cta& cta) {
-  if (policy_ != 2 || open_ == 0) return;
+  if (policy_ != 2) return;
+  if (!arrivals_.empty() && random_.below(2) == 0) {
+    const size_t i = random_.below(static_cast<u32>(arrivals_.size()));
+    const Arrival arrival = arrivals_[i];
+    arrivals_.erase(arrivals_.begin() + static_cast<std::ptrdiff_t>(i));
+    finish(cta, arrival);
+  }
+  if (open_ == 0) return;
   auto& groups = threads_[random_.below(static_cast<u32>(threads_.size()))];
   if (groups.empty()) return;
   Group& group = groups[random_.below(static_cast<u32>(groups.size()))];

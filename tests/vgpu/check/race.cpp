@@ -12,7 +12,10 @@ void RaceTracker::start(u32 shared_bytes, u32 granule, u32 threads) {
   base_ = ++top_;
   clocks_.assign(threads, base_);
   warp_base_.assign((threads + kLanes - 1) / kLanes, base_);
+  fenced_.assign(threads, 0);
   rows_.clear();
+  flags_.clear();
+  seen_.clear();
 }
 
 bool RaceTracker::ordered(const Access& earlier, u32 thread) const {
@@ -81,12 +84,12 @@ RaceReport RaceTracker::begin_async(u32 thread, u32 offset, u32 bytes, u32 line)
   return report;
 }
 
-void RaceTracker::finish_async(u32 thread, u32 offset, u32 bytes) {
+void RaceTracker::finish_async(u32 thread, u32 offset, u32 bytes, u32 clock) {
   for (u32 i = offset / granule_; i <= (offset + bytes - 1) / granule_; ++i) {
     Access& write = cells_[i].write;
     if (write.thread() != thread || !write.async()) continue;
     write.set_async(false);
-    write.clock = clocks_[thread];
+    write.clock = clock == 0 ? clocks_[thread] : clock;
   }
 }
 
@@ -95,6 +98,8 @@ void RaceTracker::barrier_all() {
   std::fill(clocks_.begin(), clocks_.end(), base_);
   std::fill(warp_base_.begin(), warp_base_.end(), base_);
   rows_.clear();
+  flags_.clear();
+  seen_.clear();
 }
 
 void RaceTracker::ensure_rows() {
@@ -144,6 +149,63 @@ void RaceTracker::warp_sync(u32 warp, u32 mask) {
   std::vector<u32> threads;
   for_each_lane(mask & all, [&](int lane) { threads.push_back(first + static_cast<u32>(lane)); });
   barrier_some(threads, {});
+}
+
+void RaceTracker::release_until(u32 thread, u32 clock, std::vector<u32>& released) {
+  released.resize(threads_, 0);
+  released[thread] = std::max(released[thread], clock + 1);
+}
+
+void RaceTracker::acquire(u32 thread, const std::vector<u32>& released) {
+  if (released.empty()) return;
+  ensure_rows();
+  u32* row = &rows_[size_t{thread} * threads_];
+  for (u32 o = 0; o < threads_; ++o) row[o] = std::max(row[o], released[o]);
+}
+
+void RaceTracker::fence(u32 thread) {
+  tick(thread);
+  fenced_[thread] = clocks_[thread];
+  const auto it = seen_.find(thread);
+  if (it == seen_.end()) return;
+  acquire(thread, it->second);
+  seen_.erase(it);
+}
+
+void RaceTracker::flag_write(u32 thread, u32 offset, u32 bytes, bool releases, bool atomic) {
+  if (releases) {
+    tick(thread);
+    fenced_[thread] = clocks_[thread];
+  }
+  // A fence before the last barrier of the CTA tells nothing that is not known already.
+  const bool news = fenced_[thread] > base_;
+  if (!news && flags_.empty()) return;
+  for (u32 word = offset / 4; word <= (offset + bytes - 1) / 4; ++word) {
+    // Atomics add to what was released before them, a plain write replaces it.
+    if (!atomic) flags_.erase(word);
+    if (!news) continue;
+    ensure_rows();
+    std::vector<u32>& flag = flags_[word];
+    flag.resize(threads_, 0);
+    const u32* row = &rows_[size_t{thread} * threads_];
+    for (u32 o = 0; o < threads_; ++o) flag[o] = std::max(flag[o], row[o]);
+    flag[thread] = std::max(flag[thread], fenced_[thread]);
+  }
+}
+
+void RaceTracker::flag_read(u32 thread, u32 offset, u32 bytes, bool acquires) {
+  if (flags_.empty()) return;
+  for (u32 word = offset / 4; word <= (offset + bytes - 1) / 4; ++word) {
+    const auto it = flags_.find(word);
+    if (it == flags_.end()) continue;
+    if (acquires) {
+      acquire(thread, it->second);
+      continue;
+    }
+    std::vector<u32>& seen = seen_[thread];
+    seen.resize(threads_, 0);
+    for (u32 o = 0; o < threads_; ++o) seen[o] = std::max(seen[o], it->second[o]);
+  }
 }
 
 }  // namespace vgpu

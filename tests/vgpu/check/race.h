@@ -6,11 +6,16 @@
 // when that thread has learned a larger clock of the first one:
 //  - through a barrier of the whole CTA: everything below `base_` is known to all,
 //  - through bar.warp.sync of the whole warp: everything below `warp_base_[warp]` within the warp,
-//  - through anything else: rows_[thread][other], allocated when first needed.
+//  - through anything else: rows_[thread][other], allocated when first needed. Among these are
+//  flags:
+//    what a thread had done when it released (PTX ISA 9.0 section 8.8: a release, or a fence and
+//    then a strong write) goes to whoever acquires (an acquire, or a strong read and then a fence).
 // Clocks never go back, not even from one CTA to the next, so old records need no clearing.
 #pragma once
 
 #include <string>
+#include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "common/types.h"
@@ -33,7 +38,9 @@ class RaceTracker {
   RaceReport write(u32 thread, u32 offset, u32 bytes, bool strong, u32 line);
   // An asynchronous write by `thread` is under way until finish_async.
   RaceReport begin_async(u32 thread, u32 offset, u32 bytes, u32 line);
-  void finish_async(u32 thread, u32 offset, u32 bytes);
+  // The write is done. What it wrote is known to those who know `clock` of the thread, by default
+  // the present one.
+  void finish_async(u32 thread, u32 offset, u32 bytes, u32 clock = 0);
 
   void barrier_all();
   // A thread that arrives without waiting: what it did until now goes into `released`, what it does
@@ -42,6 +49,18 @@ class RaceTracker {
   // `waiters` learn what they all had done, and what was released.
   void barrier_some(const std::vector<u32>& waiters, const std::vector<u32>& released);
   void warp_sync(u32 warp, u32 mask);
+
+  // What the thread did until now is before the returned clock, what it does next is not.
+  u32 tick(u32 thread) { return std::exchange(clocks_[thread], ++top_); }
+  // Adds to `released` that the thread's accesses up to `clock` are known.
+  void release_until(u32 thread, u32 clock, std::vector<u32>& released);
+  // The thread learns what was released.
+  void acquire(u32 thread, const std::vector<u32>& released);
+
+  // Flags in shared memory: a strong write or read of `bytes` at `offset`, and fences.
+  void fence(u32 thread);
+  void flag_write(u32 thread, u32 offset, u32 bytes, bool releases, bool atomic);
+  void flag_read(u32 thread, u32 offset, u32 bytes, bool acquires);
 
  private:
   // Eight bytes, since there is one per access remembered: the clock, the thread (below 1024), two
@@ -76,7 +95,10 @@ class RaceTracker {
   std::vector<Cell> cells_;
   std::vector<u32> clocks_;
   std::vector<u32> warp_base_;
-  std::vector<u32> rows_;  // threads x threads, empty until needed
+  std::vector<u32> rows_;                            // threads x threads, empty until needed
+  std::vector<u32> fenced_;                          // clock of each thread's latest fence
+  std::unordered_map<u32, std::vector<u32>> flags_;  // word of shared memory -> released with it
+  std::unordered_map<u32, std::vector<u32>> seen_;   // thread -> read, to be known after a fence
   u32 threads_ = 0;
   u32 granule_ = 4;
   u32 base_ = 1;

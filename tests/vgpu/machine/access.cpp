@@ -228,8 +228,32 @@ void check_race(Warp& w, const Instr& in, int lane, u32 offset, u32 bytes, bool 
   const u32 thread = cta.thread_index(w, lane);
   const RaceReport r = write ? cta.race.write(thread, offset, bytes, strong, in.line)
                              : cta.race.read(thread, offset, bytes, strong, in.line);
+  if (r.found) report_race(w, in, lane, offset, write, r);
+  if (strong && !write) cta.race.flag_read(thread, offset, bytes, in.acquires);
+}
+
+void check_store_race(Warp& w, const Instr& in, u32 mask, const u64 (&address)[kLanes], int lane,
+                      u32 offset, u32 bytes) {
+  Cta& cta = w.cta();
+  if (offset + cta.shared_base < Cta::kSharedBase) return;
+  const u32 thread = cta.thread_index(w, lane);
+  const RaceReport r = cta.race.write(thread, offset, bytes, in.strong, in.line);
+  if (in.strong) cta.race.flag_write(thread, offset, bytes, in.releases, false);
   if (!r.found) return;
-  report_race(w, in, lane, offset, write, r);
+  const int other = static_cast<int>(r.other_thread % kLanes);
+  if (r.other_wrote && r.other_thread / kLanes == w.index() && other < lane &&
+      ((mask >> other) & 1) != 0 && address[other] == address[lane]) {
+    bool same = true;
+    for (u32 e = 0; e < in.vec; ++e) {
+      const Operand& source = in.vec == 1 ? in.b : w.operand(in.pool + e);
+      const auto bytes_of = [&](int l) {
+        return w.lanes<u8>(source) + static_cast<size_t>(l) * source.width;
+      };
+      same = same && std::memcmp(bytes_of(lane), bytes_of(other), source.width) == 0;
+    }
+    if (same) return;
+  }
+  report_race(w, in, lane, offset, true, r);
 }
 
 void report_race(Warp& w, const Instr& in, int lane, u32 offset, bool write, const RaceReport& r) {

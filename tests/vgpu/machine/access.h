@@ -43,8 +43,12 @@ bool locate_warp(Warp& w, const Instr& in, u32 mask, const u64 (&address)[kLanes
 u32 undefined_mask(const Target& t, u32 bytes);
 void mark(const Target& t, u32 bytes, u32 undefined);
 
-// Race check of a shared access; reports.
+// Race check of a shared access; reports. A strong read then learns what a flag tells.
 void check_race(Warp& w, const Instr& in, int lane, u32 offset, u32 bytes, bool write, bool strong);
+// Race check of a store by the lanes of `mask`, in ascending order of lanes. Lanes that write the
+// same value to the same place with one instruction do not race: one of them writes.
+void check_store_race(Warp& w, const Instr& in, u32 mask, const u64 (&address)[kLanes], int lane,
+                      u32 offset, u32 bytes);
 void report_race(Warp& w, const Instr& in, int lane, u32 offset, bool write, const RaceReport& r);
 
 // Counters of a warp's access; only called while counting.

@@ -30,6 +30,7 @@ void Cta::start(u64 linear_index) {
   std::fill(shared_defined.begin(), shared_defined.end(), u8{0});
   race.start(static_cast<u32>(shared.size()), program.shared_granule, threads);
   cp_async.start(threads, random.next());
+  mbarriers.start();
   barriers_ = {};
   for (auto& warp : warps) warp->start();
 }

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "async/cp_async.h"
+#include "async/mbarrier.h"
 #include "check/race.h"
 #include "count/counters.h"
 #include "machine/warp.h"
@@ -68,6 +69,7 @@ class Cta {
   std::vector<u8> shared_defined;  // 0xff per defined byte
   RaceTracker race;
   CpAsync cp_async;
+  MBarriers mbarriers;
   std::vector<std::unique_ptr<Warp>> warps;
   Random random{0};
   bool progress = false;  // something happened that may unblock a warp

@@ -122,7 +122,8 @@ struct Instr {
   u8 sub = 0;  // the family's own sub-operation
   u8 sub2 = 0;
   bool ftz = false, sat = false, relu = false, flag = false;
-  bool strong = false;        // volatile, relaxed, acquire, release or atomic access
+  bool strong = false;  // volatile, relaxed, acquire, release or atomic access
+  bool acquires = false, releases = false;
   bool block_start = false;   // a branch may arrive here
   bool local_symbol = false;  // address is relative to the lane's stack frame
   u8 access_bytes = 0;        // bytes of one element of a memory access

@@ -366,7 +366,7 @@ u64 Warp::run(u64 budget) {
           break;
         default:
           if (in.fn != nullptr) in.fn(*this, in, m);
-          set_aside = !alone;
+          if (!alone) since_switch_ = kPatience;  // other lanes first, next time
           g.pc = pc + 1;
           used = std::max(used, budget);  // let other warps run
           break;

@@ -29,6 +29,39 @@ std::string kernel(const std::string& body) {
          body + "\n  ret;\n}\n.file 1 \"broken.cu\"\n";
 }
 
+// Warp 0 writes a value and raises a flag; warp 1 waits for the flag and reads.
+std::string flag(const std::string& before, const std::string& after) {
+  return "setp.ne.u32 %p2, %t, 0;\n @%p2 bra I;\n st.shared.u32 [%r31+512], 0;\n"
+         "I: bar.sync 0;\n setp.lt.u32 %p1, %t, 32;\n @!%p1 bra W;\n"
+         " st.shared.u32 [%r30], %t;\n " +
+         before + "\n bar.warp.sync 0xffffffff;\n @%p2 bra E;\n " + before +
+         "\n st.volatile.shared.u32 [%r31+512], 1;\n bra E;\n"
+         "W: ld.volatile.shared.u32 %r1, [%r31+512];\n setp.eq.u32 %p3, %r1, 0;\n @%p3 bra W;\n " +
+         after +
+         "\n sub.u32 %r2, %r30, 128;\n .loc 1 25 0\n ld.shared.u32 %r3, [%r2];\n"
+         " st.global.u32 [%o], %r3;\nE:";
+}
+// Every thread of warp 0 writes and counts; warp 1 waits for the count of 32.
+std::string counter(const std::string& add, const std::string& load) {
+  return "setp.ne.u32 %p2, %t, 0;\n @%p2 bra I;\n st.shared.u32 [%r31+512], 0;\n"
+         "I: bar.sync 0;\n setp.lt.u32 %p1, %t, 32;\n @!%p1 bra W;\n"
+         " st.shared.u32 [%r30], %t;\n atom.shared." +
+         add + ".cta.add.u32 %r1, [%r31+512], 1;\n bra E;\nW: ld.shared." + load +
+         ".cta.u32 %r1, [%r31+512];\n setp.ne.u32 %p3, %r1, 32;\n @%p3 bra W;\n"
+         " sub.u32 %r2, %r30, 128;\n .loc 1 26 0\n ld.shared.u32 %r3, [%r2];\n"
+         " st.global.u32 [%o], %r3;\nE:";
+}
+// All 64 threads write, arrive at an mbarrier, wait, and read what the other warp wrote.
+std::string mbarrier(int count, const std::string& extra, bool waits) {
+  return "setp.ne.u32 %p2, %t, 0;\n @%p2 bra I;\n mbarrier.init.shared.b64 [%r31], " +
+         std::to_string(count) + ";\n " + extra +
+         "\nI: st.shared.u32 [%r30+64], 0;\n bar.sync 0;\n st.shared.u32 [%r30+64], %t;\n"
+         " mbarrier.arrive.shared.b64 %rd3, [%r31];\n" +
+         (waits ? "W: mbarrier.test_wait.shared.b64 %p3, [%r31], %rd3;\n @!%p3 bra W;\n" : "") +
+         " xor.b32 %r2, %t, 32;\n shl.b32 %r2, %r2, 2;\n add.u32 %r2, %r2, %r31;\n .loc 1 27 0\n"
+         " ld.shared.u32 %r3, [%r2+64];\n st.global.u32 [%o], %r3;";
+}
+
 std::vector<Pair> pairs() {
   return {
       {"past_the_end", FindingKind::kOutOfBounds, ".loc 1 7 0\n st.global.u32 [%o+4], %t;",
@@ -82,6 +115,36 @@ std::vector<Pair> pairs() {
        " ld.shared.u32 %r2, [%r1];\n st.global.u32 [%o], %r2;\n bra E;\n"
        "P: st.shared.u32 [%r30], %t;\n bar.arrive 1, 64;\nE:",
        "not ordered", 0, 64},
+      {"same_place_different_values", FindingKind::kSharedRace,
+       ".loc 1 24 0\n st.shared.u32 [%r31], %t;\n bar.sync 0;\n ld.shared.u32 %r2, [%r31];\n"
+       " st.global.u32 [%o], %r2;",
+       "st.shared.u32 [%r31], 7;\n bar.sync 0;\n ld.shared.u32 %r2, [%r31];\n"
+       " st.global.u32 [%o], %r2;",
+       "not ordered", 24},
+      {"same_value_two_warps", FindingKind::kSharedRace,
+       "st.shared.u32 [%r31], 7;\n bar.sync 0;\n st.global.u32 [%o], %t;",
+       "setp.lt.u32 %p1, %t, 32;\n @%p1 st.shared.u32 [%r31], 7;\n bar.sync 0;\n"
+       " st.global.u32 [%o], %t;",
+       "not ordered", 0, 64},
+      {"flag_without_release", FindingKind::kSharedRace, flag("", "membar.cta;"),
+       flag("membar.cta;", "membar.cta;"), "not ordered", 25, 64},
+      {"flag_without_acquire", FindingKind::kSharedRace, flag("fence.acq_rel.cta;", ""),
+       flag("fence.acq_rel.cta;", "fence.acq_rel.cta;"), "not ordered", 25, 64},
+      {"relaxed_counter", FindingKind::kSharedRace, counter("relaxed", "acquire"),
+       counter("release", "acquire"), "not ordered", 26, 64},
+      {"relaxed_reader", FindingKind::kSharedRace, counter("acq_rel", "relaxed"),
+       counter("acq_rel", "acquire"), "not ordered", 26, 64},
+      {"mbarrier_without_wait", FindingKind::kSharedRace, mbarrier(64, "", false),
+       mbarrier(64, "", true), "not ordered", 0, 64},
+      {"mbarrier_uninitialised", FindingKind::kBarrierMisuse,
+       "mbarrier.arrive.shared.b64 %rd3, [%r31];", mbarrier(64, "", true), "no initialised", 0, 64},
+      {"mbarrier_too_many", FindingKind::kBarrierMisuse,
+       mbarrier(63, "mbarrier.arrive.noComplete.shared.b64 _, [%r31], 63;", true),
+       mbarrier(126, "mbarrier.arrive.noComplete.shared.b64 _, [%r31], 62;", true),
+       "must not complete", 0, 64},
+      {"mbarrier_overwritten", FindingKind::kBarrierMisuse,
+       mbarrier(64, "st.shared.u32 [%r31], 0;", true), mbarrier(64, "", true), "written over", 0,
+       64},
       {"exited_thread", FindingKind::kBarrierExited,
        "setp.gt.u32 %p1, %t, 31;\n @%p1 exit;\n .loc 1 16 0\n bar.sync 0;\n"
        " st.global.u32 [%o], %t;",
@@ -194,6 +257,28 @@ std::vector<Pair> complete_pairs() {
   copy.needle = "not ordered";
   copy.line = 15;
   out.push_back(copy);
+
+  // The copies of warp 0 are read by warp 1, which waits at an mbarrier that tracks them, or does
+  // not.
+  Pair tracked;
+  tracked.name = "cp_async_untracked_by_mbarrier";
+  tracked.kind = FindingKind::kSharedRace;
+  const auto copies = [&](const std::string& track) {
+    return "setp.ne.u32 %p2, %t, 0;\n @%p2 bra I;\n mbarrier.init.shared.b64 [%r31], 64;\n"
+           "I: bar.sync 0;\n mul.wide.u32 %rd2, %t, 4;\n add.u64 %rd2, %rd2, %i;\n"
+           " setp.lt.u32 %p1, %t, 32;\n @!%p1 bra A;\n"
+           " cp.async.ca.shared.global [%r30+64], [%rd2], 4;\n " +
+           track +
+           "\nA: mbarrier.arrive.shared.b64 %rd3, [%r31];\n @%p1 bra E;\n"
+           "W: mbarrier.test_wait.shared.b64 %p3, [%r31], %rd3;\n @!%p3 bra W;\n .loc 1 28 0\n"
+           " ld.shared.u32 %r3, [%r30-64];\n st.global.u32 [%o], %r3;\nE: cp.async.wait_all;";
+  };
+  tracked.broken = copies("");
+  tracked.clean = copies("cp.async.mbarrier.arrive.shared.b64 [%r31];");
+  tracked.needle = "not ordered";
+  tracked.line = 28;
+  tracked.block = 64;
+  out.push_back(tracked);
   return out;
 }
 

@@ -115,6 +115,7 @@ void exec_atomic(Warp& w, const Instr& in, u32 m) {
     const Target t = locate(w, in, l, address[l], bytes, true, cache);
     kind = t.kind;
     if (kind == Target::Kind::kShared) check_race(w, in, l, t.shared_offset, bytes, true, true);
+    bool wrote = in.sub != kCas;
     for (u32 e = 0; e < in.vec; ++e) {
       Target p = t;
       p.data += e * element;
@@ -131,11 +132,17 @@ void exec_atomic(Warp& w, const Instr& in, u32 m) {
         undefined = 0;
       }
       const u64 old = update(in, p.data, w.value(source, l), in.c.valid ? w.value(in.c, l) : 0);
+      wrote = wrote || old == w.value(source, l);
       mark(p, element, undefined != 0 ? (1u << element) - 1 : 0);
       if (!dst.valid) continue;
       w.set_value(dst, l, old);
       w.set_undef(dst, l, before);
     }
+    if (kind != Target::Kind::kShared) return;
+    RaceTracker& race = w.cta().race;
+    const u32 thread = w.cta().thread_index(w, l);
+    race.flag_read(thread, t.shared_offset, bytes, in.acquires);
+    if (wrote) race.flag_write(thread, t.shared_offset, bytes, in.releases, true);
   });
   if (!w.cta().launch.machine.count) return;
   if (kind == Target::Kind::kGlobal) count_global(w, in, m, address, bytes, true);
@@ -166,7 +173,9 @@ void decode_atomic(Decoder& dec, const ptx::Statement& st, Modifiers& mods, Inst
   in.cls = InstrClass::kAtomic;
   in.strong = true;
   if (mods.has("async")) dec.fail("red.async is not supported");
-  mods.take_one({"relaxed", "acquire", "release", "acq_rel"});
+  const int order = mods.take_one({"relaxed", "acquire", "release", "acq_rel"});
+  in.acquires = order == 1 || order == 3;
+  in.releases = order == 2 || order == 3;
   mods.take_one({"cta", "cluster", "gpu", "sys"});
   switch (mods.take_one({"global", "shared", "shared::cta"})) {
     case 0:

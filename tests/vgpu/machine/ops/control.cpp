@@ -64,13 +64,17 @@ void decode_pmevent(Decoder&, const ptx::Statement&, Modifiers& mods, Instr& in)
   in.fn = exec_nothing;
 }
 
-// Memory of a CTA and of the grid is sequentially consistent here; fences order nothing more.
+// Memory of a CTA and of the grid is sequentially consistent here; a fence matters to the race
+// check of shared memory alone.
+void exec_fence(Warp& w, const Instr&, u32 m) {
+  for_each_lane(m, [&](int l) { w.cta().race.fence(w.cta().thread_index(w, l)); });
+}
 void decode_fence(Decoder& dec, const ptx::Statement&, Modifiers& mods, Instr& in) {
   in.cls = InstrClass::kBarrier;
   if (mods.has("proxy") || mods.has("mbarrier_init")) dec.fail("proxy fences are not supported");
   while (!mods.take_any().empty()) {
   }
-  in.fn = exec_nothing;
+  in.fn = exec_fence;
 }
 
 // bar.red: the reduction of the barrier that just completed.

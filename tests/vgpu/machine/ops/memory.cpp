@@ -167,7 +167,7 @@ bool store_fast(Warp& w, const Instr& in, u32 m, const u64 (&address)[kLanes], u
   }
   if (t.kind == Target::Kind::kShared) {
     for_each_lane(m, [&](int l) {
-      check_race(w, in, l, static_cast<u32>(address[l] - t.origin), bytes, true, in.strong);
+      check_store_race(w, in, m, address, l, static_cast<u32>(address[l] - t.origin), bytes);
       std::memset(t.defined_bytes + offset[l], 0xff, bytes);
     });
   } else if (t.defined_bits != nullptr) {
@@ -242,7 +242,7 @@ void exec_st(Warp& w, const Instr& in, u32 m) {
     const Target t = locate(w, in, l, address[l], bytes, true, cache);
     kind = t.kind;
     if (kind == Target::Kind::kShared)
-      check_race(w, in, l, t.shared_offset, bytes, true, in.strong);
+      check_store_race(w, in, m, address, l, t.shared_offset, bytes);
     for (u32 e = 0; e < in.vec; ++e) {
       const Operand& source = in.vec == 1 ? in.b : w.operand(in.pool + e);
       Target p = t;
@@ -318,6 +318,8 @@ void take_hints(Decoder& dec, Modifiers& mods, Instr& in) {
   const int order = mods.take_one({"volatile", "relaxed", "acquire", "release", "mmio"});
   const int scope = mods.take_one({"cta", "cluster", "gpu", "sys"});
   in.strong = order >= 0;
+  in.acquires = order == 2;
+  in.releases = order == 3;
   const bool beyond_cta = order == 0 || scope > 0;
   if (in.strong && beyond_cta &&
       (in.space == ptx::Space::kGlobal || in.space == ptx::Space::kGeneric))

@@ -55,6 +55,7 @@ void register_all(OpcodeMap& t) {
   register_collective(t);
   register_matrix(t);
   register_async(t);
+  register_mbarrier(t);
   register_video(t);
 }
 
