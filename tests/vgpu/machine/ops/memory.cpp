@@ -109,7 +109,8 @@ bool load_fast(Warp& w, const Instr& in, u32 m, const u64 (&address)[kLanes], u3
   const u32 distinct = two_of_a_kind(m, address);
   if (!all_defined(t, distinct, address, bytes)) return false;
   if (t.kind == Target::Kind::kShared) {
-    for_each_lane(distinct, [&](int l) {
+    // Every lane learns from a flag what it tells.
+    for_each_lane(in.strong ? m : distinct, [&](int l) {
       check_race(w, in, l, static_cast<u32>(address[l] - t.origin), bytes, false, in.strong);
     });
   }
