@@ -5,6 +5,7 @@
 #include <exception>
 #include <new>
 
+#include "host/merge.h"
 #include "host/plan_cache.h"
 #include "host/run.h"
 
@@ -51,6 +52,13 @@ void copy_text(const std::string& from, char* to, size_t capacity) {
   const size_t length = std::min(from.size(), capacity - 1);
   std::memcpy(to, from.data(), length);
   to[length] = '\0';
+}
+
+Status check_init(const void* desc, size_t struct_size, size_t known) {
+  QKV_REQUIRE(desc != nullptr, QKV_INVALID_NULL, "the descriptor is null");
+  QKV_REQUIRE(struct_size >= known, QKV_INVALID_STRUCT_SIZE, "struct_size is ", struct_size,
+              "; this library knows ", known);
+  return {};
 }
 
 Status query(const qkv_attention_desc* desc, qkv_query_result* result) {
@@ -214,10 +222,7 @@ qkv_status qkv_device_query(int32_t index, qkv_device_facts* facts) {
 
 qkv_status qkv_attention_desc_init(qkv_attention_desc* desc, size_t struct_size) {
   return guarded([&]() -> Status {
-    QKV_REQUIRE(desc != nullptr, QKV_INVALID_NULL, "the descriptor is null");
-    QKV_REQUIRE(struct_size >= sizeof(qkv_attention_desc), QKV_INVALID_STRUCT_SIZE,
-                "struct_size is ", struct_size, "; this library knows ",
-                sizeof(qkv_attention_desc));
+    QKV_RETURN_IF_ERROR(check_init(desc, struct_size, sizeof(qkv_attention_desc)));
     std::memset(desc, 0, struct_size);
     desc->struct_size = struct_size;
     desc->weights_mode = QKV_WEIGHTS_PROBABILITIES;
@@ -264,6 +269,19 @@ void qkv_plan_destroy(qkv_plan* plan) { delete plan; }
 
 qkv_status qkv_attention(const qkv_attention_desc* desc, void* stream) {
   return guarded([&] { return attention(desc, stream); });
+}
+
+qkv_status qkv_merge_desc_init(qkv_merge_desc* desc, size_t struct_size) {
+  return guarded([&]() -> Status {
+    QKV_RETURN_IF_ERROR(check_init(desc, struct_size, sizeof(qkv_merge_desc)));
+    std::memset(desc, 0, struct_size);
+    desc->struct_size = struct_size;
+    return {};
+  });
+}
+
+qkv_status qkv_merge(const qkv_merge_desc* desc, void* stream) {
+  return guarded([&] { return run_merge(desc, cuda_runtime(), stream); });
 }
 
 }  // extern "C"

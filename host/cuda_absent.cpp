@@ -31,7 +31,8 @@ const CudaRuntime& real_cuda_runtime() {
           [](const Kernel&, const Problem&, const Plan&, void*, void*, Status* status) {
             *status = absent();
             return 0;
-          }};
+          },
+      .merge = [](const Merge&, void*) { return absent(); }};
   return kAbsent;
 }
 

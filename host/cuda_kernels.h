@@ -2,11 +2,19 @@
 // and launched.
 #pragma once
 
+#include <string>
+
+#include "host/merge.h"
 #include "host/plan.h"
 
 namespace qkv::host {
 
 extern const Kernel kSimtForward;  // plain CUDA cores: dot, soft, causal, window, lengths
 extern const Kernel kSimtGeneral;  // plain CUDA cores: all of the contract
+
+// Why merge cannot run on a CUDA device; empty: it can.
+std::string decline_merge(const Merge& merge);
+// Queues it; returns a cudaError_t. Only in builds with CUDA.
+int launch_merge(const Merge& merge, void* stream);
 
 }  // namespace qkv::host

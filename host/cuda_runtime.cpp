@@ -6,6 +6,7 @@
 #include <atomic>
 #include <mutex>
 
+#include "host/cuda_kernels.h"
 #include "host/plan.h"
 
 namespace qkv::host {
@@ -179,12 +180,17 @@ int launch(const Kernel& kernel, const Problem& problem, const Plan& plan, void*
   });
 }
 
+Status merge(const Merge& merge, void* stream) {
+  return check(quietly([&] { return static_cast<cudaError_t>(launch_merge(merge, stream)); }),
+               "merge");
+}
+
 }  // namespace
 
 const CudaRuntime& real_cuda_runtime() {
   static constexpr CudaRuntime kTable{device_count, device_info, pointer_info, pending_error,
                                       set_device,   allocate,    release,      check,
-                                      prepare,      launch};
+                                      prepare,      launch,      merge};
   return kTable;
 }
 

@@ -11,6 +11,7 @@
 namespace qkv::host {
 
 struct Kernel;
+struct Merge;
 struct Plan;
 struct Problem;
 
@@ -47,6 +48,7 @@ struct CudaRuntime {
   // Calls kernel.launch; a test's table may do without the GPU instead.
   int (*launch)(const Kernel& kernel, const Problem& problem, const Plan& plan, void* workspace,
                 void* stream, Status* status);
+  Status (*merge)(const Merge& merge, void* stream);  // queues it on the current device
 };
 
 // The table in force: the CUDA runtime, or one without devices where qkv is built without CUDA.

@@ -103,7 +103,8 @@ const host::CudaRuntime& no_cuda() {
                                        .release = nullptr,
                                        .check = nullptr,
                                        .prepare = nullptr,
-                                       .launch = nullptr};
+                                       .launch = nullptr,
+                                       .merge = nullptr};
   return table;
 }
 

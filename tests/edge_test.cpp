@@ -44,6 +44,26 @@ class Watchdog {
   Watchdog& operator=(const Watchdog&) = delete;
 };
 
+// Rows of one tile, from one to more than a tile, unaligned and aligned, at the edge of memory that
+// may be touched: each row that a loop serves is once the last one.
+TEST_P(Edge, TailsOfEveryLength) {
+  for (int64_t rows = 1; rows <= 65; ++rows) {
+    for (const int64_t d : {3, 4}) {
+      const Case row = typed({.name = "tail",
+                              .batch = 1,
+                              .heads_q = 1,
+                              .heads_kv = 1,
+                              .s_q = rows,
+                              .s_kv = 66 - rows,
+                              .d_qk = d,
+                              .d_v = d});
+      BuiltProblem built(row, {.seed = test_seed(), .fit = Memory::Fit::kExact});
+      ASSERT_EQ(built.run(), QKV_SUCCESS) << qkv_last_error();
+      ASSERT_TRUE(Tolerance(built.oracle_problem()).accepts(built)) << row;
+    }
+  }
+}
+
 // A NaN or an infinity in an input changes exactly the outputs that see it, and these as the oracle
 // says: a query its row, a key the rows of its kv head, a value its column of these. (Keys hidden
 // by causal mask or window must be finite; what lies past a length is the contract test's.)

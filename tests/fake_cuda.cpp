@@ -79,7 +79,12 @@ const host::CudaRuntime kTable{
     .check = status_of,
     .prepare = [](const host::Kernel& kernel, const host::Problem& problem,
                   host::Plan* plan) { return kernel.prepare(problem, kTable, plan); },
-    .launch = launch};
+    .launch = launch,
+    .merge =
+        [](const host::Merge&, void* stream) {
+          active->record({"merge", FakeCuda::current_device(), nullptr, stream});
+          return status_of(active->launch_code, "merge");
+        }};
 
 }  // namespace
 

@@ -219,6 +219,31 @@ typedef struct qkv_query_result {
   char reasons[1024];    /**< one line for each kernel that declined: "name: reason" */
 } qkv_query_result;
 
+/** Parts that one qkv_merge takes. */
+#define QKV_MERGE_MAX_PARTS 32
+
+/** Soft attention over all keys from parts over disjoint sets of keys (of a split, a cascade, the
+ * ranks of a ring), each with its O and LSE:
+ *
+ *   LSE = log(sum_n exp(LSE_n)),   O = sum_n exp(LSE_n - LSE) O_n
+ *
+ * A part without keys (LSE_n = -inf) changes nothing, whatever its O holds; a single part with keys
+ * comes out bit for bit. Fill with qkv_merge_desc_init. */
+typedef struct qkv_merge_desc {
+  size_t struct_size;   /**< sizeof(qkv_merge_desc) as the caller compiled it */
+  qkv_device device;    /**< default QKV_DEVICE_AUTO */
+  int32_t device_index; /**< CUDA device; under AUTO taken from the pointers */
+
+  int32_t parts;               /**< 1 to QKV_MERGE_MAX_PARTS */
+  int32_t reserved;            /**< 0 */
+  const qkv_tensor* o_parts;   /**< [B, H, S, Dv] each; f32, f16 or bf16, all of one type */
+  const qkv_tensor* lse_parts; /**< [B, H, S, 1] each, f32, natural logarithm */
+
+  qkv_tensor o;   /**< [B, H, S, Dv] output, f32, f16 or bf16; may be one of o_parts, the same in
+                     address, type and strides */
+  qkv_tensor lse; /**< [B, H, S, 1]  optional output, f32; may be one of lse_parts */
+} qkv_merge_desc;
+
 /** Facts of a CUDA device. */
 typedef struct qkv_device_facts {
   size_t struct_size;     /**< set by the caller: sizeof(qkv_device_facts) */
@@ -292,6 +317,13 @@ QKV_API void qkv_plan_destroy(qkv_plan* plan);
 
 /** Plan (cached by shape) and run in one call. */
 QKV_API qkv_status qkv_attention(const qkv_attention_desc* desc, void* stream);
+
+/** Writes the defaults into the first struct_size bytes of *desc; pass sizeof(qkv_merge_desc). */
+QKV_API qkv_status qkv_merge_desc_init(qkv_merge_desc* desc, size_t struct_size);
+
+/** Merges parts of one attention problem. Needs no workspace; `stream` as in qkv_plan_run. Safe to
+ * capture into a CUDA graph. */
+QKV_API qkv_status qkv_merge(const qkv_merge_desc* desc, void* stream);
 
 #ifdef __cplusplus
 }

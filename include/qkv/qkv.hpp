@@ -16,6 +16,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <span>
 #include <stdexcept>
 #include <string>
 #include <type_traits>
@@ -211,6 +212,26 @@ inline void attention(const Attention& problem, void* stream = nullptr) {
   qkv_attention_desc d = problem.desc();
   d.flags |= QKV_FLAG_ALLOW_ALLOCATION;
   check(qkv_attention(&d, stream));
+}
+
+/// Soft attention over all keys from the O and LSE of parts over disjoint sets of keys. `o` and
+/// `lse` may be one of the parts.
+inline void merge(std::span<const Tensor> o_parts, std::span<const Tensor> lse_parts, Tensor o,
+                  Tensor lse = {}, void* stream = nullptr, Device device = Device::kAuto,
+                  int32_t device_index = 0) {
+  if (o_parts.size() != lse_parts.size() || o_parts.size() > QKV_MERGE_MAX_PARTS)
+    throw Error(QKV_INVALID_SHAPE, "merge: as many lse_parts as o_parts, at most " +
+                                       std::to_string(QKV_MERGE_MAX_PARTS));
+  qkv_merge_desc d;
+  check(qkv_merge_desc_init(&d, sizeof d));
+  d.device = static_cast<qkv_device>(device);
+  d.device_index = device_index;
+  d.parts = static_cast<int32_t>(o_parts.size());
+  d.o_parts = o_parts.data();
+  d.lse_parts = lse_parts.data();
+  d.o = o;
+  d.lse = lse;
+  check(qkv_merge(&d, stream));
 }
 
 /// What would run, or why nothing would.
