@@ -27,7 +27,7 @@ describe() {
   cc -E -P "$1" | perl -0pe 's/(__attribute__\(\(visibility\("default"\)\)\)[^;{]*);/$1 { __builtin_trap(); }/g' >"$work/stub.c"
   (cd "$work" && cc -std=c99 -g -fPIC -shared -fvisibility=hidden "-fdebug-prefix-map=$work=." -Wl,-soname,libqkv.so.0 \
     -o libqkv.so.0 stub.c)
-  abidw --no-architecture --no-corpus-path --no-comp-dir-path --no-show-locs --no-elf-needed --drop-undefined-syms \
+  abidw --no-architecture --no-corpus-path --no-comp-dir-path --no-show-locs --no-elf-needed --drop-undefined-syms --type-id-style hash \
     --out-file "$2/libqkv.abi" "$work/libqkv.so.0"
   # Enumerations are unnamed in the header: no function's type leads abidw to them.
   names=$(grep -oE '^ *QKV_[A-Z0-9_]+ *=' "$1" | tr -d ' =')
