@@ -8,6 +8,7 @@
 #include "host/merge.h"
 #include "host/plan_cache.h"
 #include "host/run.h"
+#include "host/verbose.h"
 
 namespace {
 
@@ -30,17 +31,22 @@ template <class Body>
 qkv_status guarded(Body&& body) noexcept {
   try {
     const Status status = body();
-    if (!status.ok()) last_error() = status.reason();
+    if (!status.ok()) {
+      last_error() = status.reason();
+      if (verbose(kVerboseError | kVerboseCheck)) log_failure(status);
+    }
     return status.code();
   } catch (const std::bad_alloc&) {
     try {
       last_error() = "out of host memory";
+      if (verbose(kVerboseError)) log_failure(Status(QKV_RESOURCE_OUT_OF_MEMORY, last_error()));
     } catch (...) {  // the old message stays
     }
     return QKV_RESOURCE_OUT_OF_MEMORY;
   } catch (const std::exception& error) {
     try {
       last_error() = text("internal error: ", error.what());
+      if (verbose(kVerboseError)) log_failure(Status(QKV_INTERNAL, last_error()));
     } catch (...) {  // the old message stays
     }
     return QKV_INTERNAL;

@@ -6,6 +6,8 @@
 #include <mutex>
 #include <unordered_map>
 
+#include "host/verbose.h"
+
 namespace qkv::host {
 namespace {
 
@@ -100,6 +102,7 @@ Status new_plan(const Problem& problem, const PlanKey& key, const DeviceInfo& de
                 const CudaRuntime& cuda, std::unique_ptr<qkv_plan>* plan) {
   auto made = std::make_unique<qkv_plan>(qkv_plan{key, problem, device, {}});
   QKV_RETURN_IF_ERROR(make_plan(problem, device, &made->plan));
+  if (verbose(kVerboseDispatch | kVerboseRepro)) log_plan(made->plan, problem);
   const Kernel& kernel = *made->plan.kernel;
   QKV_RETURN_IF_ERROR(problem.device == QKV_DEVICE_CPU
                           ? kernel.prepare(problem, cuda, &made->plan)

@@ -56,9 +56,7 @@ Status check_options(const qkv_attention_desc& desc, Problem* p) {
                 "; it must be finite");
     p->scale = desc.scale;
   } else {
-    p->scale = desc.score == QKV_SCORE_DOT
-                   ? static_cast<float>(1 / std::sqrt(static_cast<double>(p->d_qk)))
-                   : 1.0f;
+    p->scale = default_scale(desc.score, p->d_qk);
   }
   QKV_REQUIRE(std::isfinite(desc.softcap) && desc.softcap >= 0, QKV_INVALID_VALUE, "softcap is ",
               desc.softcap, "; it must be finite and positive, or 0 for none");
@@ -187,6 +185,11 @@ std::array<Named, 12> tensors(const Problem& p) {
 }
 
 }  // namespace
+
+float default_scale(qkv_score score, int64_t d_qk) {
+  if (score == QKV_SCORE_ADDITIVE) return 1;
+  return static_cast<float>(1 / std::sqrt(static_cast<double>(d_qk)));
+}
 
 Status validate(const qkv_attention_desc* desc, Need need, const CudaRuntime& cuda, Problem* p) {
   QKV_RETURN_IF_ERROR(check_struct(desc, desc == nullptr ? 0 : desc->struct_size, sizeof *desc,

@@ -65,6 +65,9 @@ struct Problem {
   bool empty() const { return batch == 0 || s_q == 0; }
 };
 
+// The scale of a descriptor that sets none.
+float default_scale(qkv_score score, int64_t d_qk);
+
 // Keys [begin, end) are the ones that length and window leave visible to a query; empty when begin
 // >= end.
 struct KeyRange {

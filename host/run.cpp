@@ -1,9 +1,11 @@
 #include "host/run.h"
 
+#include <chrono>
 #include <cstdlib>
 #include <memory>
 
 #include "host/current_device.h"
+#include "host/verbose.h"
 
 namespace qkv::host {
 namespace {
@@ -62,7 +64,15 @@ Status run_on_cuda(const Plan& plan, const Problem& p, const CudaRuntime& cuda, 
 
 Status run_plan(const Plan& plan, const Problem& p, const CudaRuntime& cuda, void* stream) {
   if (p.empty()) return {};
-  return p.device == QKV_DEVICE_CPU ? run_on_cpu(plan, p) : run_on_cuda(plan, p, cuda, stream);
+  const auto run = [&] {
+    return p.device == QKV_DEVICE_CPU ? run_on_cpu(plan, p) : run_on_cuda(plan, p, cuda, stream);
+  };
+  if (!verbose(kVerboseExec)) return run();
+  const auto start = std::chrono::steady_clock::now();
+  Status status = run();
+  const std::chrono::duration<double, std::micro> took = std::chrono::steady_clock::now() - start;
+  if (status.ok()) log_run(plan.kernel->name, repro(p), took.count());
+  return status;
 }
 
 }  // namespace qkv::host

@@ -8,6 +8,7 @@
 #include <cstdio>
 
 #include "host/plan_cache.h"
+#include "host/verbose.h"
 #include "tests/fake_cuda.h"
 #include "tests/full_problem.h"
 
@@ -50,7 +51,7 @@ class HostCost : public testing::Test {
       batches.push_back(took.count() / calls);
     }
     std::sort(batches.begin(), batches.end());
-    std::printf("%s: %.3f us (best of %d batches of %d calls; median %.3f us)\n", what, batches[0],
+    std::printf("%s: %.4f us (best of %d batches of %d calls; median %.3f us)\n", what, batches[0],
                 kBatches, calls, batches[kBatches / 2]);
     return batches[0];
   }
@@ -74,6 +75,18 @@ TEST_F(HostCost, RunOfAPlan) {
   });
   EXPECT_LE(best, 2.0);
   qkv_plan_destroy(plan);
+}
+
+// QKV_VERBOSE is asked three times a call.
+TEST_F(HostCost, VerboseOff) {
+  host::set_verbose_for_test("", nullptr);
+  int on = 0;
+  const double best = measure("verbose, off", 100000, [&] {
+    on += host::verbose(host::kVerboseExec) ? 1 : 0;
+    asm volatile("" : "+r"(on));  // the loop stays
+  });
+  EXPECT_EQ(on, 0);
+  EXPECT_LE(best, 0.020);
 }
 
 // As in decoding: one key more with every call. Validation, plan, cache and launch together.
