@@ -30,6 +30,7 @@ std::string run_virtual(Machine& machine, const std::string& ptx, const std::str
         std::memcpy(a->host + i * width, &v.init[i].value, width);
       }
       machine.memory.set_defined(*a, a->base, a->size);
+      a->read_only = v.space == ptx::Space::kConst;
       variables[v.name] = a->base;
     }
     const SymbolTable symbols{[&](const std::string& name) -> std::optional<u64> {

@@ -27,6 +27,9 @@ struct Layout {
   std::function<double(u64)> value;
   std::function<u64(double)> code;
   int needs;
+  std::function<u64(double)> b_code{};  // where B's type is another
+  const char* before_types = "";        // .satfinite
+  const char* after_types = "";         // .xor.popc
 };
 
 int g(int lane) { return lane >> 2; }
@@ -44,6 +47,8 @@ std::vector<Layout> layouts() {
   const auto signed8 = [](u64 v) { return static_cast<double>(static_cast<i8>(v)); };
   const auto unsigned8 = [](u64 v) { return static_cast<double>(v & 255); };
   const auto to_byte = [](double v) { return static_cast<u64>(static_cast<i64>(v)) & 255; };
+  const auto to_nibble = [](double v) { return static_cast<u64>(static_cast<i64>(v)) & 15; };
+  const auto to_bit = [](double v) { return static_cast<u64>(v) & 1; };
   const auto identity = [](u64 v) { return f64(v); };
   const auto to_double = [](double v) { return raw(v); };
 
@@ -73,12 +78,37 @@ std::vector<Layout> layouts() {
   const auto b_b32 = [](int l, int i) {
     return Place{t(l) * 4 + (i & 3) + (i >= 4 ? 16 : 0), g(l)};
   };
+  // 4-bit elements, 8 to a register.
+  const auto a_n64 = [](int l, int i) {
+    return Place{i < 8 || (i >= 16 && i < 24) ? g(l) : g(l) + 8,
+                 t(l) * 8 + (i & 7) + (i >= 16 ? 32 : 0)};
+  };
+  const auto b_n64 = [](int l, int i) {
+    return Place{t(l) * 8 + (i & 7) + (i >= 8 ? 32 : 0), g(l)};
+  };
+  const auto a_n8 = [](int l, int i) { return Place{g(l), t(l) * 8 + i}; };
+  // Bits, 32 to a register.
+  const auto a_b256 = [](int l, int i) {
+    return Place{i < 32 || (i >= 64 && i < 96) ? g(l) : g(l) + 8,
+                 t(l) * 32 + (i & 31) + (i >= 64 ? 128 : 0)};
+  };
+  const auto b_b256 = [](int l, int i) {
+    return Place{t(l) * 32 + (i & 31) + (i >= 32 ? 128 : 0), g(l)};
+  };
+  const auto a_b8 = [](int l, int i) { return Place{g(l), t(l) * 32 + i}; };
   const auto a_m8 = [](int l, int i) { return Place{g(l), t(l) * 4 + i}; };
 
   const auto fp8 = [](u64 v) {
     const int e = static_cast<int>(v >> 3 & 15), f = static_cast<int>(v & 7);
     const double s = (v & 128) != 0 ? -1 : 1;
     return s * (e == 0 ? std::ldexp(f, -9) : std::ldexp(8 + f, e - 10));
+  };
+  const auto to_e5m2 = [](double v) {  // -4 ... 4 are exact
+    const u64 sign = v < 0 ? 128 : 0;
+    v = std::fabs(v);
+    if (v == 0) return sign;
+    const int e = std::ilogb(v);
+    return sign | static_cast<u64>(e + 15) << 2 | static_cast<u64>(std::ldexp(v, 2 - e) - 4);
   };
   const auto to_fp8 = [](double v) {  // small integers are exact: 0 ... 15
     const u64 sign = v < 0 ? 128 : 0;
@@ -87,7 +117,7 @@ std::vector<Layout> layouts() {
     const int e = std::ilogb(v);
     return sign | static_cast<u64>(e + 7) << 3 | static_cast<u64>(std::ldexp(v, 3 - e) - 8);
   };
-  return {
+  std::vector<Layout> rows = {
       {"m16n8k16", ".f32.f16.f16.f32", 16, 8, 16, 8, 4, 4, 16, 32, a_k16, b_k16, c_place, half,
        to_half, 80},
       {"m16n8k16", ".f16.f16.f16.f16", 16, 8, 16, 8, 4, 4, 16, 16, a_k16, b_k16, c_place, half,
@@ -120,7 +150,213 @@ std::vector<Layout> layouts() {
          return Place{l & 3, l >> 2};
        },
        c_place, identity, to_double, 80},
+      {"m16n8k4", ".f64.f64.f64.f64", 16, 8, 4, 2, 1, 4, 64, 64,
+       [](int l, int i) {
+         return Place{g(l) + 8 * i, t(l)};
+       },
+       [](int l, int) {
+         return Place{t(l), g(l)};
+       },
+       c_place, identity, to_double, 90},
+      {"m16n8k8", ".f64.f64.f64.f64", 16, 8, 8, 4, 2, 4, 64, 64,
+       [](int l, int i) {
+         return Place{g(l) + 8 * (i % 2), t(l) + 4 * (i / 2)};
+       },
+       [](int l, int i) {
+         return Place{t(l) + 4 * i, g(l)};
+       },
+       c_place, identity, to_double, 90},
+      {"m16n8k16", ".f64.f64.f64.f64", 16, 8, 16, 8, 4, 4, 64, 64,
+       [](int l, int i) {
+         return Place{g(l) + 8 * (i % 2), t(l) + 4 * (i / 2)};
+       },
+       [](int l, int i) {
+         return Place{t(l) + 4 * i, g(l)};
+       },
+       c_place, identity, to_double, 90},
   };
+  // Integers of every pair of types, with and without saturation.
+  for (const char* types : {".s32.s8.s8.s32", ".s32.s8.u8.s32", ".s32.u8.s8.s32", ".s32.u8.u8.s32"})
+    for (const char* sat : {"", ".satfinite"}) {
+      rows.push_back({"m8n8k16",
+                      types,
+                      8,
+                      8,
+                      16,
+                      4,
+                      4,
+                      2,
+                      8,
+                      0,
+                      a_m8,
+                      b_b16,
+                      c_place,
+                      signed8,
+                      to_byte,
+                      75,
+                      {},
+                      sat});
+      rows.push_back({"m16n8k16",
+                      types,
+                      16,
+                      8,
+                      16,
+                      8,
+                      4,
+                      4,
+                      8,
+                      0,
+                      a_b16,
+                      b_b16,
+                      c_place,
+                      signed8,
+                      to_byte,
+                      80,
+                      {},
+                      sat});
+      rows.push_back({"m16n8k32",
+                      types,
+                      16,
+                      8,
+                      32,
+                      16,
+                      8,
+                      4,
+                      8,
+                      0,
+                      a_b32,
+                      b_b32,
+                      c_place,
+                      signed8,
+                      to_byte,
+                      80,
+                      {},
+                      sat});
+    }
+  for (const char* types : {".s32.s4.s4.s32", ".s32.s4.u4.s32", ".s32.u4.s4.s32", ".s32.u4.u4.s32"})
+    for (const char* sat : {"", ".satfinite"}) {
+      rows.push_back({"m8n8k32",
+                      types,
+                      8,
+                      8,
+                      32,
+                      8,
+                      8,
+                      2,
+                      4,
+                      0,
+                      a_n8,
+                      b_n64,
+                      c_place,
+                      signed8,
+                      to_nibble,
+                      75,
+                      {},
+                      sat});
+      rows.push_back({"m16n8k32",
+                      types,
+                      16,
+                      8,
+                      32,
+                      16,
+                      8,
+                      4,
+                      4,
+                      0,
+                      a_n64,
+                      b_n64,
+                      c_place,
+                      signed8,
+                      to_nibble,
+                      80,
+                      {},
+                      sat});
+      rows.push_back({"m16n8k64",
+                      types,
+                      16,
+                      8,
+                      64,
+                      32,
+                      16,
+                      4,
+                      4,
+                      0,
+                      a_n64,
+                      b_n64,
+                      c_place,
+                      signed8,
+                      to_nibble,
+                      80,
+                      {},
+                      sat});
+    }
+  for (const char* op : {".xor.popc", ".and.popc"}) {
+    const int needs = op[1] == 'x' ? 75 : 80;
+    rows.push_back({"m8n8k128",
+                    ".s32.b1.b1.s32",
+                    8,
+                    8,
+                    128,
+                    32,
+                    32,
+                    2,
+                    1,
+                    0,
+                    a_b8,
+                    b_b256,
+                    c_place,
+                    signed8,
+                    to_bit,
+                    needs,
+                    {},
+                    "",
+                    op});
+    rows.push_back({"m16n8k128",
+                    ".s32.b1.b1.s32",
+                    16,
+                    8,
+                    128,
+                    64,
+                    32,
+                    4,
+                    1,
+                    0,
+                    a_b256,
+                    b_b256,
+                    c_place,
+                    signed8,
+                    to_bit,
+                    80,
+                    {},
+                    "",
+                    op});
+    rows.push_back({"m16n8k256",
+                    ".s32.b1.b1.s32",
+                    16,
+                    8,
+                    256,
+                    128,
+                    64,
+                    4,
+                    1,
+                    0,
+                    a_b256,
+                    b_b256,
+                    c_place,
+                    signed8,
+                    to_bit,
+                    80,
+                    {},
+                    "",
+                    op});
+  }
+  rows.push_back({"m16n8k32", ".f32.e5m2.e5m2.f32", 16, 8, 32, 16, 8, 4, 8, 32, a_b32, b_b32,
+                  c_place, fp8, to_e5m2, 89});
+  rows.push_back({"m16n8k32", ".f32.e4m3.e5m2.f32", 16, 8, 32, 16, 8, 4, 8, 32, a_b32, b_b32,
+                  c_place, fp8, to_fp8, 89, to_e5m2});
+  rows.push_back({"m16n8k32", ".f32.e5m2.e4m3.f32", 16, 8, 32, 16, 8, 4, 8, 32, a_b32, b_b32,
+                  c_place, fp8, to_e5m2, 89, to_fp8});
+  return rows;
 }
 
 class Mma : public testing::TestWithParam<Layout> {};
@@ -158,9 +394,9 @@ TEST_P(Mma, MultipliesByTheLayoutOfTheIsa) {
   loads("a", na, 0);
   loads("b", nb, 64);
   loads("c", nc, 128);
-  text += std::string(" mma.sync.aligned.") + s.name + ".row.col" + s.types + " " +
-          registers("d", nc) + ", " + registers("a", na) + ", " + registers("b", nb) + ", " +
-          registers("c", nc) + ";\n";
+  text += std::string(" mma.sync.aligned.") + s.name + ".row.col" + s.before_types + s.types +
+          s.after_types + " " + registers("d", nc) + ", " + registers("a", na) + ", " +
+          registers("b", nb) + ", " + registers("c", nc) + ";\n";
   for (int i = 0; i < nc; ++i)
     text += " st.global." + type + " [%rd1+" + std::to_string(i * bytes) + "], %d" +
             std::to_string(i) + ";\n";
@@ -170,21 +406,29 @@ TEST_P(Mma, MultipliesByTheLayoutOfTheIsa) {
   Random random(7);
   std::vector<double> a(static_cast<size_t>(s.m * s.k)), b(static_cast<size_t>(s.k * s.n)),
       c(static_cast<size_t>(s.m * s.n));
-  const bool is_unsigned = std::string(s.types).find("u8") != std::string::npos;
-  const auto number = [&] {
+  const std::string types = s.types, op = s.after_types;
+  const bool saturates = s.before_types[0] != '\0', unsigned_a = types[5] == 'u',
+             unsigned_b = types.find(".u", 6) != std::string::npos;
+  const auto number = [&](bool is_unsigned) {
+    if (!op.empty()) return static_cast<double>(random.next() >> 5 & 1);
     return static_cast<double>(random.next() % 9) - (is_unsigned ? 0 : 4);
   };
-  for (double& v : a) v = number();
-  for (double& v : b) v = number();
-  for (double& v : c) v = number();
+  for (double& v : a) v = number(unsigned_a);
+  for (double& v : b) v = number(unsigned_b);
+  for (double& v : c) {
+    v = static_cast<double>(random.next() % 9) - 4;
+    // Integers near both ends: they saturate, or go round.
+    if (s.c_bits == 0 && (random.next() & 1) != 0) v = v > 0 ? 2147483647 - v : -2147483648 - v;
+  }
   std::vector<u8> in(32 * 256, 0), out(32 * 256, 0);
   const auto put = [&](int lane, int at, int i, int width, u64 code) {
     const int bit = i * width;
-    u64 v = 0;
     u8* p = &in[static_cast<size_t>(lane * 256 + at + bit / 8)];
-    std::memcpy(&v, p, static_cast<size_t>(width / 8));
-    v = code;
-    std::memcpy(p, &v, static_cast<size_t>(width / 8));
+    if (width < 8) {
+      *p = static_cast<u8>(*p | code << (bit % 8));
+    } else {
+      std::memcpy(p, &code, static_cast<size_t>(width / 8));
+    }
   };
   const auto c_code = [&](double v) {
     return s.c_bits == 0    ? static_cast<u64>(static_cast<i64>(v)) & 0xffffffff
@@ -199,7 +443,8 @@ TEST_P(Mma, MultipliesByTheLayoutOfTheIsa) {
     }
     for (int i = 0; i < s.b_elements; ++i) {
       const Place p = s.b(l, i);
-      put(l, 64, i, s.bits, s.code(b[static_cast<size_t>(p.row * s.n + p.column)]));
+      put(l, 64, i, s.bits,
+          (s.b_code ? s.b_code : s.code)(b[static_cast<size_t>(p.row * s.n + p.column)]));
     }
     for (int i = 0; i < s.c_elements; ++i) {
       const Place p = s.c(l, i);
@@ -211,9 +456,12 @@ TEST_P(Mma, MultipliesByTheLayoutOfTheIsa) {
     for (int i = 0; i < s.c_elements; ++i) {
       const Place p = s.c(l, i);
       double want = c[static_cast<size_t>(p.row * s.n + p.column)];
-      for (int k = 0; k < s.k; ++k)
-        want +=
-            a[static_cast<size_t>(p.row * s.k + k)] * b[static_cast<size_t>(k * s.n + p.column)];
+      for (int k = 0; k < s.k; ++k) {
+        const double x = a[static_cast<size_t>(p.row * s.k + k)],
+                     y = b[static_cast<size_t>(k * s.n + p.column)];
+        want += op == ".xor.popc" ? (x != y ? 1 : 0) : x * y;
+      }
+      if (saturates) want = std::fmin(std::fmax(want, -2147483648.0), 2147483647.0);
       u64 got = 0;
       std::memcpy(&got, &out[static_cast<size_t>(l * 256 + i * c_bits / 8)],
                   static_cast<size_t>(c_bits / 8));
@@ -223,11 +471,140 @@ TEST_P(Mma, MultipliesByTheLayoutOfTheIsa) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Ptx, Mma, testing::ValuesIn(layouts()), [](const auto& info) {
-  std::string name = std::string(info.param.name) + info.param.types;
+  std::string name = std::string(info.param.name) + info.param.before_types + info.param.types +
+                     info.param.after_types + "_" + std::to_string(info.index);
   for (char& c : name)
     if (c == '.') c = '_';
   return name;
 });
+
+// m8n8k4 of f16: four products at once, of lanes 4q ... 4q + 3 and 4q + 16 ... 4q + 19. PTX ISA 9.0
+// section 9.7.14.5.1, figures of .row and .col fragments.
+struct Quad {
+  bool a_row, b_row, c_f32, d_f32;
+};
+class MmaQuad : public testing::TestWithParam<Quad> {};
+
+TEST_P(MmaQuad, MultipliesByTheLayoutOfTheIsa) {
+  const Quad& s = GetParam();
+  const auto row_of = [](int l) { return l % 4 + (l >= 16 ? 4 : 0); };
+  const auto a_place = [&](int l, int i) {
+    return s.a_row ? Place{row_of(l), i} : Place{i % 4 + (l >= 16 ? 4 : 0), l % 4};
+  };
+  const auto b_place = [&](int l, int i) {
+    return s.b_row ? Place{l % 4, i + (l >= 16 ? 4 : 0)} : Place{i, row_of(l)};
+  };
+  const auto c_place = [&](bool f32_type, int l, int i) {
+    if (!f32_type) return Place{row_of(l), i};
+    return Place{(l & 1) + (i & 2) + (l >= 16 ? 4 : 0), (i & 4) + (l & 2) + (i & 1)};
+  };
+  const int nc = s.c_f32 ? 8 : 4, nd = s.d_f32 ? 8 : 4;
+  const char* type_c = s.c_f32 ? "f32" : "f16";
+  const char* type_d = s.d_f32 ? "f32" : "f16";
+  const auto reg = [](bool wide) { return std::string(wide ? "f32" : "b32"); };
+  std::string text =
+      ".version 8.4\n.target sm_75\n.address_size 64\n"
+      ".visible .entry k(.param .u64 in, .param .u64 out)\n{\n .reg .b64 %rd<4>;\n"
+      " .reg .b32 %x, %a<2>, %b<2>;\n .reg ." +
+      reg(s.c_f32) + " %c<8>;\n .reg ." + reg(s.d_f32) +
+      " %d<8>;\n ld.param.u64 %rd0, [in];\n ld.param.u64 %rd1, [out];\n mov.u32 %x, %tid.x;\n"
+      " mul.wide.u32 %rd2, %x, 64;\n add.u64 %rd0, %rd0, %rd2;\n add.u64 %rd1, %rd1, %rd2;\n"
+      " ld.global.v2.b32 {%a0, %a1}, [%rd0];\n ld.global.v2.b32 {%b0, %b1}, [%rd0+8];\n";
+  for (int i = 0; i < nc; ++i)
+    text += " ld.global." + reg(s.c_f32) + " %c" + std::to_string(i) + ", [%rd0+" +
+            std::to_string(16 + 4 * i) + "];\n";
+  text += std::string(" mma.sync.aligned.m8n8k4.") + (s.a_row ? "row." : "col.") +
+          (s.b_row ? "row." : "col.") + type_d + ".f16.f16." + type_c + " " + registers("d", nd) +
+          ", {%a0, %a1}, {%b0, %b1}, " + registers("c", nc) + ";\n";
+  for (int i = 0; i < nd; ++i)
+    text += " st.global." + reg(s.d_f32) + " [%rd1+" + std::to_string(4 * i) + "], %d" +
+            std::to_string(i) + ";\n";
+  text += " ret;\n}\n";
+  Random random(9);
+  double a[4][8][4], b[4][4][8], c[4][8][8];
+  const auto number = [&] { return static_cast<double>(random.next() % 17) - 8; };
+  for (int q = 0; q < 4; ++q) {
+    for (auto& row : a[q])
+      for (double& v : row) v = number();
+    for (auto& row : b[q])
+      for (double& v : row) v = number();
+    for (auto& row : c[q])
+      for (double& v : row) v = number();
+  }
+  std::vector<u8> in(32 * 64), out(32 * 64);
+  const auto put = [&](int lane, size_t at, u64 v, size_t bytes) {
+    std::memcpy(&in[static_cast<size_t>(lane) * 64 + at], &v, bytes);
+  };
+  for (int l = 0; l < 32; ++l) {
+    const int q = l % 16 / 4;
+    for (int i = 0; i < 4; ++i) {
+      const Place pa = a_place(l, i), pb = b_place(l, i);
+      put(l, static_cast<size_t>(2 * i), nearest_half(a[q][pa.row][pa.column]), 2);
+      put(l, static_cast<size_t>(8 + 2 * i), nearest_half(b[q][pb.row][pb.column]), 2);
+    }
+    for (int i = 0; i < 8; ++i) {
+      const Place pc = c_place(s.c_f32, l, i);
+      const double v = c[q][pc.row][pc.column];
+      if (s.c_f32) {
+        put(l, static_cast<size_t>(16 + 4 * i), raw(static_cast<float>(v)), 4);
+      } else {
+        put(l, static_cast<size_t>(16 + 2 * i), nearest_half(v), 2);
+      }
+    }
+  }
+  ASSERT_EQ(device().run(text, "k", {}, {{&in}, {&out}}), "") << text;
+  for (int l = 0; l < 32; ++l) {
+    const int q = l % 16 / 4;
+    for (int i = 0; i < 8; ++i) {
+      const Place p = c_place(s.d_f32, l, i);
+      double want = c[q][p.row][p.column];
+      for (int k = 0; k < 4; ++k) want += a[q][p.row][k] * b[q][k][p.column];
+      u64 got = 0;
+      const size_t bytes = s.d_f32 ? 4 : 2;
+      std::memcpy(&got, &out[static_cast<size_t>(l) * 64 + static_cast<size_t>(i) * bytes], bytes);
+      ASSERT_EQ(got, s.d_f32 ? raw(static_cast<float>(want)) : nearest_half(want))
+          << "lane " << l << " element " << i << "\n"
+          << text;
+    }
+  }
+}
+std::vector<Quad> quads() {
+  std::vector<Quad> out;
+  for (int i = 0; i < 16; ++i)
+    if ((i & 4) == 0 || (i & 8) != 0)  // C of f32 needs D of f32
+      out.push_back({(i & 1) != 0, (i & 2) != 0, (i & 4) != 0, (i & 8) != 0});
+  return out;
+}
+INSTANTIATE_TEST_SUITE_P(Ptx, MmaQuad, testing::ValuesIn(quads()), [](const auto& info) {
+  const Quad& s = info.param;
+  return std::string(s.a_row ? "row_" : "col_") + (s.b_row ? "row_" : "col_") +
+         (s.d_f32 ? "f32_" : "f16_") + (s.c_f32 ? "f32" : "f16");
+});
+
+// movmatrix: thread l holds elements 2 * (l % 4) and the next of row l / 4, and gets those of the
+// transposed matrix.
+TEST(Movmatrix, Transposes) {
+  const std::string text =
+      ".version 8.4\n.target sm_75\n.address_size 64\n"
+      ".visible .entry k(.param .u64 in, .param .u64 out)\n{\n .reg .b64 %rd<4>;\n"
+      " .reg .b32 %r<4>;\n ld.param.u64 %rd0, [in];\n ld.param.u64 %rd1, [out];\n"
+      " mov.u32 %r0, %tid.x;\n mul.wide.u32 %rd2, %r0, 4;\n add.u64 %rd0, %rd0, %rd2;\n"
+      " add.u64 %rd1, %rd1, %rd2;\n ld.global.b32 %r1, [%rd0];\n"
+      " movmatrix.sync.aligned.m8n8.trans.b16 %r2, %r1;\n st.global.b32 [%rd1], %r2;\n ret;\n}\n";
+  std::vector<u8> in(128), out(128);
+  for (size_t i = 0; i < 64; ++i) {
+    const u16 v = static_cast<u16>(i * 1021 + 5);
+    std::memcpy(&in[2 * i], &v, 2);
+  }
+  ASSERT_EQ(device().run(text, "k", {}, {{&in}, {&out}}), "");
+  for (size_t row = 0; row < 8; ++row)
+    for (size_t column = 0; column < 8; ++column) {
+      u16 got, want;
+      std::memcpy(&got, &out[2 * (row * 8 + column)], 2);
+      std::memcpy(&want, &in[2 * (column * 8 + row)], 2);
+      ASSERT_EQ(got, want) << "row " << row << " column " << column;
+    }
+}
 
 class Ldmatrix : public testing::TestWithParam<std::pair<int, bool>> {};
 

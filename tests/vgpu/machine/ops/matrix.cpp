@@ -327,9 +327,8 @@ void decode_mma(Decoder& dec, const ptx::Statement& st, Modifiers& mods, Instr& 
   Shape shape{};
   for (std::string_view word = mods.take_any(); !parse_shape(word, shape); word = mods.take_any())
     if (word.empty()) dec.fail("mma without a shape");
-  in.relu = mods.take_one({"row", "col"}) == 0;
-  in.flag = mods.take_one({"row", "col"}) != 0;
-  if (!in.flag && !(shape.m == 8 && shape.k == 4)) in.flag = mods.take("col");
+  in.relu = mods.take_any() == "row";  // the layouts of A and B follow the shape
+  in.flag = mods.take_any() == "col";
   in.sat = mods.take("satfinite");
   if (mods.take("kind::f8f6f4") || mods.has("sp")) dec.fail("this mma kind is not supported");
   mods.take_type();

@@ -316,7 +316,8 @@ void take_hints(Decoder& dec, Modifiers& mods, Instr& in) {
                         "weak",
                         "unified"}) >= 0) {
   }
-  const int order = mods.take_one({"volatile", "relaxed", "acquire", "release", "mmio"});
+  mods.take("mmio");  // always with .relaxed.sys
+  const int order = mods.take_one({"volatile", "relaxed", "acquire", "release"});
   const int scope = mods.take_one({"cta", "cluster", "gpu", "sys"});
   in.strong = order >= 0;
   in.acquires = order == 2;
