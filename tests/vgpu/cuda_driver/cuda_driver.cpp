@@ -15,6 +15,10 @@ VGPU_EXPORT CUresult cuDeviceGetCount(int* count) {
   return static_cast<CUresult>(cudaGetDeviceCount(count));
 }
 VGPU_EXPORT CUresult cuDeviceGet(CUdevice* device, int ordinal) {
+  int count = 0;
+  const CUresult result = cuDeviceGetCount(&count);
+  if (result != CUDA_SUCCESS) return result;
+  if (ordinal < 0 || ordinal >= count) return CUDA_ERROR_INVALID_DEVICE;
   *device = ordinal;
   return CUDA_SUCCESS;
 }
@@ -36,13 +40,61 @@ VGPU_EXPORT CUresult cuDeviceTotalMem_v2(size_t* bytes, CUdevice device) {
   if (e == cudaSuccess) *bytes = p.totalGlobalMem;
   return static_cast<CUresult>(e);
 }
+
+namespace {
+
+// The driver's names of errors; their numbers are the runtime's.
+struct ErrorName {
+  CUresult error;
+  const char* name;
+};
+constexpr ErrorName kErrorNames[] = {
+#define VGPU_ERROR(error) \
+  { error, #error }
+    VGPU_ERROR(CUDA_SUCCESS),
+    VGPU_ERROR(CUDA_ERROR_INVALID_VALUE),
+    VGPU_ERROR(CUDA_ERROR_OUT_OF_MEMORY),
+    VGPU_ERROR(CUDA_ERROR_NOT_INITIALIZED),
+    VGPU_ERROR(CUDA_ERROR_NO_DEVICE),
+    VGPU_ERROR(CUDA_ERROR_INVALID_DEVICE),
+    VGPU_ERROR(CUDA_ERROR_INVALID_IMAGE),
+    VGPU_ERROR(CUDA_ERROR_INVALID_CONTEXT),
+    VGPU_ERROR(CUDA_ERROR_NO_BINARY_FOR_GPU),
+    VGPU_ERROR(CUDA_ERROR_INVALID_PTX),
+    VGPU_ERROR(CUDA_ERROR_INVALID_HANDLE),
+    VGPU_ERROR(CUDA_ERROR_NOT_FOUND),
+    VGPU_ERROR(CUDA_ERROR_NOT_READY),
+    VGPU_ERROR(CUDA_ERROR_ILLEGAL_ADDRESS),
+    VGPU_ERROR(CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES),
+    VGPU_ERROR(CUDA_ERROR_LAUNCH_TIMEOUT),
+    VGPU_ERROR(CUDA_ERROR_PEER_ACCESS_ALREADY_ENABLED),
+    VGPU_ERROR(CUDA_ERROR_PEER_ACCESS_NOT_ENABLED),
+    VGPU_ERROR(CUDA_ERROR_ASSERT),
+    VGPU_ERROR(CUDA_ERROR_MISALIGNED_ADDRESS),
+    VGPU_ERROR(CUDA_ERROR_INVALID_ADDRESS_SPACE),
+    VGPU_ERROR(CUDA_ERROR_LAUNCH_FAILED),
+    VGPU_ERROR(CUDA_ERROR_NOT_SUPPORTED),
+    VGPU_ERROR(CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED),
+    VGPU_ERROR(CUDA_ERROR_STREAM_CAPTURE_INVALIDATED),
+    VGPU_ERROR(CUDA_ERROR_UNKNOWN),
+#undef VGPU_ERROR
+};
+const char* name_of(CUresult error) {
+  for (const ErrorName& row : kErrorNames)
+    if (row.error == error) return row.name;
+  return nullptr;
+}
+
+}  // namespace
+
 VGPU_EXPORT CUresult cuGetErrorString(CUresult error, const char** text) {
-  *text = cudaGetErrorString(static_cast<cudaError_t>(error));
-  return CUDA_SUCCESS;
+  const bool known = name_of(error) != nullptr;
+  *text = known ? cudaGetErrorString(static_cast<cudaError_t>(error)) : nullptr;
+  return known ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
 }
 VGPU_EXPORT CUresult cuGetErrorName(CUresult error, const char** text) {
-  *text = cudaGetErrorName(static_cast<cudaError_t>(error));
-  return CUDA_SUCCESS;
+  *text = name_of(error);
+  return *text != nullptr ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
 }
 VGPU_EXPORT CUresult cuCtxGetDevice(CUdevice* device) {
   return static_cast<CUresult>(cudaGetDevice(device));
