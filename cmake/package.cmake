@@ -58,7 +58,7 @@ set(CPACK_DEBIAN_RUNTIME_PACKAGE_SHLIBDEPS ON)
 set(CPACK_DEBIAN_PACKAGE_GENERATE_SHLIBS ON)
 set(CPACK_DEBIAN_PACKAGE_GENERATE_SHLIBS_POLICY ">=")
 set(CPACK_COMPONENT_RUNTIME_DESCRIPTION
-  "${PROJECT_DESCRIPTION}: the shared library\nScores every query against every key and sums the values by the weights, on CPUs and CUDA GPUs.")
+  "The shared library: scores every query against every key, sums the values by the weights; on CPUs and CUDA GPUs.")
 
 set(CPACK_DEBIAN_DEVELOPMENT_PACKAGE_NAME libqkv-dev)
 set(CPACK_DEBIAN_DEVELOPMENT_PACKAGE_SECTION libdevel)
@@ -68,6 +68,5 @@ else()
   set(CPACK_COMPONENTS_ALL development)
   set(CPACK_DEBIAN_DEVELOPMENT_PACKAGE_DEPENDS "libdnnl-dev, libhwy-dev")
 endif()
-set(CPACK_COMPONENT_DEVELOPMENT_DESCRIPTION
-  "${PROJECT_DESCRIPTION}: development files\nHeaders for C and C++20, CMake package and pkg-config file.")
+set(CPACK_COMPONENT_DEVELOPMENT_DESCRIPTION "Headers for C and C++20, CMake package and pkg-config file.")
 include(CPack)

@@ -21,20 +21,20 @@ done
 
 # describe HEADER DIR: writes libqkv.abi and constants.txt of a header.
 describe() {
-  local names
+  local name names
   mkdir -p "$2"
   # A library whose functions do nothing has the header's ABI.
-  cc -E -P "$1" | perl -0pe 's/(__attribute__\(\(visibility\("default"\)\)\)[^;{]*);/$1 { __builtin_trap(); }/g' >"$work/stub.c"
+  cc -E -P "$1" >"$work/stub.c"
+  perl -0pi -e 's/(__attribute__\(\(visibility\("default"\)\)\)[^;{]*);/$1 { __builtin_trap(); }/g' "$work/stub.c"
   (cd "$work" && cc -std=c99 -g -fPIC -shared -fvisibility=hidden "-fdebug-prefix-map=$work=." -Wl,-soname,libqkv.so.0 \
     -o libqkv.so.0 stub.c)
-  abidw --no-architecture --no-corpus-path --no-comp-dir-path --no-show-locs --no-elf-needed --drop-undefined-syms --type-id-style hash \
-    --out-file "$2/libqkv.abi" "$work/libqkv.so.0"
+  abidw --no-architecture --no-corpus-path --no-comp-dir-path --no-show-locs --no-elf-needed --drop-undefined-syms \
+    --type-id-style hash --out-file "$2/libqkv.abi" "$work/libqkv.so.0"
   # Enumerations are unnamed in the header: no function's type leads abidw to them.
   names=$(grep -oE '^ *QKV_[A-Z0-9_]+ *=' "$1" | tr -d ' =')
   {
     printf '#include "%s"\n#include <stdio.h>\nint main(void) {\n' "$(realpath "$1")"
-    # shellcheck disable=SC2086  # a word a name
-    printf '  printf("%%s %%lld\\n", "%s", (long long)%s);\n' $(sed 's/.*/& &/' <<<"$names")
+    for name in $names; do printf '  printf("%s %%lld\\n", (long long)%s);\n' "$name" "$name"; done
     printf '}\n'
   } >"$work/constants.c"
   cc -std=c99 -o "$work/constants" "$work/constants.c"
@@ -51,7 +51,8 @@ check() {
     echo 'changed breaks programs that are built already: only with a new SONAME.'
     return 1
   }
-  printf '%d functions, %d constants as kept\n' "$(grep -c '<elf-symbol' "$kept/libqkv.abi")" "$(wc -l <"$kept/constants.txt")"
+  printf '%d functions, %d constants as kept\n' "$(grep -c '<elf-symbol' "$kept/libqkv.abi")" \
+    "$(wc -l <"$kept/constants.txt")"
 }
 
 # caught WHAT PERL: a header changed so fails the check.
@@ -66,6 +67,7 @@ caught() {
   echo "ok: caught: $1"
 }
 
+# shellcheck disable=SC2016  # the dollars are perl's
 case $1 in
   check) check "${2:-$own_header}" ;;
   renew)

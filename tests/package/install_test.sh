@@ -16,6 +16,9 @@ if grep -rlF -e "$source" -e "$build" -e "$work" "$work/moved"; then
   exit 1
 fi
 for header in qkv.h qkv.hpp dlpack.hpp; do cmp "$source/include/qkv/$header" "$work/moved/include/qkv/$header"; done
-[[ $(readelf -d "$work"/moved/lib*/libqkv.so | sed -n 's/.*SONAME.*\[\(.*\)\]/\1/p') == libqkv.so.0 ]]
-! readelf -d "$work"/moved/lib*/libqkv.so | grep -E 'RPATH|RUNPATH'
+dynamic=$(readelf -d "$work"/moved/lib*/libqkv.so)
+if ! grep -qF 'Library soname: [libqkv.so.0]' <<<"$dynamic" || grep -E 'RPATH|RUNPATH' <<<"$dynamic"; then
+  echo 'install_test: libqkv.so has another SONAME than libqkv.so.0, or a path' >&2
+  exit 1
+fi
 "$source/tests/consumer/consumer_test.sh" "$work/moved"
