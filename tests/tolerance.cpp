@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
+#include <fstream>
 #include <sstream>
 
 namespace qkv::test {
@@ -352,6 +354,33 @@ std::string Tolerance::check_hard(const BuiltProblem& got) const {
   return {};
 }
 
+// Adds the figures of an accepted result to the file QKV_ACCURACY: backend, type, and per case the
+// largest error and the sum of squares, of O and of the textbook's, the largest |O|, and the
+// largest error of LSE over 1 + |LSE|. tests/accuracy.sh makes a table of them.
+void Tolerance::record_accuracy(const BuiltProblem& got) const {
+  static const char* path = std::getenv("QKV_ACCURACY");
+  if (path == nullptr || p_.selection == QKV_SELECT_HARD) return;
+  const std::vector<double> o = got.o.dense();
+  Sums ours, lowp;
+  double largest = 0, lse_error = 0;
+  for (size_t at = 0; at < o.size(); ++at) {
+    if (!std::isfinite(oracle_.o[at]) || !std::isfinite(lowp_.o[at])) continue;
+    ours.add(o[at] - oracle_.o[at]);
+    lowp.add(lowp_.o[at] - oracle_.o[at]);
+    largest = std::max(largest, std::abs(oracle_.o[at]));
+  }
+  const std::vector<double> lse = got.lse.present() ? got.lse.dense() : std::vector<double>();
+  for (size_t row = 0; row < lse.size(); ++row) {
+    const double want = oracle_.lse[row];
+    if (std::isfinite(want))
+      lse_error = std::max(lse_error, std::abs(lse[row] - want) / (1 + std::abs(want)));
+  }
+  std::ofstream(path, std::ios::app)
+      << (place().device() == QKV_DEVICE_CUDA ? "cuda" : "cpu") << '\t' << type_label(p_.type)
+      << '\t' << ours.worst << '\t' << lowp.worst << '\t' << ours.squares << '\t' << lowp.squares
+      << '\t' << largest << '\t' << lse_error << '\n';
+}
+
 testing::AssertionResult Tolerance::accepts(const BuiltProblem& got) const {
   std::string wrong;
   const auto check = [&](auto&& rule) {
@@ -368,8 +397,9 @@ testing::AssertionResult Tolerance::accepts(const BuiltProblem& got) const {
   if (got.weights.present()) {
     check([&] { return check_weights(got.weights.dense(), got.weights.view.type); });
   }
-  if (wrong.empty()) return testing::AssertionSuccess();
-  return testing::AssertionFailure() << wrong << '\n' << replay(got.row());
+  if (!wrong.empty()) return testing::AssertionFailure() << wrong << '\n' << replay(got.row());
+  record_accuracy(got);
+  return testing::AssertionSuccess();
 }
 
 }  // namespace qkv::test

@@ -75,6 +75,7 @@ class Tolerance {
   std::string check_lse(const std::vector<double>& lse) const;
   std::string check_weights(const std::vector<double>& weights, qkv_type type) const;
   std::string check_hard(const BuiltProblem& got) const;
+  void record_accuracy(const BuiltProblem& got) const;
   std::string element(const char* name, size_t row, int64_t last) const;
 
   host::Problem p_;

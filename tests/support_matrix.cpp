@@ -1,0 +1,195 @@
+// The README's table of what each kernel takes, made from the list of kernels and their own decline
+// rules.
+//
+//   support_matrix                 prints it
+//   support_matrix --check FILE    exit 1 unless FILE holds it
+//   support_matrix --write FILE    puts it there
+#include <cstdio>
+#include <fstream>
+#include <functional>
+#include <iterator>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "host/plan.h"
+#include "host/status.h"
+
+namespace qkv::test {
+namespace {
+
+using host::DeviceInfo;
+using host::Problem;
+using host::View;
+
+constexpr std::string_view kBegin = "<!-- support matrix: ./dev readme -->\n";
+constexpr std::string_view kEnd = "<!-- end of support matrix -->\n";
+
+// Contiguous [batch, seq, heads, dim].
+View bshd(qkv_type type, int64_t b, int64_t h, int64_t s, int64_t d) {
+  return {nullptr, type, {b, h, s, d}, {s * h * d, d, h * d, 1}};
+}
+
+struct Sizes {
+  qkv_type type = QKV_TYPE_F16;
+  int64_t heads_q = 4, heads_kv = 4, s_q = 100, s_kv = 200, d_qk = 128, d_v = 128;
+};
+
+Problem problem(const Sizes& n) {
+  Problem p;
+  p.batch = 2, p.heads_q = n.heads_q, p.heads_kv = n.heads_kv;
+  p.s_q = n.s_q, p.s_kv = n.s_kv, p.d_qk = n.d_qk, p.d_v = n.d_v;
+  p.type = n.type;
+  p.q = bshd(n.type, 2, n.heads_q, n.s_q, n.d_qk);
+  p.k = bshd(n.type, 2, n.heads_kv, n.s_kv, n.d_qk);
+  p.v = bshd(n.type, 2, n.heads_kv, n.s_kv, n.d_v);
+  p.o = bshd(n.type, 2, n.heads_q, n.s_q, n.d_v);
+  return p;
+}
+
+View pair(const Problem& p, qkv_type type) {
+  return {nullptr, type, {2, p.heads_q, p.s_q, p.s_kv}, {0, 0, p.s_kv, 1}};
+}
+
+// A row of the table: all of these problems.
+struct Row {
+  const char* name;
+  std::vector<std::function<Problem()>> problems;
+};
+
+template <class Edit>
+std::function<Problem()> plain_with(Edit edit) {
+  return [edit] {
+    Problem p = problem({});
+    edit(&p);
+    return p;
+  };
+}
+
+std::function<Problem()> sized(const Sizes& n) {
+  return [n] { return problem(n); };
+}
+
+std::vector<Row> all_rows() {
+  const auto edited = [](const char* name, auto... edits) {
+    return Row{name, {plain_with(edits)...}};
+  };
+  std::vector<Row> rows;
+  rows.push_back({"fp32", {sized({.type = QKV_TYPE_F32})}});
+  rows.push_back({"fp16, bf16", {sized({}), sized({.type = QKV_TYPE_BF16})}});
+  rows.push_back({"MHA, GQA, MQA", {sized({}), sized({.heads_kv = 2}), sized({.heads_kv = 1})}});
+  rows.push_back({"head dims 64, 128, 256",
+                  {sized({.d_qk = 64, .d_v = 64}), sized({}), sized({.d_qk = 256, .d_v = 256})}});
+  rows.push_back({"any head dim to 576, d_qk != d_v",
+                  {sized({.d_qk = 1, .d_v = 3}), sized({.d_qk = 192, .d_v = 128}),
+                   sized({.d_qk = 576, .d_v = 512}), sized({.d_qk = 77, .d_v = 575})}});
+  rows.push_back({"wider heads", {sized({.d_qk = 1000, .d_v = 1000})}});
+  rows.push_back({"any lengths",
+                  {sized({.s_q = 1, .s_kv = 1}), sized({.s_q = 1, .s_kv = 100003}),
+                   sized({.s_q = 77, .s_kv = 0})}});
+  rows.push_back(edited("any strides and alignment", [](Problem* p) {
+    p->q.data = reinterpret_cast<void*>(2);
+    p->k.stride = {1, 7, 131, 1};
+  }));
+  rows.push_back(edited(
+      "causal, window, any offset", [](Problem* p) { p->right = 0; },
+      [](Problem* p) { p->left = 10, p->right = 5; },
+      [](Problem* p) {
+        p->right = 0, p->alignment = QKV_ALIGN_EXPLICIT, p->explicit_offset = -3;
+      }));
+  rows.push_back(edited("key lengths per batch", [](Problem* p) {
+    p->kv_lengths = {nullptr, QKV_TYPE_I32, {2, 1, 1, 1}, {1, 0, 0, 0}};
+  }));
+  rows.push_back(
+      edited("LSE", [](Problem* p) { p->lse = bshd(QKV_TYPE_F32, 2, p->heads_q, p->s_q, 1); }));
+  rows.push_back(edited("softcap", [](Problem* p) { p->softcap = 30; }));
+  rows.push_back(edited("boolean mask", [](Problem* p) { p->mask = pair(*p, QKV_TYPE_BOOL); }));
+  rows.push_back(edited(
+      "additive bias", [](Problem* p) { p->bias = pair(*p, QKV_TYPE_F32); },
+      [](Problem* p) { p->bias = pair(*p, QKV_TYPE_F16); }));
+  rows.push_back(edited("ALiBi", [](Problem* p) {
+    p->alibi_slopes = {nullptr, QKV_TYPE_F32, {2, p->heads_q, 1, 1}, {0, 1, 0, 0}};
+  }));
+  rows.push_back(edited("additive score", [](Problem* p) {
+    p->score = QKV_SCORE_ADDITIVE;
+    p->additive_weight = {nullptr, QKV_TYPE_F32, {1, p->heads_q, 1, p->d_qk}, {0, p->d_qk, 0, 1}};
+  }));
+  rows.push_back(edited("hard selection, index", [](Problem* p) {
+    p->selection = QKV_SELECT_HARD;
+    p->index = bshd(QKV_TYPE_I64, 2, p->heads_q, p->s_q, 1);
+  }));
+  rows.push_back(
+      edited("weights, four modes", [](Problem* p) { p->weights = pair(*p, QKV_TYPE_F32); }));
+  return rows;
+}
+
+// The oldest generation that a kernel takes a plain problem on; "" if it is not a GPU's.
+std::string runs_on(const host::Kernel& kernel) {
+  if (kernel.device == QKV_DEVICE_CPU) return "x86-64 and others, AVX-512 and AMX where there";
+  for (const int32_t compute : {70, 75, 80, 86, 89, 90, 100, 120}) {
+    DeviceInfo device;
+    device.kind = QKV_DEVICE_CUDA;
+    device.compute = compute;
+    device.smem_per_block = 99 << 10;
+    device.sm_count = 100;
+    if (kernel.decline(problem({}), device).empty())
+      return host::text("sm_", compute, " and later");
+  }
+  return "none";
+}
+
+std::string table() {
+  DeviceInfo h100;
+  h100.kind = QKV_DEVICE_CUDA;
+  h100.compute = 90;
+  h100.sm_count = 132;
+  h100.smem_per_block = 227 << 10;
+  std::string names = "|", rule = "| ---", where = "| runs on";
+  for (const host::Kernel* kernel : host::kernels()) {
+    names += host::text(" | `", kernel->name, "`");
+    rule += " | ---";
+    where += " | " + runs_on(*kernel);
+  }
+  std::string out = names + " |\n" + rule + " |\n" + where + " |\n";
+  for (const Row& row : all_rows()) {
+    out += host::text("| ", row.name);
+    for (const host::Kernel* kernel : host::kernels()) {
+      bool takes = true;
+      for (const auto& make : row.problems) takes &= kernel->decline(make(), h100).empty();
+      out += takes ? " | yes" : " | -";
+    }
+    out += " |\n";
+  }
+  return out;
+}
+
+int run(int argc, char** argv) {
+  const std::string wanted = table();
+  if (argc != 3) {
+    std::fputs(wanted.c_str(), stdout);
+    return argc == 1 ? 0 : 2;
+  }
+  const std::string mode = argv[1], path = argv[2];
+  std::ifstream in(path);
+  std::string text{std::istreambuf_iterator<char>(in), {}};
+  const size_t begin = text.find(kBegin), end = text.find(kEnd);
+  if (begin == std::string::npos || end == std::string::npos || end < begin) {
+    std::fprintf(stderr, "%s has no place for the support matrix\n", path.c_str());
+    return 1;
+  }
+  const size_t first = begin + kBegin.size();
+  if (text.substr(first, end - first) == wanted) return 0;
+  if (mode == "--check") {
+    std::fprintf(stderr, "%s does not say what the kernels take; ./dev readme writes:\n%s",
+                 path.c_str(), wanted.c_str());
+    return 1;
+  }
+  text.replace(first, end - first, wanted);
+  std::ofstream(path) << text;
+  return 0;
+}
+
+}  // namespace
+}  // namespace qkv::test
+
+int main(int argc, char** argv) { return qkv::test::run(argc, argv); }
