@@ -46,7 +46,7 @@ class Watchdog {
 
 // Rows of one tile, from one to more than a tile, unaligned and aligned, at the edge of memory that
 // may be touched: each row that a loop serves is once the last one.
-TEST_P(Edge, TailsOfEveryLength) {
+TEST_P(Edge, T12_TailsOfEveryLength) {
   for (int64_t rows = 1; rows <= 65; ++rows) {
     for (const int64_t d : {3, 4}) {
       const Case row = typed({.name = "tail",
@@ -77,7 +77,7 @@ struct Spot {
   }
 };
 
-TEST_P(Edge, SpecialValuesReachWhatSeesThemAndNothingElse) {
+TEST_P(Edge, T4_SpecialValuesReachWhatSeesThemAndNothingElse) {
   const Case row = typed({.name = "special", .heads_q = 4, .s_q = 70, .s_kv = 70});
   BuiltProblem plain(row, {.seed = test_seed()});
   ASSERT_EQ(plain.run(), QKV_SUCCESS) << qkv_last_error();
@@ -100,7 +100,7 @@ TEST_P(Edge, SpecialValuesReachWhatSeesThemAndNothingElse) {
 
 // Values of fp16 and fp32 below their normal numbers, picked or averaged, arrive. (bf16 is left
 // out: the bf16 dot products of x86 read its subnormal numbers as zero.)
-TEST_P(Edge, SubnormalValuesSurvive) {
+TEST_P(Edge, T4_SubnormalValuesSurvive) {
   if (GetParam() == QKV_TYPE_BF16) return;
   const double tiny = ulp(GetParam(), 0);  // the smallest number
   const Case row = typed({.name = "subnormal", .s_q = 3, .s_kv = 66});
@@ -119,7 +119,7 @@ TEST_P(Edge, SubnormalValuesSurvive) {
 }
 
 // Subnormal fp16 inputs are ordinary numbers in fp32: a score of 2^-24 * 2^14 * 2^10 = 1.
-TEST_P(Edge, SubnormalKeysScore) {
+TEST_P(Edge, T4_SubnormalKeysScore) {
   if (GetParam() != QKV_TYPE_F16) return;
   Case row = typed({.name = "subnormal_keys", .s_q = 2, .s_kv = 3});
   row.scale = 1024.0f;
@@ -139,7 +139,7 @@ TEST_P(Edge, SubnormalKeysScore) {
 }
 
 // 128 queries, one key, bottom-right: the last query alone sees it.
-TEST_P(Edge, RowsWithoutKeysAreZero) {
+TEST_P(Edge, T5_RowsWithoutKeysAreZero) {
   const Case row = typed({.name = "blind", .s_q = 128, .s_kv = 1, .causal = true});
   BuiltProblem built(row, {.seed = test_seed()});
   ASSERT_EQ(built.run(), QKV_SUCCESS) << qkv_last_error();
@@ -159,7 +159,7 @@ TEST_P(Edge, RowsWithoutKeysAreZero) {
 
 // Every pattern of lengths {0, 1, T - 1, T, T + 1} over four batches, with different numbers of
 // queries; no call hangs, reads a hidden key or leaves a row out.
-TEST_P(Edge, AllLengthPatterns) {
+TEST_P(Edge, T6_AllLengthPatterns) {
   constexpr int32_t kTile = 64;
   constexpr int32_t kLengths[] = {0, 1, kTile - 1, kTile, kTile + 1};
   constexpr int64_t kQueryCounts[] = {1, 2, kTile - 1, kTile + 1, 5};
@@ -188,7 +188,7 @@ TEST_P(Edge, AllLengthPatterns) {
 
 // Each tensor in turn at every distance from an aligned address, with rows of d, d + 1 and d + 8
 // elements: right, or refused by name where an element itself would straddle.
-TEST_P(Edge, EveryAlignment) {
+TEST_P(Edge, T8_EveryAlignment) {
   const Case row = typed({.name = "alignment", .s_q = 9, .s_kv = 70, .d_qk = 64, .d_v = 64});
   const int64_t size = host::type_size(GetParam());
   for (const char* name : {"q", "k", "v", "o"}) {

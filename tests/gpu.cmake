@@ -41,15 +41,29 @@ set_target_properties(gpu_runtime_test_virtual PROPERTIES
   CUDA_RUNTIME_LIBRARY Shared)
 target_link_libraries(gpu_runtime_test_virtual PRIVATE qkv_virtual qkv_test_flags CUDA::cudart GTest::gtest_main)
 
-# One process a device and seed; the long rows are left to real devices.
+# One process a device and seed; the long rows are left to real devices. `ctest -C full -L seeds` has more seeds, with
+# all repeats.
 if(TARGET vgpu-run)
+  # qkv_virtual_contract(device seed label repeats [property value]...)
+  function(qkv_virtual_contract device seed label repeats)
+    set(configurations "")
+    if(label STREQUAL "seeds")
+      set(configurations CONFIGURATIONS full)
+    endif()
+    set(name vgpu_contract_${device}_${seed})
+    add_test(NAME ${name} COMMAND vgpu-run --device ${device} --seed ${seed} --
+      $<TARGET_FILE:gpu_contract_test_virtual> --gtest_brief=1 --gtest_filter=-*/long_* ${configurations})
+    set_tests_properties(${name} PROPERTIES LABELS ${label} TIMEOUT 3600
+      ENVIRONMENT "QKV_TEST_SEED=${seed};QKV_TEST_REPEATS=${repeats}")
+  endfunction()
   foreach(device h100 a100 t4)
     foreach(seed 1 2)
-      set(name vgpu_contract_${device}_${seed})
-      add_test(NAME ${name} COMMAND vgpu-run --device ${device} --seed ${seed} --
-        $<TARGET_FILE:gpu_contract_test_virtual> --gtest_brief=1 --gtest_filter=-*/long_*)
-      set_tests_properties(${name} PROPERTIES LABELS vgpu TIMEOUT 1500
-        ENVIRONMENT "QKV_TEST_SEED=${seed};QKV_TEST_REPEATS=1")
+      qkv_virtual_contract(${device} ${seed} vgpu 1)
+    endforeach()
+  endforeach()
+  foreach(device h100 a100 t4 rtx4090)
+    foreach(seed 3 4 5 6 7 8)
+      qkv_virtual_contract(${device} ${seed} seeds 4)
     endforeach()
   endforeach()
 

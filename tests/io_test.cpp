@@ -186,7 +186,7 @@ void PrintTo(const Refusal& row, std::ostream* out) { *out << row.name; }
 
 class NpyRefuses : public testing::TestWithParam<Refusal> {};
 
-TEST_P(NpyRefuses, WithItsReason) {
+TEST_P(NpyRefuses, T11_WithItsReason) {
   const std::string message = refusal([&] { read_npy(bytes(GetParam().file), "x.npy"); });
   EXPECT_TRUE(message.starts_with("x.npy: ")) << message;
   EXPECT_NE(message.find(GetParam().message), std::string::npos) << message;
@@ -341,7 +341,7 @@ TEST(Safetensors, ViewsSayWhyTheyCannotBeReadAsAType) {
 
 class SafetensorsRefuses : public testing::TestWithParam<Refusal> {};
 
-TEST_P(SafetensorsRefuses, WithItsReason) {
+TEST_P(SafetensorsRefuses, T11_WithItsReason) {
   const std::string message =
       refusal([&] { SafetensorsFile::parse(bytes(GetParam().file), "x.safetensors"); });
   EXPECT_TRUE(message.starts_with("x.safetensors: ")) << message;

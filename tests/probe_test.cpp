@@ -54,7 +54,7 @@ std::vector<std::vector<double>> code_words(int64_t count, int64_t length, uint6
 // k_j = code(j), q_i = 16 code(pick(i)), scale 1: the picked key scores 16 d, every other one at
 // least 32 * 4 less, and exp(-128) is 0 in fp32. O must be the picked row of V bit for bit, and LSE
 // the score. The score is a power of two, so that no folding of the scale rounds it.
-TEST_P(Probe, Selection) {
+TEST_P(Probe, T2_Selection) {
   Case row = this->row();
   row.scale = 1.0f;
   BuiltProblem built(row, {.seed = test_seed()});
@@ -118,7 +118,7 @@ TEST_P(Probe, Selection) {
 
 // All scores 0, V one-hot: o[i][e] says how much key `first + e` gives to query i. A key that i
 // does not see gives exactly 0, one of n that it sees 1 / n within an ulp.
-TEST_P(Probe, Leak) {
+TEST_P(Probe, T2_Leak) {
   Case row = this->row();
   for (int64_t first = 0; first < row.s_kv; first += row.d_v) {
     BuiltProblem built(row, {.seed = test_seed(), .fill = Fill::kMax});

@@ -179,7 +179,7 @@ int64_t some_stride(Random& random, Wide below) {
   return dense ? static_cast<int64_t>(below) : hostile(random);
 }
 
-TEST(Sizes, AreExactOrRefused) {
+TEST(Sizes, T10_AreExactOrRefused) {
   Random random(0x5eed);
   int accepted = 0, too_large = 0;
   for (int round = 0; round < kRounds; ++round) {

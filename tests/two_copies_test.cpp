@@ -110,7 +110,7 @@ void expect_independent(const Copy& a, const Copy& b) {
   EXPECT_EQ(from_b, first);
 }
 
-TEST(TwoCopies, UnderTwoNames) {
+TEST(TwoCopies, T19_UnderTwoNames) {
   const fs::path renamed =
       fs::temp_directory_path() / ("libqkv_copy_" + std::to_string(::getpid()) + ".so");
   fs::copy_file(QKV_LIBRARY, renamed, fs::copy_options::overwrite_existing);
@@ -123,7 +123,7 @@ TEST(TwoCopies, UnderTwoNames) {
 }
 
 // The first copy's symbols are there for all: the second must prefer its own.
-TEST(TwoCopies, FirstOneGlobal) {
+TEST(TwoCopies, T19_FirstOneGlobal) {
   void* const a = dlopen(QKV_LIBRARY, RTLD_NOW | RTLD_GLOBAL);
   ASSERT_NE(a, nullptr) << dlerror();
   const fs::path renamed =
@@ -138,7 +138,7 @@ TEST(TwoCopies, FirstOneGlobal) {
 
 // A namespace of its own: also the C library and OpenMP exist twice. Their pthread keys share
 // slots, which GoogleTest does not survive: a child process does it and leaves at once.
-TEST(TwoCopies, InAnotherNamespace) {
+TEST(TwoCopies, T19_InAnotherNamespace) {
   const auto child = [] {
     void* const a = dlopen(QKV_LIBRARY, RTLD_NOW | RTLD_LOCAL);
     void* const b = dlmopen(LM_ID_NEWLM, QKV_LIBRARY, RTLD_NOW | RTLD_LOCAL);
