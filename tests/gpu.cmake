@@ -67,6 +67,10 @@ if(TARGET vgpu-run)
     endforeach()
   endforeach()
 
+  add_test(NAME vgpu_same_bits COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/same_bits.sh $<TARGET_FILE:vgpu-run> h100
+    $<TARGET_FILE:gpu_contract_test_virtual>)
+  set_tests_properties(vgpu_same_bits PROPERTIES LABELS vgpu TIMEOUT 600)
+
   # qkv_virtual_risk(name device seed filter [option...])
   function(qkv_virtual_risk name device seed filter)
     add_test(NAME vgpu_${name}_${device}_${seed} COMMAND vgpu-run --device ${device} --seed ${seed} ${ARGN} --
