@@ -1,5 +1,6 @@
 #!/bin/sh
-# libqkv.so exports the functions of qkv.h and nothing else, and loads where there is no CUDA.
+# libqkv.so exports the functions of qkv.h and nothing else, and loads where there is no CUDA. T19 of the catalogue of
+# risks, as are abi_test and two_copies_test.
 #   symbols_test.sh LIBRARY HEADER
 set -eu
 library=$1 header=$2

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The ABI that qkv.h promises, kept in abi/: libqkv.abi (functions, structs, their layout; by abidw) and constants.txt.
 # It is read from the header alone, hence the same on every machine and in every build; that the library exports these
-# functions is what symbols_test says.
+# functions is what symbols_test says. T19 of the catalogue of risks.
 #   abi.sh check [HEADER]     fails where HEADER differs from what is kept, and says in what
 #   abi.sh renew              keeps what the header promises now; `./dev abi`
 #   abi.sh selftest           `check` catches planted faults
