@@ -37,6 +37,7 @@ loads() {
   fi
 }
 
+command -v make >/dev/null || export CMAKE_GENERATOR=Ninja
 echo 'find_package:'
 cmake -S "$here" -B "$work/cmake" "-DCMAKE_PREFIX_PATH=$prefix" "-DCMAKE_C_COMPILER=$cc" "-DCMAKE_CXX_COMPILER=$cxx" \
   -DCMAKE_BUILD_TYPE=Release -DCMAKE_SKIP_RPATH=ON >"$work/log" 2>&1 || { cat "$work/log"; fail 'cmake'; }
