@@ -297,14 +297,17 @@ VGPU_EXPORT cudaError_t cudaDeviceReset() {
   rt().reset_device();
   return cudaSuccess;
 }
-VGPU_EXPORT cudaError_t cudaDeviceSetLimit(cudaLimit, size_t) {
-  return api("cudaDeviceSetLimit", [] { return cudaSuccess; });
+VGPU_EXPORT cudaError_t cudaDeviceSetLimit(cudaLimit limit, size_t value) {
+  return api("cudaDeviceSetLimit", [&] {
+    if (limit == cudaLimitMallocHeapSize) rt().machine.heap_limit = value;
+    return cudaSuccess;
+  });
 }
 VGPU_EXPORT cudaError_t cudaDeviceGetLimit(size_t* value, cudaLimit limit) {
   return api("cudaDeviceGetLimit", [&] {
-    *value = limit == cudaLimitStackSize        ? 1024
-             : limit == cudaLimitPrintfFifoSize ? 1 << 20
-                                                : 8 << 20;
+    *value = limit == cudaLimitStackSize        ? size_t{1024}
+             : limit == cudaLimitPrintfFifoSize ? size_t{1} << 20
+                                                : rt().machine.heap_limit;
     return cudaSuccess;
   });
 }

@@ -1,6 +1,8 @@
 // Registration of modules, launches, functions, occupancy.
 #include <algorithm>
 #include <cstdio>
+#include <cstdlib>
+#include <cstring>
 #include <vector>
 
 #include "cudart/api.h"
@@ -25,7 +27,19 @@ VGPU_EXPORT void** __cudaRegisterFatBinary(void* wrapper) {
 }
 VGPU_EXPORT void __cudaRegisterFatBinaryEnd(void**) {}
 VGPU_EXPORT void __cudaUnregisterFatBinary(void**) { rt().finish(); }
-VGPU_EXPORT char __cudaInitModule(void**) { return 1; }
+VGPU_EXPORT char __cudaInitModule(void** handle) {
+  Runtime& r = rt();
+  std::lock_guard lock(r.mutex);
+  auto* module = reinterpret_cast<LoadedModule*>(handle);
+  if (module != nullptr && !module->managed.empty()) {
+    try {
+      r.prepare(*module, r.device());
+    } catch (const std::exception&) {
+      // The launch says what is wrong.
+    }
+  }
+  return 1;
+}
 
 VGPU_EXPORT void __cudaRegisterFunction(void** handle, const char* host, char*, const char* name,
                                         int, void*, void*, void*, void*, int*) {
@@ -42,10 +56,22 @@ VGPU_EXPORT void __cudaRegisterVar(void** handle, char* host, char*, const char*
   std::lock_guard lock(r.mutex);
   r.variables[host] = {reinterpret_cast<LoadedModule*>(handle), name, size};
 }
-// A managed variable is reached through a pointer on the host: made when it is registered.
-VGPU_EXPORT void __cudaRegisterManagedVar(void**, void**, char*, const char* name, int, size_t, int,
-                                          int) {
-  std::fprintf(stderr, "vgpu: __managed__ variable %s is not supported\n", name);
+// A managed variable is reached through a pointer on the host, set when it is registered. Host code
+// calls __cudaInitModule before it uses the pointer.
+VGPU_EXPORT void __cudaRegisterManagedVar(void** handle, void** pointer, char*, const char* name,
+                                          int, size_t size, int, int) {
+  Runtime& r = rt();
+  std::lock_guard lock(r.mutex);
+  auto* module = reinterpret_cast<LoadedModule*>(handle);
+  void* p = std::aligned_alloc(4096, align_up(std::max<size_t>(size, 1), 4096));
+  if (p == nullptr) return;
+  std::memset(p, 0, size);
+  Allocation* a = r.machine.memory.adopt_host(p, size, Allocation::Kind::kManaged, 0);
+  a->name = name;
+  module->managed[name] = a;
+  *pointer = p;
+  for (const void* key : {static_cast<const void*>(pointer), static_cast<const void*>(p)})
+    r.variables[key] = {module, name, size};
 }
 
 VGPU_EXPORT unsigned __cudaPushCallConfiguration(dim3 grid, dim3 block, size_t shared,

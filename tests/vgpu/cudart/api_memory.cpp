@@ -48,8 +48,7 @@ cudaError_t release(void* p) {
   const Allocation* a = r.machine.memory.find(address(p));
   if (a == nullptr || a->base != address(p) || a->freed) return cudaErrorInvalidValue;
   const bool managed = a->kind == Allocation::Kind::kManaged;
-  if (a->kind == Allocation::Kind::kHost || a->kind == Allocation::Kind::kModule)
-    return cudaErrorInvalidValue;
+  if (a->kind != Allocation::Kind::kDevice && !managed) return cudaErrorInvalidValue;
   r.machine.memory.release(address(p));
   if (managed) std::free(p);
   return cudaSuccess;

@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <fstream>
 #include <thread>
+#include <utility>
 
 #include "nlohmann/json.hpp"
 
@@ -155,6 +156,11 @@ void Runtime::prepare(LoadedModule& module, int device) {
   if (!instance.variables.empty()) return;
   for (const ptx::Variable& v : module.ast->variables) {
     if (v.space == ptx::Space::kShared || v.external) continue;
+    const auto managed = module.managed.find(v.name);
+    if (managed != module.managed.end()) {
+      instance.variables[v.name] = managed->second;
+      continue;
+    }
     Allocation* a = machine.memory.allocate(std::max<u64>(1, v.bytes()), Allocation::Kind::kModule,
                                             device, std::max<u64>(256, v.align));
     a->name = v.name;
@@ -166,14 +172,17 @@ void Runtime::prepare(LoadedModule& module, int device) {
   for (const ptx::Variable& v : module.ast->variables) {
     const auto it = instance.variables.find(v.name);
     if (it == instance.variables.end()) continue;
+    if (module.managed.count(v.name) != 0 && std::exchange(module.managed_ready[v.name], true))
+      continue;
     const u64 width = static_cast<u64>(ptx::type_bytes(v.type));
     for (size_t i = 0; i < v.init.size() && i < v.count; ++i) {
       u64 value = v.init[i].value;
       if (!v.init[i].symbol.empty()) {
         const auto target = instance.variables.find(v.init[i].symbol);
-        if (target == instance.variables.end())
+        const u32 function = module.ast->function_number(v.init[i].symbol);
+        if (target == instance.variables.end() && function == 0)
           throw PtxError(v.line, "initialiser '" + v.init[i].symbol + "' is not supported");
-        value += target->second->base;
+        value += function != 0 ? machine.memory.function_window() + function : target->second->base;
       }
       std::memcpy(it->second->host + i * width, &value, width);
     }

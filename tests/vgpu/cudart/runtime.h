@@ -36,7 +36,10 @@ struct LoadedModule {
     std::unordered_map<std::string, std::shared_ptr<Program>> programs;
   };
   std::vector<Instance> instances;  // per device
-  std::string failure;              // why the module cannot be used
+  // Managed variables are the same memory for the host and every device.
+  std::unordered_map<std::string, Allocation*> managed;
+  std::unordered_map<std::string, bool> managed_ready;  // initialised
+  std::string failure;                                  // why the module cannot be used
 };
 
 struct Kernel {

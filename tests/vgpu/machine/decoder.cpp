@@ -257,8 +257,7 @@ Operand Decoder::source_bytes(const ptx::Operand& op, int bytes) {
         return literal(place->address + static_cast<u64>(op.value), bytes);
       }
       if (is_function(op.name)) {
-        const std::string key = module_->find_function(op.name)->name;
-        return literal(*symbols_.address("") + function_id(key), bytes);
+        return literal(*symbols_.address("") + module_->function_number(op.name), bytes);
       }
       if (op.name == "WARP_SZ") return literal(kLanes, bytes);
       return special(op.name, bytes);

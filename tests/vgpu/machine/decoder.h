@@ -100,6 +100,8 @@ class Decoder {
   };
   Operand new_slot(int bytes);
   void collect(u32 index);
+  void collect_function(const std::string& name);
+  void collect_addressed();
   void decode_function(u32 index);
   std::optional<Place> find(const std::string& name) const;
   Operand special(const std::string& name, int bytes);
@@ -133,6 +135,7 @@ class Decoder {
   };
   std::vector<Fixup> fixups_;
   Operand carry_;
+  bool indirect_ = false;  // something is called by address
   const ptx::Statement* statement_ = nullptr;
   u32 current_ = 0;
   u32 location_base_ = 0;

@@ -62,7 +62,9 @@ Allocation* GlobalMemory::allocate(u64 size, Allocation::Kind kind, int device, 
   a->kind = kind;
   a->device = device;
   // Fresh memory reads as NaN in every format, so that a value that got away is seen.
-  if (kind == Allocation::Kind::kDevice && size <= kPoisonLimit) std::memset(a->host, 0xff, size);
+  if ((kind == Allocation::Kind::kDevice || kind == Allocation::Kind::kHeap) &&
+      size <= kPoisonLimit)
+    std::memset(a->host, 0xff, size);
   Allocation* raw = a.get();
   table_[raw->base] = std::move(a);
   return raw;
@@ -99,7 +101,7 @@ bool GlobalMemory::release(u64 base) {
 
 void GlobalMemory::release_all() {
   for (auto& [base, a] : table_) {
-    if (a->kind == Allocation::Kind::kDevice && !a->freed) {
+    if ((a->kind == Allocation::Kind::kDevice || a->kind == Allocation::Kind::kHeap) && !a->freed) {
       a->freed = true;
       madvise(reinterpret_cast<void*>(align_up(reinterpret_cast<u64>(a->host), kPage)),
               a->size / kPage * kPage, MADV_DONTNEED);

@@ -4,7 +4,8 @@
 //  - Device addresses are never reused and the host cannot touch them: the range that the program
 //    sees has no access rights, the bytes live at a fixed distance in a second mapping.
 //  - Between two allocations there is a gap of at least kGap bytes that belongs to none.
-//  - During a launch the table does not change, so lookups take no lock.
+//  - During a launch the table does not change, so lookups take no lock. A kernel that calls malloc
+//    runs on one core.
 #pragma once
 
 #include <map>
@@ -17,7 +18,7 @@
 namespace vgpu {
 
 struct Allocation {
-  enum class Kind : u8 { kDevice, kHost, kManaged, kModule };
+  enum class Kind : u8 { kDevice, kHost, kManaged, kModule, kHeap };  // kHeap: malloc of kernels
   u64 base = 0;
   u64 size = 0;
   u8* host = nullptr;      // where the bytes are

@@ -221,6 +221,7 @@ struct Program {
   std::vector<Instr> code;
   std::vector<Operand> pool;
   std::vector<FunctionInfo> functions;  // 0 is the kernel
+  std::vector<u32> by_number;           // a function's number in its module -> `functions`, or 0
   std::vector<CallSite> calls;
   std::vector<std::vector<u32>> branch_tables;
   std::vector<ptx::Location> locations;

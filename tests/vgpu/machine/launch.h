@@ -29,6 +29,7 @@ struct Machine {
   GlobalMemory memory;
   Findings findings;
   u64 seed = 0;
+  u64 heap_limit = 8u << 20, heap_used = 0;  // of malloc in kernels, bytes
   unsigned cores = 1;
   bool count = false;                   // memory counters too
   double timeout_s = 600;               // per launch

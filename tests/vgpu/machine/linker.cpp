@@ -26,6 +26,7 @@ void for_each_name(const ptx::Statement& st, F&& f) {
   for (const auto* list : {&st.operands, &st.call_args, &st.call_results})
     for (const ptx::Operand& op : *list) for_each_name(op, f);
 }
+bool is_call(const ptx::Statement& st) { return st.opcode.rfind("call", 0) == 0; }
 
 }  // namespace
 
@@ -59,6 +60,14 @@ std::shared_ptr<Program> Decoder::link(const std::string& kernel) {
   function_ids_[entry->name] = 0;
   sources_.push_back(entry);
   for (u32 i = 0; i < sources_.size(); ++i) collect(i);
+  if (indirect_) {
+    // Whatever has an address may be called, through tables in memory as well.
+    collect_addressed();
+    for (u32 i = static_cast<u32>(bodies_.size()); i < sources_.size(); ++i) collect(i);
+  }
+  program_->by_number.resize(module_->functions.size() + 1);
+  for (u32 i = 1; i < sources_.size(); ++i)
+    program_->by_number[module_->function_number(sources_[i]->name)] = i;
   program_->functions.resize(sources_.size());
   place_shared();
   // A callee's code comes before its caller's, deeper groups run first anyway.
@@ -68,20 +77,47 @@ std::shared_ptr<Program> Decoder::link(const std::string& kernel) {
   return std::move(program_);
 }
 
+void Decoder::collect_function(const std::string& name) {
+  const ptx::Function* f = module_->find_function(name);
+  if (f == nullptr || f->entry || function_ids_.count(f->name) != 0) return;
+  function_ids_[f->name] = static_cast<u32>(sources_.size());
+  sources_.push_back(f);
+}
+
 void Decoder::collect(u32 index) {
   const ptx::Function& f = *sources_[index];
   bodies_.push_back(ptx::parse_body(f));
   const auto visit = [&](const std::string& name) {
     const ptx::Function* callee = module_->find_function(name);
-    if (callee == nullptr || function_ids_.count(callee->name) != 0) return;
-    if (callee->body.data() == nullptr &&
+    if (callee != nullptr && callee->body.data() == nullptr &&
         builtin_of(callee->name) == FunctionInfo::Builtin::kNone) {
       throw PtxError(f.body_line, "function '" + callee->name + "' has no definition");
     }
-    function_ids_[callee->name] = static_cast<u32>(sources_.size());
-    sources_.push_back(callee);
+    collect_function(name);
   };
-  for (const ptx::Statement& st : bodies_[index].statements) for_each_name(st, visit);
+  for (const ptx::Statement& st : bodies_[index].statements) {
+    for_each_name(st, visit);
+    if (is_call(st) && st.operands[0].kind == ptx::Operand::Kind::kReg) indirect_ = true;
+  }
+}
+
+// Functions whose address the module keeps in a variable or takes in some function.
+void Decoder::collect_addressed() {
+  const auto visit = [&](const std::string& name) {
+    const ptx::Function* f = module_->find_function(name);
+    if (f != nullptr && f->body.data() != nullptr) collect_function(name);
+  };
+  for (const ptx::Variable& v : module_->variables)
+    for (const ptx::Initializer& i : v.init)
+      if (!i.symbol.empty()) visit(i.symbol);
+  for (const ptx::Function& f : module_->functions) {
+    if (f.body.data() == nullptr) continue;
+    for (const ptx::Statement& st : ptx::parse_body(f).statements) {
+      for (const ptx::Operand& op : st.call_args) for_each_name(op, visit);
+      for (size_t i = is_call(st) ? 1 : 0; i < st.operands.size(); ++i)
+        for_each_name(st.operands[i], visit);
+    }
+  }
 }
 
 // Static variables first, then the dynamic part, where every unsized extern array begins.
@@ -154,9 +190,17 @@ void Decoder::place_variables(const ptx::Body& body, FunctionInfo& info, bool en
       }
     }
   }
+  // Calls declare their parameters in scopes of their own, under the same names but not of the same
+  // size: one place serves all of a name.
+  std::map<std::string, ptx::Variable> largest;
   for (const ptx::Variable& v : body.variables) {
-    if (v.space == ptx::Space::kLocal || v.space == ptx::Space::kParam) in_frame(v);
+    if (v.space != ptx::Space::kLocal && v.space != ptx::Space::kParam) continue;
+    ptx::Variable& known = largest.try_emplace(v.name, v).first->second;
+    const u32 align = std::max(known.align, v.align);
+    if (v.bytes() > known.bytes()) known = v;
+    known.align = align;
   }
+  for (const auto& [name, v] : largest) in_frame(v);
   info.frame_bytes = static_cast<u32>(align_up(frame, 16));
 }
 
@@ -167,6 +211,9 @@ void Decoder::decode_function(u32 index) {
   const ptx::Body& body = bodies_[index];
   info.name = f.name;
   info.builtin = f.body.data() == nullptr ? builtin_of(f.name) : FunctionInfo::Builtin::kNone;
+  if (info.builtin == FunctionInfo::Builtin::kMalloc ||
+      info.builtin == FunctionInfo::Builtin::kFree)
+    program_->needs_order = true;
   if (info.builtin != FunctionInfo::Builtin::kNone) return;
   info.entry = static_cast<u32>(program_->code.size());
   info.file_begin = file_top_;
@@ -292,17 +339,12 @@ u32 Decoder::add_call(const ptx::Statement& st) {
 void Decoder::measure_frames() {
   const size_t n = program_->functions.size();
   std::vector<std::vector<u32>> callees(n);
-  bool indirect = false;
   for (size_t f = 0; f < n; ++f) {
     for (const ptx::Statement& st :
          f < bodies_.size() ? bodies_[f].statements : std::vector<ptx::Statement>{}) {
-      if (st.opcode.rfind("call", 0) != 0) continue;
+      if (!is_call(st)) continue;
       const ptx::Function* callee = module_->find_function(st.operands[0].name);
-      if (callee != nullptr) {
-        callees[f].push_back(function_ids_.at(callee->name));
-      } else {
-        indirect = true;
-      }
+      if (callee != nullptr) callees[f].push_back(function_ids_.at(callee->name));
     }
   }
   std::vector<int> state(n, 0);
@@ -321,7 +363,7 @@ void Decoder::measure_frames() {
     return depth[f] = program_->functions[f].frame_bytes + deepest;
   };
   for (u32 f = 0; f < n; ++f) visit(f);
-  if (indirect)
+  if (indirect_)
     for (u32 f = 1; f < n; ++f) program_->functions[f].recursive = true;
   program_->max_frame_bytes = static_cast<u32>(align_up(depth[0], 16));
 }

@@ -2,6 +2,7 @@
 
 #include <cstdio>
 
+#include "common/error.h"
 #include "machine/cta.h"
 #include "machine/launch.h"
 
@@ -129,16 +130,26 @@ u64 device_printf(Warp& warp, const Instr&, int lane, u64 format_address, u64 ar
 
 u64 device_malloc(Warp& warp, u64 bytes) {
   Launch& launch = warp.cta().launch;
-  std::lock_guard lock(launch.print_mutex);
-  Allocation* a =
-      launch.machine.memory.allocate(bytes, Allocation::Kind::kDevice, launch.config.device, 16);
-  return a == nullptr ? 0 : a->base;
+  Machine& machine = launch.machine;
+  if (bytes > machine.heap_limit || machine.heap_used > machine.heap_limit - bytes) return 0;
+  const Allocation* a =
+      machine.memory.allocate(bytes, Allocation::Kind::kHeap, launch.config.device, 16);
+  if (a == nullptr) return 0;
+  machine.heap_used += bytes;
+  return a->base;
 }
 
-void device_free(Warp& warp, u64 address) {
-  Launch& launch = warp.cta().launch;
-  std::lock_guard lock(launch.print_mutex);
-  if (address != 0) launch.machine.memory.release(address);
+void device_free(Warp& warp, const Instr& in, int lane, u64 address) {
+  if (address == 0) return;
+  Machine& machine = warp.cta().launch.machine;
+  const Allocation* a = machine.memory.find(address);
+  if (a == nullptr || a->kind != Allocation::Kind::kHeap || a->base != address || a->freed) {
+    const bool freed = a != nullptr && a->freed;
+    warp.fault(kFaultIllegalAddress, freed ? FindingKind::kUseAfterFree : FindingKind::kOutOfBounds,
+               in, lane, "free of " + machine.memory.describe(address, 0));
+  }
+  machine.heap_used -= a->size;
+  machine.memory.release(address);
 }
 
 }  // namespace vgpu

@@ -17,6 +17,6 @@ u64 device_printf(Warp& warp, const Instr& in, int lane, u64 format, u64 argumen
 // A zero-terminated string at a generic address; stops at the allocation's end.
 std::string read_string(Warp& warp, u64 address);
 u64 device_malloc(Warp& warp, u64 bytes);
-void device_free(Warp& warp, u64 address);
+void device_free(Warp& warp, const Instr& in, int lane, u64 address);
 
 }  // namespace vgpu

@@ -94,20 +94,17 @@ void Warp::call(Group& g, const Instr& in, u32 mask) {
   for_each_lane(mask, [&](int lane) {
     if (value(in.a, lane) == address) same |= 1u << lane;
   });
-  const u64 function = address - cta_->launch.machine.memory.function_window();
-  if (function == 0 || function >= program_->functions.size()) {
+  const u64 number = address - cta_->launch.machine.memory.function_window();
+  const u32 function = number < program_->by_number.size() ? program_->by_number[number] : 0;
+  if (function == 0) {
     fault(kFaultInvalidPc, FindingKind::kOutOfBounds, in, std::countr_zero(mask),
           "call of an address that is no function");
   }
-  if (same != mask) {
-    const u32 pc = g.pc;
-    const u32 later = mask & ~same;
-    const std::shared_ptr<CallFrame> frame = g.frame;
-    g.mask = same;
-    groups_.push_back({pc, later, {}, 0, false, frame});
-    return;
-  }
-  enter(g, in, mask, static_cast<u32>(function));
+  // The others call when these are back: until then they are a group of their own.
+  const Group later{g.pc, mask & ~same, {}, 0, false, g.frame};
+  g.mask = same;
+  enter(g, in, same, function);
+  if (later.mask != 0) groups_.push_back(later);
 }
 
 void Warp::enter(Group& g, const Instr& in, u32 mask, u32 function) {
@@ -239,7 +236,7 @@ void Warp::builtin(const Instr& in, u32 mask, u32 function) {
       for_each_lane(mask, [&](int lane) { result(lane, device_malloc(*this, argument(0, lane))); });
       break;
     case FunctionInfo::Builtin::kFree:
-      for_each_lane(mask, [&](int lane) { device_free(*this, argument(0, lane)); });
+      for_each_lane(mask, [&](int lane) { device_free(*this, in, lane, argument(0, lane)); });
       break;
     case FunctionInfo::Builtin::kNone:
       break;

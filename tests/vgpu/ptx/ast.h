@@ -166,6 +166,8 @@ struct Module {
   std::unordered_map<std::string, std::string> aliases;
 
   const Function* find_function(const std::string& name) const;
+  // What the function's address says of it: its place in `functions`, from 1 on.
+  u32 function_number(const std::string& name) const;
 };
 
 // Parses everything but function bodies. Throws PtxError.

@@ -76,4 +76,9 @@ const Function* Module::find_function(const std::string& name) const {
   return it == function_index.end() ? nullptr : &functions[it->second];
 }
 
+u32 Module::function_number(const std::string& name) const {
+  const Function* f = find_function(name);
+  return f == nullptr ? 0 : static_cast<u32>(f - functions.data()) + 1;
+}
+
 }  // namespace vgpu::ptx

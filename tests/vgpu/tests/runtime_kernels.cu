@@ -51,6 +51,45 @@ __global__ void cooperative(int* data) {
     grid.sync();
   }
 }
+// Objects that one kernel makes, another calls through their tables, a third deletes.
+struct Shape {
+  __device__ virtual ~Shape() {}
+  __device__ virtual int area(int scale) const = 0;
+};
+struct Square : Shape {
+  __device__ explicit Square(int a) : a(a) {}
+  __device__ int area(int scale) const override { return a * a * scale; }
+  int a;
+};
+struct Box : Shape {
+  __device__ Box(int a, int b) : a(a), b(b) {}
+  __device__ int area(int scale) const override { return a * b * scale; }
+  int a, b;
+};
+__device__ Shape* shapes[32];
+__managed__ int managed_scale = 3;
+__managed__ int managed_areas[32];
+
+using Operation = int (*)(int, int);
+__device__ int plus(int a, int b) { return a + b; }
+__device__ int times(int a, int b) { return a * b; }
+__device__ Operation operations[2] = {plus, times};
+
+__global__ void make_shapes() {
+  const int t = threadIdx.x;
+  shapes[t] = t % 3 == 0 ? static_cast<Shape*>(new Square(t)) : new Box(t, 2);
+}
+__global__ void use_shapes() {
+  const int t = threadIdx.x;
+  managed_areas[t] = operations[t % 2](shapes[t]->area(managed_scale), 10);
+}
+__global__ void delete_shapes() { delete shapes[threadIdx.x]; }
+__global__ void exhaust(int* out, size_t bytes) {
+  void* p = malloc(bytes);
+  out[threadIdx.x] = p != nullptr;
+  free(p);
+}
+
 __global__ void shared(float* data, int words) {
   for (int i = threadIdx.x; i < words; i += blockDim.x) dynamic[i] = static_cast<float>(i);
   __syncthreads();
@@ -82,6 +121,16 @@ cudaError_t launch_cooperative(int* data, int blocks, cudaStream_t stream) {
   void* args[] = {&data};
   return cudaLaunchCooperativeKernel(reinterpret_cast<const void*>(cooperative), dim3(blocks),
                                      dim3(32), args, 0, stream);
+}
+void launch_shapes(cudaStream_t stream) {
+  make_shapes<<<1, 32, 0, stream>>>();
+  use_shapes<<<1, 32, 0, stream>>>();
+  delete_shapes<<<1, 32, 0, stream>>>();
+}
+int& shape_scale() { return managed_scale; }
+const int* shape_areas() { return managed_areas; }
+void launch_exhaust(int* out, size_t bytes, cudaStream_t stream) {
+  exhaust<<<1, 32, 0, stream>>>(out, bytes);
 }
 void launch_shared(float* data, size_t bytes, cudaStream_t stream) {
   shared<<<1, 64, bytes, stream>>>(data, static_cast<int>(bytes / 4));

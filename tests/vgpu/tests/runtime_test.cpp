@@ -182,6 +182,31 @@ TEST(Runtime, GridBarrier) {
     EXPECT_EQ(values[static_cast<size_t>(i)], 10 * ((i + 99) % kThreads) + 3);
 }
 
+TEST(Runtime, VirtualFunctionsAndManagedVariables) {
+  EXPECT_EQ(shape_scale(), 3);
+  for (int scale : {3, 5}) {
+    shape_scale() = scale;
+    launch_shapes(nullptr);
+    CHECK_CUDA(cudaDeviceSynchronize());
+    for (int t = 0; t < 32; ++t) {
+      const int area = (t % 3 == 0 ? t * t : 2 * t) * scale;
+      EXPECT_EQ(shape_areas()[t], t % 2 == 0 ? area + 10 : area * 10) << t;
+    }
+  }
+}
+
+TEST(Runtime, HeapOfKernelsHasALimit) {
+  Buffer out(32);
+  size_t limit = 0;
+  CHECK_CUDA(cudaDeviceGetLimit(&limit, cudaLimitMallocHeapSize));
+  int got[32];
+  for (const size_t bytes : {size_t{64}, limit + 1}) {
+    launch_exhaust(reinterpret_cast<int*>(out.data), bytes, nullptr);
+    CHECK_CUDA(cudaMemcpy(got, out.data, sizeof got, cudaMemcpyDeviceToHost));
+    for (int g : got) EXPECT_EQ(g, bytes == 64 ? 1 : 0);
+  }
+}
+
 TEST(Runtime, PointersTellWhatTheyAre) {
   Buffer device(4);
   void* pinned = nullptr;
