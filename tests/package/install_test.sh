@@ -22,3 +22,15 @@ if ! grep -qF 'Library soname: [libqkv.so.0]' <<<"$dynamic" || grep -E 'RPATH|RU
   exit 1
 fi
 "$source/tests/consumer/consumer_test.sh" "$work/moved"
+
+# The README's first program, built as the README says.
+# shellcheck disable=SC2016  # backticks are Markdown's
+sed -n '/^```cpp$/,/^```$/p' "$source/README.md" | sed '/^```/d' >"$work/first.cpp"
+libdir=$(dirname "$(find "$work/moved" -name libqkv.so)")
+export PKG_CONFIG_PATH=$libdir/pkgconfig LD_LIBRARY_PATH=$libdir
+# shellcheck disable=SC2046  # flags are words
+c++ -std=c++20 -o "$work/first" "$work/first.cpp" $(pkg-config --cflags --libs qkv)
+[[ $("$work/first") == 'o[0] = 0.1' ]] || {
+  echo "install_test: the README's first program says '$("$work/first")'" >&2
+  exit 1
+}
