@@ -60,7 +60,8 @@ void exec_inval(Warp& w, const Instr& in, u32 m) {
   gather_addresses(w, in, m, address);
   for_each_lane(m, [&](int l) {
     const u32 offset = place(w, in, l, address[l], true);
-    check_race(w, in, l, offset, 8, true, false);
+    // No race with those who arrived or waited: one that comes too late finds no mbarrier.
+    check_race(w, in, l, offset, 8, true, true);
     object_at(w, in, l, offset);
     w.cta().mbarriers.inval(offset);
     std::memset(w.cta().shared_defined.data() + offset, 0, 8);
