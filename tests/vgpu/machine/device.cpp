@@ -32,8 +32,9 @@ u32 blocks_per_sm(const DeviceModel& device, u32 threads, u32 registers, u32 sha
   const u32 warps = (threads + 31) / 32;
   const u32 per_warp = static_cast<u32>(align_up(u64{registers} * 32, 256));
   const u32 by_threads = device.threads_per_sm / (warps * 32);
+  // The number of registers is an estimate: it never says that a block does not fit at all.
   const u32 by_registers =
-      per_warp == 0 ? device.blocks_per_sm : kRegistersPerSm / per_warp / warps;
+      per_warp == 0 ? device.blocks_per_sm : std::max(1u, kRegistersPerSm / per_warp / warps);
   const u32 shared = shared_bytes + device.reserved_shared_per_block;
   const u32 by_shared = shared == 0 ? device.blocks_per_sm : device.shared_per_sm / shared;
   return std::min({by_threads, by_registers, by_shared, device.blocks_per_sm});

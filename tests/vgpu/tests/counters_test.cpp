@@ -135,5 +135,15 @@ TEST(Mutation, FindsAndAppliesEveryKind) {
   }
 }
 
+TEST(Occupancy, AnEstimateOfRegistersForbidsNothing) {
+  for (const char* name : {"h100", "a100", "t4", "rtx4090"}) {
+    const DeviceModel& device = *find_device(name);
+    for (const u32 threads : {32u, 512u, 1024u}) {
+      EXPECT_GE(blocks_per_sm(device, threads, 255, 0), 1u);
+      EXPECT_LE(blocks_per_sm(device, threads, 255, 0), blocks_per_sm(device, threads, 32, 0));
+    }
+  }
+}
+
 }  // namespace
 }  // namespace vgpu::test
