@@ -27,7 +27,7 @@ make_library() {
   quietly cmake --build "$build" --parallel 2
 }
 
-for tool in cpack dpkg-deb dpkg-shlibdeps; do
+for tool in cpack dpkg-deb dpkg-shlibdeps file; do
   command -v "$tool" >/dev/null || {
     echo "skipped: $tool is missing"
     exit 77
