@@ -27,7 +27,7 @@ bool on_cuda(const Spec& spec) { return spec.device == QKV_DEVICE_CUDA; }
 std::vector<Candidate> candidates_of(const Spec& spec, CudaBench* cuda,
                                      const std::shared_ptr<const Tensors>& tensors) {
   static const Filter filter;
-  auto out = on_cuda(spec) ? cuda->candidates(spec, tensors) : cpu_candidates(tensors);
+  auto out = on_cuda(spec) ? cuda->candidates(spec, tensors) : cpu_candidates(spec, tensors);
   std::erase_if(out,
                 [&](const Candidate& c) { return !filter.admits(benchmark_name(spec, c.name)); });
   return out;
@@ -47,7 +47,7 @@ Facts facts_of(const Options& options, CudaBench* cuda) {
 void list(const Options& options, CudaBench* cuda) {
   for (const Spec& spec : options.problems) {
     for (const Candidate& c : candidates_of(spec, cuda, nullptr)) {
-      fmt::print("{}\n", benchmark_name(spec, c.name));
+      if (c.declined.empty()) fmt::print("{}\n", benchmark_name(spec, c.name));
     }
   }
 }

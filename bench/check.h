@@ -1,5 +1,5 @@
 // A result against the oracle, before it is timed. The fp64 oracle is slow, so it computes sampled
-// rows only; that every element was written is checked on the whole output.
+// rows only; that every element was written is checked on all outputs.
 #pragma once
 
 #include <cstdint>
@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "host/problem.h"
+#include "host/reference/attention.h"
 
 namespace qkv::bench {
 
@@ -15,17 +16,36 @@ class Reference {
   // Computes the sampled rows of a problem in host memory; reads its inputs alone.
   explicit Reference(const host::Problem& problem);
 
-  // What is wrong with `o`, laid out as the problem's output; empty: nothing.
-  //   max|o - ref64| <= 2 max|lowp - ref64| + one unit in the last place of max|ref64|
+  // What is wrong with the outputs at the problem's addresses; empty: nothing.
+  //   O        max|o - ref64| <= 2 max|lowp - ref64| + one unit in the last place of max|ref64|
+  //            + what rounding a score in fp32 costs
+  //   LSE      |lse - ref64| <= 1e-5 (1 + |ref64|), or what fp32 scores cost
+  //   weights  what fp32 scores cost, and half a unit in the last place
+  //   hard     the index names a key that fp32 scores may take for the best; O is its row of V and
+  //            the probabilities are its, bit for bit
   // where lowp is the textbook algorithm with the roundings of the contract; with `rounded_scores`
   // it rounds the scores to the input type as well.
-  std::string check(const void* o, bool rounded_scores = false) const;
+  std::string check(bool rounded_scores = false) const;
 
  private:
+  // One query, as a problem of its own, and the oracle's answers to it.
   struct Row {
     int64_t b, h, i;
-    std::vector<double> exact, low_precision, rounded_scores;
+    host::Problem problem;
+    reference::Result exact;                            // weights in the problem's mode
+    std::vector<double> scores;                         // after bias and mask
+    std::vector<double> low_precision, rounded_scores;  // O; the latter may be empty
+    // What fp32 may do: to each score, to each weight (relative), to their sum (relative).
+    std::vector<double> score_error, weight_error;
+    double sum_error = 0;
   };
+
+  void bound_errors(Row* row) const;
+  void derive_tolerances();
+  std::string check_o(const Row& row, double tolerance) const;
+  std::string check_lse(const Row& row) const;
+  std::string check_weights(const Row& row) const;
+  std::string check_hard(const Row& row) const;
 
   host::Problem problem_;
   std::vector<Row> rows_;

@@ -21,8 +21,9 @@ class Contender {
   virtual void poison() {}
   // Runs once. Throws std::runtime_error with the reason if it cannot.
   virtual Measurement run() = 0;
-  // The last run's output in host memory, to be checked; null: there is none.
-  virtual const void* output() { return nullptr; }
+  // Brings the last run's outputs to the tensors in host memory, to be checked; false: there are
+  // none.
+  virtual bool fetch() { return false; }
   // Whether it stores the scores in the input type before the softmax, as unfused code does: one
   // rounding more than the contract's, which its check allows for.
   virtual bool rounds_scores() const { return false; }
@@ -33,6 +34,7 @@ struct Candidate {
   std::string name;
   std::function<std::unique_ptr<Contender>()> make;  // throws std::runtime_error
   std::string label = {};                            // of qkv: the kernel that its plan chose
+  std::string declined = {};  // not empty: it cannot do the problem, and why; `make` is not called
 };
 
 // The names that the report compares with.

@@ -1,8 +1,10 @@
 #include "bench/cpu_contenders.h"
 
+#include <array>
 #include <chrono>
-#include <cmath>
+#include <cstring>
 #include <stdexcept>
+#include <string>
 
 #include "host/cpu/attention.h"
 #include "host/cpu/tile_products.h"
@@ -10,6 +12,7 @@
 #include "qkv/qkv.hpp"
 #if QKV_BENCH_HAS_OPENBLAS
 #include "bench/baselines/cpu_unfused.h"
+#include "bench/unfused_problem.h"
 #endif
 
 namespace qkv::bench {
@@ -26,8 +29,8 @@ double wall_seconds(Run&& run) {
 class OnTensors : public Contender {
  public:
   explicit OnTensors(std::shared_ptr<const Tensors> tensors) : tensors_(std::move(tensors)) {}
-  void poison() override { bench::poison(tensors_->o()); }
-  const void* output() override { return tensors_->o().data(); }
+  void poison() override { tensors_->poison(); }
+  bool fetch() override { return true; }
 
  protected:
   const Tensors& tensors() const { return *tensors_; }
@@ -84,44 +87,57 @@ class TileProductsAlone : public Contender {
 };
 
 #if QKV_BENCH_HAS_OPENBLAS
-Unfused unfused_problem(const Spec& s) {
-  Unfused out;
-  out.type = s.type;
-  out.batch = s.batch;
-  out.heads_q = s.heads_q;
-  out.heads_kv = s.heads_kv;
-  out.s_q = s.s_q;
-  out.s_kv = s.s_kv;
-  out.d_qk = s.d_qk;
-  out.d_v = s.d_v;
-  out.scale = static_cast<float>(1 / std::sqrt(static_cast<double>(s.d_qk)));
-  out.causal = s.causal;
-  return out;
-}
-
+// The tensors themselves where they are contiguous [batch, heads, seq, dim], else copies that are.
 class UnfusedOnCpu : public OnTensors {
  public:
   explicit UnfusedOnCpu(const std::shared_ptr<const Tensors>& tensors)
       : OnTensors(tensors),
-        unfused_(unfused_problem(tensors->spec()), host::cpu_device_info().threads),
+        unfused_(unfused_problem(tensors->spec(), tensors->problem().scale),
+                 host::cpu_device_info().threads),
         workspace_(unfused_.workspace_bytes()),
-        flops_(flops(tensors->spec())) {}
+        flops_(flops(tensors->spec())) {
+    const host::Problem& p = tensors->problem();
+    at_ = {p.q.data, p.k.data, p.v.data, p.o.data};
+    if (is_bhsd(tensors->spec())) return;
+    const host::View* const views[] = {&p.q, &p.k, &p.v, &p.o};
+    for (size_t part = 0; part < copies_.size(); ++part) {
+      copies_[part] = packed(*views[part]);
+      at_[part] = copies_[part].data();
+    }
+  }
 
   Measurement run() override {
-    const Tensors& t = tensors();
-    return {wall_seconds([&] {
-              unfused_.run(t.q().data(), t.k().data(), t.v().data(), t.o().data(),
-                           workspace_.data());
-            }),
-            flops_};
+    return {
+        wall_seconds([&] { unfused_.run(at_[kQ], at_[kK], at_[kV], at_[kO], workspace_.data()); }),
+        flops_};
+  }
+
+  void poison() override {
+    OnTensors::poison();
+    if (copies_[kO].bytes() > 0)
+      std::memset(copies_[kO].data(), poison_byte(kO), copies_[kO].bytes());
+  }
+  bool fetch() override {
+    const host::View& o = tensors().problem().o;
+    if (at_[kO] != o.data) unpack(at_[kO], o);
+    return true;
   }
 
  private:
   CpuUnfused unfused_;
   Buffer workspace_;
   double flops_;
+  std::array<Buffer, 4> copies_;
+  std::array<void*, 4> at_{};
 };
 #endif
+
+// Why oneDNN's products are no measure of the problem.
+std::string products_decline(const Spec& spec) {
+  if (spec.additive) return "additive scores are no matrix product";
+  if (spec.hard) return "hard selection has no product with V";
+  return visible_pairs(spec) > 0 ? "" : "no key is visible";
+}
 
 }  // namespace
 
@@ -139,13 +155,16 @@ std::unique_ptr<Contender> make_cpu_unfused(const std::shared_ptr<const Tensors>
 }
 #endif
 
-std::vector<Candidate> cpu_candidates(const std::shared_ptr<const Tensors>& tensors) {
+std::vector<Candidate> cpu_candidates(const Spec& spec,
+                                      const std::shared_ptr<const Tensors>& tensors) {
   std::vector<Candidate> out;
   out.push_back({kQkv, [tensors] { return make_cpu_qkv(tensors); }});
 #if QKV_BENCH_HAS_OPENBLAS
-  out.push_back({kUnfused, [tensors] { return make_cpu_unfused(tensors); }});
+  out.push_back(
+      {kUnfused, [tensors] { return make_cpu_unfused(tensors); }, "", unfused_declines(spec)});
 #endif
-  out.push_back({kTileProducts, [tensors] { return make_tile_products(tensors); }});
+  out.push_back({kTileProducts, [tensors] { return make_tile_products(tensors); }, "",
+                 products_decline(spec)});
   return out;
 }
 

@@ -19,6 +19,7 @@ std::unique_ptr<Contender> make_cpu_unfused(const std::shared_ptr<const Tensors>
 std::unique_ptr<Contender> make_tile_products(const std::shared_ptr<const Tensors>& tensors);
 
 // All of them. Without tensors: names only, not to be made.
-std::vector<Candidate> cpu_candidates(const std::shared_ptr<const Tensors>& tensors);
+std::vector<Candidate> cpu_candidates(const Spec& spec,
+                                      const std::shared_ptr<const Tensors>& tensors);
 
 }  // namespace qkv::bench

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <array>
 #include <cmath>
 #include <map>
 #include <stdexcept>
@@ -11,6 +12,7 @@
 #include "bench/cuda_tools.h"
 #include "bench/gemm_ceiling.h"
 #include "bench/nvml.h"
+#include "bench/unfused_problem.h"
 #include "host/device.h"
 #include "host/plan.h"
 #include "host/run.h"
@@ -22,38 +24,49 @@ void require(const host::Status& status) {
   if (!status.ok()) throw std::runtime_error(status.reason());
 }
 
+DeviceBuffer upload(const Buffer& from) {
+  if (from.bytes() == 0) return {};
+  DeviceBuffer to(from.bytes());
+  cuda_check(cudaMemcpy(to.data(), from.data(), from.bytes(), cudaMemcpyHostToDevice), "upload");
+  return to;
+}
+
+void download(const DeviceBuffer& from, void* to) {
+  if (from.bytes() > 0)
+    cuda_check(cudaMemcpy(to, from.data(), from.bytes(), cudaMemcpyDeviceToHost), "download");
+}
+
+void fill(const DeviceBuffer& buffer, int byte) {
+  if (buffer.bytes() > 0) cuda_check(cudaMemset(buffer.data(), byte, buffer.bytes()), "cudaMemset");
+}
+
 // One problem's tensors on the device, shared by its contenders.
 class DeviceTensors {
  public:
-  explicit DeviceTensors(const std::shared_ptr<const Tensors>& host)
-      : host_(host),
-        q_(upload(host->q())),
-        k_(upload(host->k())),
-        v_(upload(host->v())),
-        o_(host->o().bytes()) {
-    problem_ = make_problem(describe(host->spec(), QKV_DEVICE_CUDA, addresses()));
+  explicit DeviceTensors(const std::shared_ptr<const Tensors>& host) : host_(host) {
+    Addresses at{};
+    for (size_t part = 0; part < kParts; ++part) {
+      buffers_[part] = upload((*host)[static_cast<Part>(part)]);
+      at[part] = buffers_[part].data();
+    }
+    problem_ = make_problem(describe(host->spec(), QKV_DEVICE_CUDA, at));
   }
 
-  Addresses addresses() const { return {q_.data(), k_.data(), v_.data(), o_.data()}; }
   const host::Problem& problem() const { return problem_; }
   const Spec& spec() const { return host_->spec(); }
 
-  void poison() const { cuda_check(cudaMemset(o_.data(), 0xff, o_.bytes()), "cudaMemset"); }
-  const void* download() const {
-    void* to = host_->o().data();
-    cuda_check(cudaMemcpy(to, o_.data(), o_.bytes(), cudaMemcpyDeviceToHost), "download");
-    return to;
+  const Tensors& host() const { return *host_; }
+
+  void poison() const {
+    for (const Part part : kOutputs) fill(buffers_[part], poison_byte(part));
+  }
+  void download() const {
+    for (const Part part : kOutputs) bench::download(buffers_[part], (*host_)[part].data());
   }
 
  private:
-  static DeviceBuffer upload(const Buffer& from) {
-    DeviceBuffer to(from.bytes());
-    cuda_check(cudaMemcpy(to.data(), from.data(), from.bytes(), cudaMemcpyHostToDevice), "upload");
-    return to;
-  }
-
   std::shared_ptr<const Tensors> host_;
-  DeviceBuffer q_, k_, v_, o_;
+  std::array<DeviceBuffer, kParts> buffers_;
   host::Problem problem_;
 };
 
@@ -63,7 +76,10 @@ class OnDevice : public Contender {
       : tensors_(std::move(tensors)), timer_(timer), flops_(flops(tensors_->spec())) {}
 
   void poison() override { tensors_->poison(); }
-  const void* output() override { return tensors_->download(); }
+  bool fetch() override {
+    tensors_->download();
+    return true;
+  }
   Measurement run() override {
     return {timer_->seconds([this](cudaStream_t stream) { queue(stream); }), flops_};
   }
@@ -103,40 +119,49 @@ class KernelContender : public OnDevice {
   DeviceBuffer workspace_;
 };
 
+// On the tensors themselves where they are contiguous [batch, heads, seq, dim], else on copies.
 class CublasContender : public OnDevice {
  public:
   CublasContender(const std::shared_ptr<const DeviceTensors>& tensors, DeviceTimer* timer)
       : OnDevice(tensors, timer),
-        attention_(problem_of(tensors->spec(), tensors->problem().scale)),
-        workspace_(attention_.workspace_bytes()) {}
+        attention_(unfused_problem(tensors->spec(), tensors->problem().scale)),
+        workspace_(attention_.workspace_bytes()) {
+    const host::Problem& there = tensors->problem();
+    at_ = {there.q.data, there.k.data, there.v.data, there.o.data};
+    if (is_bhsd(tensors->spec())) return;
+    const host::Problem& here = tensors->host().problem();
+    const host::View* const views[] = {&here.q, &here.k, &here.v, &here.o};
+    for (size_t part = 0; part < copies_.size(); ++part) {
+      copies_[part] = upload(packed(*views[part]));
+      at_[part] = copies_[part].data();
+    }
+  }
 
   bool rounds_scores() const override { return true; }
+  void poison() override {
+    OnDevice::poison();
+    fill(copies_[kO], poison_byte(kO));
+  }
+  bool fetch() override {
+    if (copies_[kO].bytes() == 0) return OnDevice::fetch();
+    const Buffer elements(copies_[kO].bytes());
+    download(copies_[kO], elements.data());
+    unpack(elements.data(), tensors().host().problem().o);
+    return true;
+  }
 
  protected:
   void queue(cudaStream_t stream) override {
-    const Addresses at = tensors().addresses();
-    const std::string wrong = attention_.run(at.q, at.k, at.v, at.o, workspace_.data(), stream);
+    const std::string wrong =
+        attention_.run(at_[kQ], at_[kK], at_[kV], at_[kO], workspace_.data(), stream);
     if (!wrong.empty()) throw std::runtime_error(wrong);
   }
 
  private:
-  static Unfused problem_of(const Spec& s, float scale) {
-    Unfused out;
-    out.type = s.type;
-    out.batch = s.batch;
-    out.heads_q = s.heads_q;
-    out.heads_kv = s.heads_kv;
-    out.s_q = s.s_q;
-    out.s_kv = s.s_kv;
-    out.d_qk = s.d_qk;
-    out.d_v = s.d_v;
-    out.scale = scale;
-    out.causal = s.causal;
-    return out;
-  }
-
   CublasAttention attention_;
   DeviceBuffer workspace_;
+  std::array<DeviceBuffer, 4> copies_;
+  std::array<void*, 4> at_{};
 };
 
 std::string cuda_version(int version) {
@@ -237,8 +262,13 @@ std::vector<Candidate> CudaBench::candidates(const Spec& spec,
   std::vector<Candidate> out;
   // The registry is in order of preference: the first kernel that takes the problem is qkv's own
   // choice.
+  std::string reasons;
   for (const host::Kernel* kernel : host::kernels()) {
-    if (kernel->device != QKV_DEVICE_CUDA || !kernel->decline(problem, device).empty()) continue;
+    if (kernel->device != QKV_DEVICE_CUDA) continue;
+    if (const std::string reason = kernel->decline(problem, device); !reason.empty()) {
+      reasons += fmt::format("{}{}: {}", reasons.empty() ? "" : "; ", kernel->name, reason);
+      continue;
+    }
     const bool chosen = out.empty();
     out.push_back({chosen ? kQkv : kernel->name,
                    [state, tensors, kernel]() -> std::unique_ptr<Contender> {
@@ -247,13 +277,14 @@ std::vector<Candidate> CudaBench::candidates(const Spec& spec,
                    },
                    chosen ? kernel->name : ""});
   }
+  if (out.empty()) out.push_back({kQkv, nullptr, "", reasons});
   if (CublasAttention::available().empty()) {
     out.push_back({kUnfused,
                    [state, tensors]() -> std::unique_ptr<Contender> {
                      return std::make_unique<CublasContender>(state->upload(tensors),
                                                               &state->timer);
                    },
-                   "cuBLAS"});
+                   "cuBLAS", unfused_declines(spec)});
   }
   return out;
 }

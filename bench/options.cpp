@@ -24,6 +24,25 @@ struct Sweep {
 const char* const kBenchmarkDefaults[] = {"--benchmark_repetitions=5", "--benchmark_min_time=0.1",
                                           "--benchmark_enable_random_interleaving=true"};
 
+// For --help.
+const char* const kFields =
+    "  cpu cuda  f32 f16 bf16  full causal\n"
+    "  d<n> dv<n>              widths; dv: of V, default d\n"
+    "  b<n> hq<n> hkv<n>       batches, query heads, key heads; h<n>: both heads\n"
+    "  sq<n> skv<n>            lengths; s<n>: both\n"
+    "  additive  hard          score, selection; default: dot, soft\n"
+    "  scale=<x> softcap=<x>\n"
+    "  top-left  offset=<n>    alignment of the diagonal; default: bottom-right\n"
+    "  left=<n> right=<n>      window\n"
+    "  mask=<axes>             boolean mask with elements of its own on these of b, h, q, k;\n"
+    "                          1: on none\n"
+    "  bias=<axes>             in the type of Q; bias32=<axes>: in f32\n"
+    "  alibi  lengths          slopes; key lengths from skv / 2 to skv\n"
+    "  lse  index32 index64    outputs; index: with hard\n"
+    "  weights=<0..3>          output in the type of Q, by mode; weights32=<0..3>: in f32\n"
+    "  q= k= v= o=<b>.<h>.<r>  strides in elements of batch, head, row; default: contiguous\n"
+    "                          [batch, seq, heads, dim]\n";
+
 Spec spec_of(const Sweep& sweep, qkv_device device, qkv_type type, int64_t dim, bool causal,
              int64_t size) {
   const bool gpu = device == QKV_DEVICE_CUDA;
@@ -39,6 +58,7 @@ Spec spec_of(const Sweep& sweep, qkv_device device, qkv_type type, int64_t dim, 
   if (spec.heads_q % spec.heads_kv != 0) {
     throw std::invalid_argument("--heads-kv must divide --heads");
   }
+  set_bhsd(&spec);
   return spec;
 }
 
@@ -113,17 +133,21 @@ void define(CLI::App* app, Sweep* sweep, Options* options) {
       ->check(positive);
   app->add_option("--heads-kv", sweep->heads_kv, "key and value heads; default: as many")
       ->check(positive);
-  app->add_option("--problem", sweep->problems,
-                  "this problem instead of a sweep; may be repeated:\n"
-                  "fwd:cpu:bf16:d128:causal:b1:hq8:hkv8:sq2048:skv2048");
+  app->add_option(
+      "--problem", sweep->problems,
+      "this problem instead of a sweep, in one word as QKV_VERBOSE=repro prints it; may "
+      "be repeated:\n"
+      "fwd:cpu:bf16:d128:causal:b1:hq8:hkv8:sq2048:skv2048:softcap=30:lse");
   app->add_option("--tsv", options->tsv, "also write the results as tab-separated values");
   app->add_flag("--no-ceiling{false}", options->ceiling,
                 "on cuda, skip the 8192^3 product that % ceiling is taken from");
-  app->footer(
-      "Google Benchmark's flags work too, among them:\n"
-      "  --benchmark_filter=<regex>  --benchmark_repetitions=<n> (default 5)\n"
-      "  --benchmark_min_time=<seconds> (default 0.1)  --benchmark_out=<file> (JSON)\n"
-      "  --benchmark_list_tests");
+  app->footer("Fields of a problem, \"fwd\" first, the rest in any order:\n" +
+              std::string(kFields) +
+              "\n"
+              "Google Benchmark's flags work too, among them:\n"
+              "  --benchmark_filter=<regex>  --benchmark_repetitions=<n> (default 5)\n"
+              "  --benchmark_min_time=<seconds> (default 0.1)  --benchmark_out=<file> (JSON)\n"
+              "  --benchmark_list_tests");
 }
 
 }  // namespace

@@ -263,7 +263,7 @@ def context(torch, device, library):
 
 def write_tsv(path, facts, rows):
     columns = ["implementation", "device", "type", "d_qk", "d_v", "mask", "b", "hq", "hkv", "sq",
-               "skv", "ms", "tflops", "gbs", "x_unfused", "ceiling_percent"]
+               "skv", "ms", "tflops", "gbs", "x_unfused", "ceiling_percent", "options"]
     with open(path, "w", encoding="utf-8") as out:
         for key, value in facts.items():
             text = json.dumps(value) if isinstance(value, dict) else value

@@ -37,8 +37,8 @@ void print_results(const std::vector<Result>& results) {
   for (const Result& r : results) {
     const std::string title =
         r.label.empty() ? r.implementation : r.implementation + ": " + r.label;
-    if (!r.error.empty()) {
-      fmt::print("  {:<22} {}\n", title, r.error);
+    if (!r.error.empty() || !r.declined.empty()) {
+      fmt::print("  {:<22} {}\n", title, r.declined.empty() ? r.error : "declined: " + r.declined);
       continue;
     }
     fmt::print("  {:<22} {:>10} {:>10} {:>8} {:>10} {:>10}\n", title, figure(r.seconds * 1e3),
@@ -51,19 +51,21 @@ void print_results(const std::vector<Result>& results) {
 TsvFile::TsvFile(const std::string& path, const Facts& facts) : out_(open(path)) {
   for (const auto& [key, value] : facts) out_ << "# " << key << ": " << value << "\n";
   out_ << "implementation\tdevice\ttype\td_qk\td_v\tmask\tb\thq\thkv\tsq\tskv\tms\ttflops\tgbs\t"
-          "x_unfused\tceiling_percent\n";
+          "x_unfused\tceiling_percent\toptions\n";
 }
 
 void TsvFile::add(const std::vector<Result>& results) {
   for (const Result& r : results) {
-    if (!r.error.empty()) continue;
+    if (!r.error.empty() || !r.declined.empty()) continue;
     const Spec& s = r.spec;
+    const std::string options = options_name(s);
     out_ << r.implementation << "\t" << device_name(s.device) << "\t" << type_name(s.type) << "\t"
          << s.d_qk << "\t" << s.d_v << "\t" << mask_name(s) << "\t" << s.batch << "\t" << s.heads_q
          << "\t" << s.heads_kv << "\t" << s.s_q << "\t" << s.s_kv << "\t"
          << number(r.seconds * 1e3, "{:.5g}") << "\t" << number(r.tflops, "{:.5g}") << "\t"
          << number(r.gbytes, "{:.5g}") << "\t" << number(r.vs_unfused, "{:.4g}") << "\t"
-         << number(r.ceiling_percent, "{:.4g}") << "\n";
+         << number(r.ceiling_percent, "{:.4g}") << "\t" << (options.empty() ? "-" : options)
+         << "\n";
   }
   out_.flush();
 }

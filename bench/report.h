@@ -17,7 +17,7 @@ void print_results(const std::vector<Result>& results);
 
 // Facts as "# key: value" lines, a header line, then one line for each result:
 // implementation, device, type, d_qk, d_v, mask, b, hq, hkv, sq, skv, ms, tflops, gbs, x_unfused,
-// ceiling_percent. "-" where a figure is missing.
+// ceiling_percent, options (options_name()). "-" where there is none.
 class TsvFile {
  public:
   // Throws std::runtime_error if the file cannot be written.

@@ -30,8 +30,8 @@ void make_and_check(const Reference& reference, Entry* entry) {
     auto contender = entry->candidate->make();
     contender->poison();
     contender->run();
-    if (const void* o = contender->output(); o != nullptr) {
-      const std::string wrong = reference.check(o, contender->rounds_scores());
+    if (contender->fetch()) {
+      const std::string wrong = reference.check(contender->rounds_scores());
       if (!wrong.empty()) entry->error = "wrong result, not timed: " + wrong;
     }
     entry->contender = std::move(contender);
@@ -165,6 +165,7 @@ std::vector<Result> run_problem(const Spec& spec, const std::vector<Candidate>& 
   std::vector<Entry> entries;
   for (const Candidate& candidate : candidates) entries.push_back({&candidate, nullptr, {}});
   for (Entry& entry : entries) {
+    if (!entry.candidate->declined.empty()) continue;
     const auto body = [&spec, &reference, &entry](benchmark::State& state) {
       time_entry(state, spec, reference, &entry);
     };
@@ -183,6 +184,7 @@ std::vector<Result> run_problem(const Spec& spec, const std::vector<Candidate>& 
     result.spec = spec;
     result.implementation = entry.candidate->name;
     result.label = entry.candidate->label;
+    result.declined = entry.candidate->declined;
     result.runs = collector.of(benchmark_name(spec, entry.candidate->name));
     summarise(&result);
     results.push_back(std::move(result));

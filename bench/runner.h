@@ -20,7 +20,8 @@ inline constexpr double kUnknown = std::numeric_limits<double>::quiet_NaN();
 struct Result {
   Spec spec;
   std::string implementation, label;
-  std::string error;  // not empty: it was not timed, and why
+  std::string error;     // not empty: it was not timed, and why
+  std::string declined;  // not empty: it cannot do the problem, and why
   double seconds = kUnknown;
   double tflops = kUnknown;           // visible pairs only
   double gbytes = kUnknown;           // compulsory bytes per second
@@ -40,11 +41,12 @@ class Filter {
   bool negative_ = false;
 };
 
-// "forward/cpu/bf16/d128/causal/b1_h8_s2048" for qkv, with "/unfused" etc. for the others.
+// name() for qkv, with "/unfused" etc. for the others.
 std::string benchmark_name(const Spec& spec, const std::string& implementation);
 
-// Each candidate is made, run once, checked against `reference`, and only then timed; repetitions
-// of all are interleaved. `ceiling_tflops` is the machine's; NaN: the tile products of this run.
+// Each candidate that does not decline is made, run once, checked against `reference`, and only
+// then timed; repetitions of all are interleaved. `ceiling_tflops` is the machine's; NaN: the tile
+// products of this run.
 std::vector<Result> run_problem(const Spec& spec, const std::vector<Candidate>& candidates,
                                 const Reference& reference, double ceiling_tflops);
 

@@ -1,90 +1,169 @@
 #include "bench/spec.h"
 
 #include <algorithm>
-#include <charconv>
-#include <cstddef>
+#include <cstdio>
 #include <sstream>
 #include <stdexcept>
 #include <string_view>
+#include <vector>
 
 #include "host/problem.h"
 
 namespace qkv::bench {
 namespace {
 
-constexpr int64_t kMaxExtent = int64_t{1} << 31;
+using Shape = std::array<int64_t, 4>;
 
-template <class... Args>
-[[noreturn]] void refuse(const Args&... args) {
-  std::ostringstream out;
-  (out << ... << args);
-  throw std::invalid_argument(out.str());
+constexpr char kStrided[] = "qkvo";  // in the order of Part
+constexpr std::string_view kAxes = "bhqk";
+
+// --- shapes and strides
+
+Shape shape(const Spec& s, Part part) {
+  switch (part) {
+    case kQ:
+      return {s.batch, s.heads_q, s.s_q, s.d_qk};
+    case kK:
+      return {s.batch, s.heads_kv, s.s_kv, s.d_qk};
+    case kV:
+      return {s.batch, s.heads_kv, s.s_kv, s.d_v};
+    case kO:
+      return {s.batch, s.heads_q, s.s_q, s.d_v};
+    case kLse:
+    case kIndex:
+      return {s.batch, s.heads_q, s.s_q, 1};
+    case kAlibi:
+      return {1, s.heads_q, 1, 1};
+    case kAdditive:
+      return {1, s.heads_q, 1, s.d_qk};
+    case kLengths:
+      return {s.batch, 1, 1, 1};
+    default:
+      break;
+  }
+  Shape out{s.batch, s.heads_q, s.s_q, s.s_kv};
+  if (part == kWeights) return out;
+  const std::string& own = part == kMask ? s.mask : s.bias;
+  for (size_t axis = 0; axis < 4; ++axis) {
+    if (own.find(kAxes[axis]) == std::string::npos) out[axis] = 1;
+  }
+  return out;
 }
 
-// "hq8" is key "hq", value 8.
-struct Field {
-  std::string_view key;
-  int64_t value = 0;
-};
-
-Field parse_field(std::string_view text) {
-  const size_t digits = text.find_first_of("0123456789");
-  if (digits == 0 || digits == std::string_view::npos) {
-    refuse("problem field '", text, "' is none of cpu, cuda, f32, f16, bf16, causal, full, d<n>, ",
-           "dv<n>, b<n>, h<n>, hq<n>, hkv<n>, s<n>, sq<n>, skv<n>");
-  }
-  Field field{text.substr(0, digits), 0};
-  const std::string_view number = text.substr(digits);
-  const auto [end, error] =
-      std::from_chars(number.data(), number.data() + number.size(), field.value);
-  if (error != std::errc{} || end != number.data() + number.size() || field.value < 1 ||
-      field.value > kMaxExtent) {
-    refuse("problem field '", text, "' must hold a whole number from 1 to 2^31");
-  }
-  return field;
-}
-
-void apply(const Field& field, Spec* spec) {
-  const auto is = [&](std::string_view key) { return field.key == key; };
-  if (is("d")) {
-    spec->d_qk = spec->d_v = field.value;
-  } else if (is("dv")) {
-    spec->d_v = field.value;
-  } else if (is("b")) {
-    spec->batch = field.value;
-  } else if (is("h")) {
-    spec->heads_q = spec->heads_kv = field.value;
-  } else if (is("hq")) {
-    spec->heads_q = field.value;
-  } else if (is("hkv")) {
-    spec->heads_kv = field.value;
-  } else if (is("s")) {
-    spec->s_q = spec->s_kv = field.value;
-  } else if (is("sq")) {
-    spec->s_q = field.value;
-  } else if (is("skv")) {
-    spec->s_kv = field.value;
-  } else {
-    refuse("problem field '", field.key, field.value, "' has none of the keys d, dv, b, h, hq, ",
-           "hkv, s, sq, skv");
+qkv_type type(const Spec& s, Part part) {
+  const auto given = [](bool there, qkv_type type) { return there ? type : QKV_TYPE_NONE; };
+  switch (part) {
+    case kLse:
+      return given(s.lse, QKV_TYPE_F32);
+    case kIndex:
+      return s.index;
+    case kWeights:
+      return given(s.weights.has_value(), s.weights_f32 ? QKV_TYPE_F32 : s.type);
+    case kMask:
+      return given(!s.mask.empty(), QKV_TYPE_BOOL);
+    case kBias:
+      return given(!s.bias.empty(), s.bias_f32 ? QKV_TYPE_F32 : s.type);
+    case kAlibi:
+      return given(s.alibi, QKV_TYPE_F32);
+    case kAdditive:
+      return given(s.additive, QKV_TYPE_F32);
+    case kLengths:
+      return given(s.lengths, QKV_TYPE_I32);
+    default:
+      return s.type;
   }
 }
 
-void apply(std::string_view word, Spec* spec) {
-  if (word == "cpu" || word == "cuda") {
-    spec->device = parse_device(std::string(word));
-  } else if (word == "f32" || word == "f16" || word == "bf16") {
-    spec->type = parse_type(std::string(word));
-  } else if (word == "causal") {
-    spec->causal = true;
-  } else if (word == "full" || word == "none") {
-    spec->causal = false;
-  } else {
-    apply(parse_field(word), spec);
+int64_t times(int64_t a, int64_t b) {
+  int64_t out = 0;
+  if (__builtin_mul_overflow(a, b, &out))
+    throw std::invalid_argument("problem has a tensor of more than 2^63 elements");
+  return out;
+}
+
+Strides bhsd(const Shape& n) {
+  const int64_t head = times(n[2], n[3]);
+  return {times(n[1], head), head, n[3]};
+}
+
+Strides bshd(const Shape& n) {
+  const int64_t row = times(n[1], n[3]);
+  return {times(n[2], row), n[3], row};
+}
+
+// The stride of an axis of extent 1 says nothing.
+bool same(const Shape& n, const Strides& a, const Strides& b) {
+  return (n[0] == 1 || a.batch == b.batch) && (n[1] == 1 || a.head == b.head) &&
+         (n[2] == 1 || a.row == b.row);
+}
+
+bool all_strides_are(const Spec& s, Strides (*layout)(const Shape&)) {
+  for (const Part part : {kQ, kK, kV, kO}) {
+    const Shape n = shape(s, part);
+    if (!same(n, s.strides[part].value_or(bshd(n)), layout(n))) return false;
   }
+  return true;
+}
+
+// --- the fields that options_name() and line() share
+
+std::string number(double x) {
+  std::array<char, 32> buffer{};
+  std::snprintf(buffer.data(), buffer.size(), "%.9g", x);
+  return buffer.data();
+}
+
+std::vector<std::string> option_fields(const Spec& s) {
+  std::vector<std::string> out;
+  const auto add = [&](bool given, const std::string& field) {
+    if (given) out.push_back(field);
+  };
+  add(s.additive, "additive");
+  add(s.hard, "hard");
+  add(s.scale.has_value(), "scale=" + number(s.scale.value_or(0)));
+  add(s.softcap > 0, "softcap=" + number(s.softcap));
+  add(s.alignment == QKV_ALIGN_TOP_LEFT, "top-left");
+  add(s.alignment == QKV_ALIGN_EXPLICIT, "offset=" + std::to_string(s.offset));
+  add(s.left.has_value(), "left=" + std::to_string(s.left.value_or(0)));
+  add(s.right.has_value(), "right=" + std::to_string(s.right.value_or(0)));
+  add(!s.mask.empty(), "mask=" + s.mask);
+  add(!s.bias.empty(), (s.bias_f32 ? "bias32=" : "bias=") + s.bias);
+  add(s.alibi, "alibi");
+  add(s.lengths, "lengths");
+  add(s.lse, "lse");
+  add(s.index != QKV_TYPE_NONE, s.index == QKV_TYPE_I32 ? "index32" : "index64");
+  add(s.weights.has_value(),
+      (s.weights_f32 ? "weights32=" : "weights=") + std::to_string(s.weights.value_or(0)));
+  return out;
+}
+
+std::vector<std::string> stride_fields(const Spec& s) {
+  std::vector<std::string> out;
+  for (const Part part : {kQ, kK, kV, kO}) {
+    const auto& given = s.strides[part];
+    const Shape n = shape(s, part);
+    if (!given.has_value() || same(n, *given, bshd(n))) continue;
+    std::ostringstream field;
+    field << kStrided[part] << "=" << given->batch << "." << given->head << "." << given->row;
+    out.push_back(field.str());
+  }
+  return out;
+}
+
+std::string joined(const std::vector<std::string>& fields, char between) {
+  std::string out;
+  for (const std::string& field : fields)
+    out += (out.empty() ? "" : std::string(1, between)) + field;
+  return out;
 }
 
 }  // namespace
+
+void set_bhsd(Spec* spec) {
+  for (const Part part : {kQ, kK, kV, kO}) spec->strides[part] = bhsd(shape(*spec, part));
+}
+
+bool is_bhsd(const Spec& spec) { return all_strides_are(spec, bhsd); }
 
 const char* type_name(qkv_type type) {
   if (type == QKV_TYPE_F32) return "f32";
@@ -92,20 +171,6 @@ const char* type_name(qkv_type type) {
 }
 
 const char* device_name(qkv_device device) { return device == QKV_DEVICE_CUDA ? "cuda" : "cpu"; }
-
-qkv_type parse_type(const std::string& text) {
-  for (const qkv_type type : {QKV_TYPE_F32, QKV_TYPE_F16, QKV_TYPE_BF16}) {
-    if (text == type_name(type)) return type;
-  }
-  refuse("type is '", text, "'; allowed are f32, f16, bf16");
-}
-
-qkv_device parse_device(const std::string& text) {
-  for (const qkv_device device : {QKV_DEVICE_CPU, QKV_DEVICE_CUDA}) {
-    if (text == device_name(device)) return device;
-  }
-  refuse("device is '", text, "'; allowed are cpu, cuda");
-}
 
 const char* mask_name(const Spec& spec) { return spec.causal ? "causal" : "full"; }
 
@@ -125,11 +190,23 @@ std::string shape_name(const Spec& s) {
   return out.str();
 }
 
+std::string options_name(const Spec& s) {
+  std::vector<std::string> fields = option_fields(s);
+  if (!is_bhsd(s)) {
+    auto layout = stride_fields(s);
+    if (layout.empty()) layout.emplace_back("bshd");
+    fields.insert(fields.begin(), layout.begin(), layout.end());
+  }
+  return joined(fields, '_');
+}
+
 std::string name(const Spec& s) {
   std::ostringstream out;
   out << "forward/" << device_name(s.device) << "/" << type_name(s.type) << "/d" << s.d_qk;
   if (s.d_v != s.d_qk) out << "_dv" << s.d_v;
   out << "/" << mask_name(s) << "/" << shape_name(s);
+  const std::string options = options_name(s);
+  if (!options.empty()) out << "/" << options;
   return out.str();
 }
 
@@ -139,43 +216,66 @@ std::string line(const Spec& s) {
   if (s.d_v != s.d_qk) out << ":dv" << s.d_v;
   out << ":" << mask_name(s) << ":b" << s.batch << ":hq" << s.heads_q << ":hkv" << s.heads_kv
       << ":sq" << s.s_q << ":skv" << s.s_kv;
+  for (const auto& fields : {option_fields(s), stride_fields(s)}) {
+    if (!fields.empty()) out << ":" << joined(fields, ':');
+  }
   return out.str();
 }
 
-Spec parse(const std::string& line) {
-  std::istringstream in(line);
-  std::string word;
-  std::getline(in, word, ':');
-  if (word != "fwd") refuse("problem starts with '", word, "'; it must start with fwd");
-  Spec spec;
-  while (std::getline(in, word, ':')) apply(std::string_view(word), &spec);
-  if (spec.heads_q % spec.heads_kv != 0) {
-    refuse("problem has hq", spec.heads_q, " and hkv", spec.heads_kv, "; hkv must divide hq");
-  }
-  return spec;
+qkv_tensor tensor(const Spec& s, Part part) {
+  qkv_tensor out{};
+  out.type = type(s, part);
+  if (out.type == QKV_TYPE_NONE) return out;
+  const Shape n = shape(s, part);
+  Strides strides = part <= kO ? bshd(n) : bhsd(n);
+  if (part <= kO) strides = s.strides[part].value_or(strides);
+  std::copy(n.begin(), n.end(), out.shape);
+  out.stride[0] = strides.batch;
+  out.stride[1] = strides.head;
+  out.stride[2] = strides.row;
+  out.stride[3] = 1;
+  return out;
+}
+
+int64_t kv_length(const Spec& s, int64_t batch) {
+  if (!s.lengths) return s.s_kv;
+  const int64_t least = (s.s_kv + 1) / 2;
+  return s.batch == 1 ? least : least + (s.s_kv - least) * batch / (s.batch - 1);
 }
 
 double visible_pairs(const Spec& s) {
+  const int64_t left = s.left.value_or(host::kUnbounded);
+  const int64_t right = s.causal ? 0 : s.right.value_or(host::kUnbounded);
   double pairs = 0;
-  if (!s.causal) {
-    pairs = static_cast<double>(s.s_q) * static_cast<double>(s.s_kv);
-  } else {
+  for (int64_t b = 0; b < (s.lengths ? s.batch : 1); ++b) {
+    const int64_t length = kv_length(s, b);
+    const int64_t offset = s.alignment == QKV_ALIGN_BOTTOM_RIGHT ? length - s.s_q
+                           : s.alignment == QKV_ALIGN_EXPLICIT   ? s.offset
+                                                                 : 0;
     for (int64_t i = 0; i < s.s_q; ++i) {
-      pairs += static_cast<double>(std::clamp<int64_t>(i + s.s_kv - s.s_q + 1, 0, s.s_kv));
+      const int64_t begin = std::max<int64_t>(0, i + offset - left);
+      const int64_t end = std::min(length, i + offset + right + 1);
+      pairs += static_cast<double>(std::max<int64_t>(0, end - begin));
     }
   }
-  return pairs * static_cast<double>(s.batch) * static_cast<double>(s.heads_q);
+  if (!s.lengths) pairs *= static_cast<double>(s.batch);
+  return pairs * static_cast<double>(s.heads_q);
 }
 
-double flops(const Spec& s) { return 2 * visible_pairs(s) * static_cast<double>(s.d_qk + s.d_v); }
+double flops(const Spec& s) {
+  return 2 * visible_pairs(s) * static_cast<double>(s.hard ? s.d_qk : s.d_qk + s.d_v);
+}
 
 double compulsory_bytes(const Spec& s) {
-  const auto rows = [&](int64_t heads, int64_t length, int64_t width) {
-    return static_cast<double>(s.batch * heads) * static_cast<double>(length * width);
-  };
-  const double elements =
-      rows(s.heads_q, s.s_q, s.d_qk + s.d_v) + rows(s.heads_kv, s.s_kv, s.d_qk + s.d_v);
-  return elements * static_cast<double>(host::type_size(s.type));
+  double bytes = 0;
+  for (size_t part = 0; part < kParts; ++part) {
+    const qkv_tensor t = tensor(s, static_cast<Part>(part));
+    auto size = static_cast<double>(host::type_size(t.type));
+    for (size_t axis = 0; axis < 4; ++axis)
+      size *= t.stride[axis] == 0 ? 1.0 : static_cast<double>(t.shape[axis]);
+    bytes += size;
+  }
+  return bytes;
 }
 
 }  // namespace qkv::bench

@@ -1,21 +1,76 @@
-// One benchmark problem: its name, its line for --problem, its counted work.
+// One benchmark problem: its name, its line for --problem, its tensors' shapes, its counted work.
 #pragma once
 
+#include <array>
+#include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
 
 #include "qkv/qkv.h"
 
 namespace qkv::bench {
 
+// The tensors of a problem. The first four are always there.
+enum Part : size_t {
+  kQ,
+  kK,
+  kV,
+  kO,
+  kLse,
+  kIndex,
+  kWeights,
+  kMask,
+  kBias,
+  kAlibi,
+  kAdditive,
+  kLengths,
+  kParts
+};
+
+// What a run writes.
+inline constexpr Part kOutputs[] = {kO, kLse, kIndex, kWeights};
+
+// In elements, from one batch, head and row to the next. 0 broadcasts (K and V alone).
+struct Strides {
+  int64_t batch = 0, head = 0, row = 0;
+};
+
 struct Spec {
   qkv_device device = QKV_DEVICE_CPU;
   qkv_type type = QKV_TYPE_BF16;
-  bool causal = false;  // bottom-right
+  bool causal = false;
   int64_t d_qk = 128, d_v = 128;
   int64_t batch = 1, heads_q = 8, heads_kv = 8;
   int64_t s_q = 2048, s_kv = 2048;
+
+  bool additive = false;       // score
+  bool hard = false;           // selection
+  std::optional<float> scale;  // absent: the library's default
+  float softcap = 0;           // 0: none
+  qkv_alignment alignment = QKV_ALIGN_BOTTOM_RIGHT;
+  int64_t offset = 0;                  // read under QKV_ALIGN_EXPLICIT
+  std::optional<int64_t> left, right;  // of the window; absent: unbounded
+
+  // The axes of b, h, q, k on which mask and bias have elements of their own, in this order; "1":
+  // none; "": there is no such tensor.
+  std::string mask, bias;
+  bool bias_f32 = false;  // else in `type`
+  bool alibi = false;
+  bool lengths = false;  // kv_length() of every batch
+  bool lse = false;
+  qkv_type index = QKV_TYPE_NONE;
+  std::optional<qkv_weights_mode> weights;
+  bool weights_f32 = false;  // else in `type`
+
+  std::array<std::optional<Strides>, 4> strides;  // of Q, K, V, O; absent: contiguous BSHD
 };
+
+// Q, K, V and O become contiguous [batch, heads, seq, dim].
+void set_bhsd(Spec* spec);
+
+// Whether they are.
+bool is_bhsd(const Spec& spec);
 
 // "f32", "f16", "bf16"; "cpu", "cuda".
 const char* type_name(qkv_type type);
@@ -31,25 +86,39 @@ const char* mask_name(const Spec& spec);
 // "b1_h8_s2048"; "b4_hq32_hkv8_s4096" with grouped heads; "b1_h8_sq1_skv4096" with two lengths.
 std::string shape_name(const Spec& spec);
 
-// "forward/cpu/bf16/d128/causal/b1_h8_s2048"; "d192_dv128" with two widths.
+// All else, "bshd_softcap=30_lse": the fields of line(); the layout is "" for contiguous BHSD,
+// "bshd", or the strides of the tensors that are not BSHD.
+std::string options_name(const Spec& spec);
+
+// "forward/cpu/bf16/d128/causal/b1_h8_s2048"; "d192_dv128" with two widths; options follow after
+// another slash.
 std::string name(const Spec& spec);
 
-// One problem in one word, for --problem:
-// "fwd:cpu:bf16:d128:causal:b1:hq8:hkv8:sq2048:skv2048". Fields may stand in any order after
-// "fwd"; what is left out has Spec's default. "d" sets both widths, "dv" the second, "h" both head
-// counts, "s" both lengths.
+// One problem in one word, for --problem: what QKV_VERBOSE=repro prints, field for field.
+// "fwd:cpu:bf16:d128:causal:b1:hq8:hkv8:sq2048:skv2048:softcap=30:lse".
 std::string line(const Spec& spec);
 
-// Throws std::invalid_argument that names the field, what it holds and what is allowed.
+// Inverse of line(). Fields may stand in any order after "fwd"; what is left out has Spec's
+// default; "d" sets both widths, "h" both head counts, "s" both lengths, where the other field does
+// not say otherwise. Throws std::invalid_argument that names the field, what it holds and what is
+// allowed.
 Spec parse(const std::string& line);
 
-// Query-key pairs that the mask leaves visible, of all batches and query heads.
+// Shape, strides and type of a tensor, no address; QKV_TYPE_NONE: the problem has none such.
+qkv_tensor tensor(const Spec& spec, Part part);
+
+// The keys of a batch: evenly from half of s_kv, rounded up, to s_kv; without `lengths` all.
+int64_t kv_length(const Spec& spec, int64_t batch);
+
+// Query-key pairs that length, diagonal and window leave visible, of all batches and query heads. A
+// mask tensor counts as dense.
 double visible_pairs(const Spec& spec);
 
-// 2 d_qk for a score and 2 d_v for its share of the output, per visible pair.
+// 2 d_qk for a score and 2 d_v for its share of the output, per visible pair; hard selection has
+// scores alone.
 double flops(const Spec& spec);
 
-// Q, K and V read once, O written once.
+// Every element of every tensor read or written once.
 double compulsory_bytes(const Spec& spec);
 
 }  // namespace qkv::bench

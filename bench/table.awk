@@ -4,7 +4,7 @@ BEGIN { FS = "\t" }
 /^#/ || $1 == "implementation" { next }
 {
   shape = "b" $7 ($8 == $9 ? "_h" $8 : "_hq" $8 "_hkv" $9) ($10 == $11 ? "_s" $10 : "_sq" $10 "_skv" $11)
-  problem = $2 "/" $3 "/d" $4 ($4 == $5 ? "" : "_dv" $5) "/" $6 "/" shape
+  problem = $2 "/" $3 "/d" $4 ($4 == $5 ? "" : "_dv" $5) "/" $6 "/" shape ($17 == "" || $17 == "-" ? "" : "/" $17)
   if (!(problem in seen)) { seen[problem] = 1; problems[++problem_count] = problem }
   if (!($1 in column)) { column[$1] = 1; names[++name_count] = $1 }
   rate[problem, $1] = $13

@@ -1,5 +1,6 @@
 #include "bench/tensors.h"
 
+#include <cmath>
 #include <cstring>
 #include <new>
 #include <stdexcept>
@@ -11,14 +12,6 @@ namespace qkv::bench {
 namespace {
 
 constexpr size_t kAlignment = 256;
-
-size_t tensor_bytes(const Spec& spec, int64_t heads, int64_t length, int64_t width) {
-  int64_t elements = 1;
-  for (const int64_t extent : {spec.batch, heads, length, width, host::type_size(spec.type)}) {
-    if (__builtin_mul_overflow(elements, extent, &elements)) throw std::bad_alloc();
-  }
-  return static_cast<size_t>(elements);
-}
 
 uint64_t scramble(uint64_t x) {  // SplitMix64
   x += 0x9e3779b97f4a7c15u;
@@ -45,33 +38,93 @@ void fill(const Buffer& buffer, uint64_t seed) {
   }
 }
 
+// Calls copy(row of the tensor, the same row of a contiguous one), in parallel.
+template <class Copy>
+void for_each_row(const host::View& view, const Copy& copy) {
+  const auto& n = view.shape;
+  const int64_t size = host::type_size(view.type);
+#pragma omp parallel for schedule(static)
+  for (int64_t row = 0; row < n[0] * n[1] * n[2]; ++row) {
+    const int64_t at = view.offset(row / n[2] / n[1], row / n[2] % n[1], row % n[2]);
+    copy(static_cast<std::byte*>(view.data) + at * size, row * n[3] * size,
+         static_cast<size_t>(n[3] * size));
+  }
+}
+
+// One key of four is hidden.
+void fill_mask(const Buffer& buffer) {
+  auto* data = static_cast<uint8_t*>(buffer.data());
+  for (size_t i = 0; i < buffer.bytes(); ++i) data[i] = scramble(kMask ^ scramble(i)) % 4 != 0;
+}
+
+// 2^(-8 / heads), and so on to 2^-8, as the paper has them.
+void fill_slopes(const Buffer& buffer) {
+  auto* data = static_cast<float*>(buffer.data());
+  const size_t heads = buffer.bytes() / sizeof(float);
+  for (size_t h = 0; h < heads; ++h)
+    data[h] = std::exp2(-8 * static_cast<float>(h + 1) / static_cast<float>(heads));
+}
+
+void fill_lengths(const Buffer& buffer, const Spec& spec) {
+  auto* data = static_cast<int32_t*>(buffer.data());
+  for (int64_t b = 0; b < spec.batch && buffer.bytes() > 0; ++b)
+    data[b] = static_cast<int32_t>(kv_length(spec, b));
+}
+
 }  // namespace
 
 Buffer::Buffer(size_t bytes) : bytes_(bytes) {
+  if (bytes == 0) return;
   const size_t rounded = (bytes + kAlignment - 1) / kAlignment * kAlignment;
   data_.reset(std::aligned_alloc(kAlignment, rounded));
   if (data_ == nullptr) throw std::bad_alloc();
 }
 
-Extents::Extents(const Spec& s)
-    : q(tensor_bytes(s, s.heads_q, s.s_q, s.d_qk)),
-      k(tensor_bytes(s, s.heads_kv, s.s_kv, s.d_qk)),
-      v(tensor_bytes(s, s.heads_kv, s.s_kv, s.d_v)),
-      o(tensor_bytes(s, s.heads_q, s.s_q, s.d_v)) {}
+size_t tensor_bytes(const Spec& spec, Part part) {
+  const qkv_tensor t = tensor(spec, part);
+  if (t.type == QKV_TYPE_NONE) return 0;
+  int64_t elements = 1;
+  for (size_t axis = 0; axis < 4; ++axis) {
+    int64_t span = 0;
+    if (__builtin_mul_overflow(t.shape[axis] - 1, t.stride[axis], &span) ||
+        __builtin_add_overflow(elements, span, &elements))
+      throw std::bad_alloc();
+  }
+  if (__builtin_mul_overflow(elements, host::type_size(t.type), &elements)) throw std::bad_alloc();
+  return static_cast<size_t>(elements);
+}
 
 Attention describe(const Spec& s, qkv_device device, const Addresses& at) {
-  const auto view = [&](void* data, int64_t heads, int64_t length, int64_t width) {
-    return strided(data, s.type, {s.batch, heads, length, width},
-                   {heads * length * width, length * width, width, 1});
-  };
-  Attention attention;
-  attention.q = view(at.q, s.heads_q, s.s_q, s.d_qk);
-  attention.k = view(at.k, s.heads_kv, s.s_kv, s.d_qk);
-  attention.v = view(at.v, s.heads_kv, s.s_kv, s.d_v);
-  attention.o = view(at.o, s.heads_q, s.s_q, s.d_v);
-  attention.causal = s.causal;
-  attention.device = static_cast<Device>(device);
-  return attention;
+  constexpr std::array<Tensor Attention::*, kParts> kFields{&Attention::q,
+                                                            &Attention::k,
+                                                            &Attention::v,
+                                                            &Attention::o,
+                                                            &Attention::lse,
+                                                            &Attention::index,
+                                                            &Attention::weights,
+                                                            &Attention::mask,
+                                                            &Attention::bias,
+                                                            &Attention::alibi_slopes,
+                                                            &Attention::additive_weight,
+                                                            &Attention::kv_lengths};
+  Attention out;
+  for (size_t part = 0; part < kParts; ++part) {
+    Tensor& field = out.*kFields[part];
+    field = tensor(s, static_cast<Part>(part));
+    field.data = at[part];
+  }
+  if (s.weights.has_value()) out.weights_mode = static_cast<WeightsMode>(*s.weights);
+  out.score = s.additive ? Score::kAdditive : Score::kDot;
+  out.selection = s.hard ? Selection::kHard : Selection::kSoft;
+  out.scale = s.scale;
+  out.softcap = s.softcap;
+  out.causal = s.causal;
+  out.alignment = static_cast<Alignment>(s.alignment);
+  out.offset = s.offset;
+  out.window_left = s.left;
+  out.window_right = s.right;
+  out.device = static_cast<Device>(device);
+  return out;
 }
 
 host::Problem make_problem(const Attention& attention) {
@@ -84,17 +137,27 @@ host::Problem make_problem(const Attention& attention) {
 }
 
 Tensors::Tensors(const Spec& spec) : spec_(spec) {
-  const Extents bytes(spec);
-  q_ = Buffer(bytes.q);
-  k_ = Buffer(bytes.k);
-  v_ = Buffer(bytes.v);
-  o_ = Buffer(bytes.o);
-  fill_random(q_, spec.type, 1);
-  fill_random(k_, spec.type, 2);
-  fill_random(v_, spec.type, 3);
-  poison(o_);
-  attention_ = describe(spec, QKV_DEVICE_CPU, {q_.data(), k_.data(), v_.data(), o_.data()});
+  (void)make_problem(describe(spec, QKV_DEVICE_CPU, {}));  // before memory is asked for
+  Addresses at{};
+  for (size_t part = 0; part < kParts; ++part) {
+    buffers_[part] = Buffer(tensor_bytes(spec, static_cast<Part>(part)));
+    at[part] = buffers_[part].data();
+  }
+  for (const Part part : {kQ, kK, kV, kBias, kAdditive})
+    fill_random(buffers_[part], tensor(spec, part).type, part + 1);
+  fill_mask(buffers_[kMask]);
+  fill_slopes(buffers_[kAlibi]);
+  fill_lengths(buffers_[kLengths], spec);
+  poison();
+  attention_ = describe(spec, QKV_DEVICE_CPU, at);
   problem_ = make_problem(attention_);
+}
+
+void Tensors::poison() const {
+  for (const Part part : kOutputs) {
+    const Buffer& buffer = buffers_[part];
+    if (buffer.bytes() > 0) std::memset(buffer.data(), poison_byte(part), buffer.bytes());
+  }
 }
 
 void fill_random(const Buffer& buffer, qkv_type type, uint64_t seed) {
@@ -103,6 +166,19 @@ void fill_random(const Buffer& buffer, qkv_type type, uint64_t seed) {
   if (type == QKV_TYPE_BF16) fill<host::Bfloat>(buffer, seed);
 }
 
-void poison(const Buffer& output) { std::memset(output.data(), 0xff, output.bytes()); }
+Buffer packed(const host::View& view) {
+  const auto& n = view.shape;
+  Buffer out(static_cast<size_t>(n[0] * n[1] * n[2] * n[3] * host::type_size(view.type)));
+  for_each_row(view, [&](const std::byte* row, int64_t at, size_t bytes) {
+    std::memcpy(static_cast<std::byte*>(out.data()) + at, row, bytes);
+  });
+  return out;
+}
+
+void unpack(const void* elements, const host::View& view) {
+  for_each_row(view, [&](std::byte* row, int64_t at, size_t bytes) {
+    std::memcpy(row, static_cast<const std::byte*>(elements) + at, bytes);
+  });
+}
 
 }  // namespace qkv::bench

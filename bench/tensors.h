@@ -1,6 +1,7 @@
 // Host memory of one problem, filled with random numbers, and the problem that points to it.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
@@ -12,7 +13,7 @@
 
 namespace qkv::bench {
 
-// Memory of elements, 256-byte aligned. Throws std::bad_alloc.
+// Memory of elements, 256-byte aligned; null for 0 bytes. Throws std::bad_alloc.
 class Buffer {
  public:
   Buffer() = default;
@@ -26,17 +27,11 @@ class Buffer {
   size_t bytes_ = 0;
 };
 
-// Bytes of the four tensors.
-struct Extents {
-  size_t q, k, v, o;
-  explicit Extents(const Spec& spec);
-};
+// From a tensor's first element to the end of its last; 0 for one that the problem does not have.
+size_t tensor_bytes(const Spec& spec, Part part);
 
-// Addresses of the four tensors, on the host or on a device, contiguous [batch, heads, seq, dim].
-// All null: shapes only.
-struct Addresses {
-  void *q = nullptr, *k = nullptr, *v = nullptr, *o = nullptr;
-};
+// Where the tensors are, on the host or on a device. All null: shapes only.
+using Addresses = std::array<void*, kParts>;
 
 // The problem as a caller of the library states it.
 Attention describe(const Spec& spec, qkv_device device, const Addresses& at);
@@ -44,22 +39,21 @@ Attention describe(const Spec& spec, qkv_device device, const Addresses& at);
 // The library's own view of it. Throws std::runtime_error with the library's reason.
 host::Problem make_problem(const Attention& attention);
 
-// Q, K and V random, a pure function of the spec; O poisoned.
+// Inputs random, a pure function of the spec; outputs poisoned. Throws as make_problem() does.
 class Tensors {
  public:
   explicit Tensors(const Spec& spec);
 
   const Spec& spec() const { return spec_; }
-  const Buffer& q() const { return q_; }
-  const Buffer& k() const { return k_; }
-  const Buffer& v() const { return v_; }
-  const Buffer& o() const { return o_; }
+  const Buffer& operator[](Part part) const { return buffers_[part]; }
   const Attention& attention() const { return attention_; }
   const host::Problem& problem() const { return problem_; }
 
+  void poison() const;  // the outputs
+
  private:
   Spec spec_;
-  Buffer q_, k_, v_, o_;
+  std::array<Buffer, kParts> buffers_;
   Attention attention_;
   host::Problem problem_;
 };
@@ -67,7 +61,13 @@ class Tensors {
 // Normally distributed (mean 0, variance 1), a pure function of type, size and seed.
 void fill_random(const Buffer& buffer, qkv_type type, uint64_t seed);
 
-// Fills every element with NaN, so that what a run leaves unwritten shows.
-void poison(const Buffer& output);
+// The byte that makes what a run leaves unwritten show: every element NaN, every index below -1.
+constexpr int poison_byte(Part part) { return part == kIndex ? 0x80 : 0xff; }
+
+// The elements of a tensor in host memory, contiguous [batch, heads, seq, dim].
+Buffer packed(const host::View& view);
+
+// Its inverse: such elements into the tensor.
+void unpack(const void* elements, const host::View& view);
 
 }  // namespace qkv::bench

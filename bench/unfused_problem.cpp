@@ -1,0 +1,45 @@
+#include "bench/unfused_problem.h"
+
+#include <utility>
+
+namespace qkv::bench {
+
+std::string unfused_declines(const Spec& s) {
+  const bool shifted = s.causal && (s.alignment == QKV_ALIGN_EXPLICIT
+                                        ? s.offset != s.s_kv - s.s_q
+                                        : s.alignment == QKV_ALIGN_TOP_LEFT && s.s_q != s.s_kv);
+  const std::pair<bool, const char*> beyond[] = {
+      {s.additive, "additive scores"},
+      {s.hard, "hard selection"},
+      {s.softcap > 0, "softcap"},
+      {shifted, "a causal mask that is not bottom-right"},
+      {s.left.has_value() || s.right.has_value(), "a window"},
+      {!s.mask.empty(), "a mask tensor"},
+      {!s.bias.empty(), "bias"},
+      {s.alibi, "ALiBi"},
+      {s.lengths, "lengths"},
+      {s.lse, "LSE"},
+      {s.weights.has_value(), "weights output"},
+  };
+  std::string out;
+  for (const auto& [asked, what] : beyond)
+    if (asked) out += (out.empty() ? "cannot do " : ", ") + std::string(what);
+  return out;
+}
+
+Unfused unfused_problem(const Spec& s, float scale) {
+  Unfused out;
+  out.type = s.type;
+  out.batch = s.batch;
+  out.heads_q = s.heads_q;
+  out.heads_kv = s.heads_kv;
+  out.s_q = s.s_q;
+  out.s_kv = s.s_kv;
+  out.d_qk = s.d_qk;
+  out.d_v = s.d_v;
+  out.scale = scale;
+  out.causal = s.causal;
+  return out;
+}
+
+}  // namespace qkv::bench

@@ -1,0 +1,52 @@
+#!/usr/bin/env bash
+# The benchmark program replays full-featured problems: each is checked against the oracle, then timed, and it is the
+# problem that the library saw.
+#   bench_replay_test.sh ATTENTION_BENCH
+set -uo pipefail
+bench=$1
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+failed=0
+fail() { echo "FAIL: $*" && failed=1; }
+flags=(--benchmark_repetitions=1 --benchmark_min_time=0.001)
+
+problems=(
+  fwd:cpu:bf16:d64:causal:b2:hq4:hkv2:sq64:skv96
+  fwd:cpu:f32:d64:causal:b2:hq4:hkv2:sq65:skv97:scale=0.25:softcap=30:left=40:mask=qk:bias=hqk:alibi:lengths:lse:weights=3
+  fwd:cpu:f16:d40:dv24:full:b2:hq6:hkv3:sq33:skv50:additive:softcap=5:top-left:left=7:right=9:mask=bqk:bias32=1:lse:weights32=0
+  fwd:cpu:bf16:d32:full:b3:hq2:hkv1:sq40:skv70:hard:offset=-3:right=60:alibi:lengths:lse:index64:weights=3
+  fwd:cpu:f32:d16:causal:b1:hq2:hkv2:sq30:skv30:additive:hard:mask=1:index32:weights=2
+  fwd:cpu:bf16:d16:full:b2:hq4:hkv4:sq20:skv30:lse:weights=1:q=3840.16.192:k=5760.16.192:v=0.16.64:o=1280.320.16
+)
+for problem in "${problems[@]}"; do
+  if ! QKV_VERBOSE=repro "$bench" --problem "$problem" "${flags[@]}" --tsv "$work/result.tsv" >"$work/log" 2>&1; then
+    fail "$problem" && cat "$work/log"
+    continue
+  fi
+  # qkv's line of the table: implementation, ..., milliseconds in column 12.
+  timed=$(awk -F '\t' '$1 == "qkv" && $12 > 0 { n++ } END { print n + 0 }' "$work/result.tsv")
+  [[ $timed == 1 ]] || fail "$problem was not timed once: $(cat "$work/log")"
+  grep -qxF "qkv:repro: attention_bench --problem $problem" "$work/log" ||
+    fail "the library saw another problem than $problem: $(grep repro "$work/log")"
+done
+
+# Implementations that cannot do a problem say so instead of computing another.
+"$bench" --problem "${problems[3]}" "${flags[@]}" >"$work/log" 2>&1
+grep -q 'tile_products  *declined: hard selection' "$work/log" || fail "tile_products: $(cat "$work/log")"
+"$bench" --problem "${problems[0]}" "${flags[@]}" >"$work/log" 2>&1
+grep -q 'declined' "$work/log" && fail "a plain problem is declined: $(cat "$work/log")"
+
+refuse() {  # line, text
+  "$bench" --problem "$1" "${flags[@]}" >"$work/log" 2>&1
+  [[ $? == 2 ]] || fail "$1 is not refused with 2"
+  grep -qF -- "$2" "$work/log" || fail "$1: no '$2' in: $(cat "$work/log")"
+}
+refuse fwd:cpu:sq0 "'sq0' holds 0: there is nothing to time"
+refuse fwd:cpu:mask=kq "'mask=kq'"
+refuse fwd:cpu:f32:d8:b1:h2:s4:o=0.0.0 "o.stride[1] is 0"
+
+help=$("$bench" --help)
+for field in additive softcap= top-left offset= left= right= mask= bias32= alibi lengths index64 weights32= o=; do
+  grep -qF -- "$field" <<<"$help" || fail "--help does not name $field"
+done
+exit $failed
