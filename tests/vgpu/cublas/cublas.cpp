@@ -9,13 +9,15 @@
 #include <vector>
 
 #include "common/minifloat.h"
+#include "machine/global_memory.h"
 
 #define VGPU_EXPORT extern "C" __attribute__((visibility("default")))
 
-// Exported by the stand-in runtime: the host's view of device memory, marked as written on request.
-extern "C" void* __cudaVgpuView(const void* device, size_t bytes, int written);
-
 using namespace vgpu;
+
+// Exported by the stand-in runtime: the host's view of device memory, and its map of defined bytes
+// (null: all are), where the first one is at bit `offset`.
+extern "C" void* __cudaVgpuView(const void* device, size_t bytes, u64** defined, u64* offset);
 
 struct cublasContext {
   cudaStream_t stream = nullptr;
@@ -69,6 +71,19 @@ void store(u8* p, cudaDataType_t t, i64 i, double v) {
   }
 }
 
+// Which elements of a matrix are defined.
+struct Defined {
+  u64* map;
+  u64 offset;
+  size_t bytes;
+
+  u64 at(i64 element) const { return offset + static_cast<u64>(element) * bytes; }
+  bool get(i64 element) const { return map == nullptr || all_set(map, at(element), bytes); }
+  void set(i64 element, bool defined) const {
+    if (map != nullptr) put_bits(map, at(element), bytes, defined ? ~u64{0} : 0);
+  }
+};
+
 // C (m x n) = alpha * op(A) op(B) + beta * C, column major, for every matrix of a batch.
 struct Gemm {
   bool transpose_a, transpose_b;
@@ -93,26 +108,36 @@ struct Gemm {
     const size_t ea = element_bytes(type_a), eb = element_bytes(type_b), ec = element_bytes(type_c);
     const i64 rows_a = transpose_a ? k : m, columns_a = transpose_a ? m : k;
     const i64 rows_b = transpose_b ? n : k, columns_b = transpose_b ? k : n;
-    const auto view = [&](const void* p, i64 offset, size_t bytes, i64 count, bool written) {
-      const u8* at = static_cast<const u8*>(p) + offset * static_cast<i64>(bytes);
+    Defined defined_a{nullptr, 0, ea}, defined_b{nullptr, 0, eb}, defined_c{nullptr, 0, ec};
+    const auto view = [&](const void* p, i64 offset, i64 count, Defined& d) {
+      const u8* at = static_cast<const u8*>(p) + offset * static_cast<i64>(d.bytes);
       return static_cast<u8*>(
-          __cudaVgpuView(at, static_cast<size_t>(count) * bytes, written ? 1 : 0));
+          __cudaVgpuView(at, static_cast<size_t>(count) * d.bytes, &d.map, &d.offset));
     };
-    const u8* pa = view(a, index * stride_a, ea, extent(rows_a, columns_a, lda), false);
-    const u8* pb = view(b, index * stride_b, eb, extent(rows_b, columns_b, ldb), false);
-    u8* pc = view(c, index * stride_c, ec, extent(m, n, ldc), true);
+    const u8* pa = view(a, index * stride_a, extent(rows_a, columns_a, lda), defined_a);
+    const u8* pb = view(b, index * stride_b, extent(rows_b, columns_b, ldb), defined_b);
+    u8* pc = view(c, index * stride_c, extent(m, n, ldc), defined_c);
     if (pa == nullptr || pb == nullptr || pc == nullptr) {
       std::fprintf(stderr, "vgpu: a GEMM operand is not in device memory\n");
       return;
     }
     std::vector<double> row(static_cast<size_t>(k)), columns(static_cast<size_t>(k * n));
-    for (i64 j = 0; j < n; ++j)
-      for (i64 x = 0; x < k; ++x)
-        columns[static_cast<size_t>(j * k + x)] =
-            load(pb, type_b, transpose_b ? x * ldb + j : j * ldb + x);
+    // An element of C is as defined as all that goes into it.
+    std::vector<char> column_defined(static_cast<size_t>(n), 1);
+    for (i64 j = 0; j < n; ++j) {
+      for (i64 x = 0; x < k; ++x) {
+        const i64 at = transpose_b ? x * ldb + j : j * ldb + x;
+        columns[static_cast<size_t>(j * k + x)] = load(pb, type_b, at);
+        if (!defined_b.get(at)) column_defined[static_cast<size_t>(j)] = 0;
+      }
+    }
     for (i64 i = 0; i < m; ++i) {
-      for (i64 x = 0; x < k; ++x)
-        row[static_cast<size_t>(x)] = load(pa, type_a, transpose_a ? i * lda + x : x * lda + i);
+      bool row_defined = true;
+      for (i64 x = 0; x < k; ++x) {
+        const i64 at = transpose_a ? i * lda + x : x * lda + i;
+        row[static_cast<size_t>(x)] = load(pa, type_a, at);
+        row_defined = row_defined && defined_a.get(at);
+      }
       for (i64 j = 0; j < n; ++j) {
         double sum = 0;
         const double* column = &columns[static_cast<size_t>(j * k)];
@@ -120,6 +145,8 @@ struct Gemm {
         const i64 at = j * ldc + i;
         const double old = beta == 0 ? 0 : beta * load(pc, type_c, at);
         store(pc, type_c, at, alpha * sum + old);
+        defined_c.set(at, row_defined && column_defined[static_cast<size_t>(j)] != 0 &&
+                              (beta == 0 || defined_c.get(at)));
       }
     }
   }

@@ -351,12 +351,13 @@ VGPU_EXPORT cudaError_t cudaPointerGetAttributes(cudaPointerAttributes* out, con
   });
 }
 // For the stand-in libraries that compute on the CPU in stream order.
-VGPU_EXPORT void* __cudaVgpuView(const void* pointer, size_t bytes, int written) {
+VGPU_EXPORT void* __cudaVgpuView(const void* pointer, size_t bytes, u64** defined, u64* offset) {
   std::lock_guard lock(rt().mutex);
   Allocation* a;
   u8* view = rt().host_view(pointer, bytes, a);
   if (a == nullptr) return nullptr;
-  if (view != nullptr && written != 0) rt().machine.memory.set_defined(*a, address(pointer), bytes);
+  *defined = a->defined;
+  *offset = address(pointer) - a->base;
   return view;
 }
 
