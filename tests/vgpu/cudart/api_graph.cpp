@@ -26,7 +26,10 @@ cudaError_t instantiate(cudaGraphExec_t* out, cudaGraph_t handle) {
   GraphState* g = graph_of(handle);
   if (g == nullptr || out == nullptr) return cudaErrorInvalidValue;
   auto exec = std::make_unique<GraphExecState>();
-  for (const auto& node : g->nodes) exec->work.push_back(node->run);
+  for (const auto& node : g->nodes) {
+    exec->work.push_back(node->run);
+    exec->nodes.push_back(node.get());
+  }
   *out = reinterpret_cast<cudaGraphExec_t>(exec.get());
   rt().graph_execs.push_back(std::move(exec));
   return cudaSuccess;
@@ -63,6 +66,24 @@ cudaError_t add_node(cudaGraphNode_t* out, cudaGraph_t handle, cudaGraphNodeType
   return cudaSuccess;
 }
 
+cudaError_t add_kernel(cudaGraphNode_t* node, cudaGraph_t graph, const cudaKernelNodeParams* p) {
+  if (p->kernelParams == nullptr) return cudaErrorNotSupported;
+  return add_node(node, graph, cudaGraphNodeTypeKernel, [&](cudaStream_t s) {
+    return rt().launch(p->func, p->gridDim, p->blockDim, p->kernelParams, p->sharedMemBytes, s,
+                       false);
+  });
+}
+
+// What a kernel node with these parameters does.
+cudaError_t kernel_work(const cudaKernelNodeParams* p, std::function<cudaError_t()>& out) {
+  rt().graphs.push_back(std::make_unique<GraphState>());
+  GraphState* scratch = rt().graphs.back().get();
+  const cudaError_t e = add_kernel(nullptr, reinterpret_cast<cudaGraph_t>(scratch), p);
+  if (e == cudaSuccess) out = std::move(scratch->nodes.front()->run);
+  std::erase_if(rt().graphs, [&](const auto& g) { return g.get() == scratch; });
+  return e;
+}
+
 }  // namespace
 
 VGPU_EXPORT cudaError_t cudaGraphCreate(cudaGraph_t* graph, unsigned) {
@@ -83,12 +104,40 @@ VGPU_EXPORT cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
 VGPU_EXPORT cudaError_t cudaGraphAddKernelNode(cudaGraphNode_t* node, cudaGraph_t graph,
                                                const cudaGraphNode_t*, size_t,
                                                const cudaKernelNodeParams* p) {
-  return api("cudaGraphAddKernelNode", [&] {
-    if (p->kernelParams == nullptr) return cudaErrorNotSupported;
-    return add_node(node, graph, cudaGraphNodeTypeKernel, [&](cudaStream_t s) {
-      return rt().launch(p->func, p->gridDim, p->blockDim, p->kernelParams, p->sharedMemBytes, s,
-                         false);
-    });
+  return api("cudaGraphAddKernelNode", [&] { return add_kernel(node, graph, p); });
+}
+VGPU_EXPORT cudaError_t cudaGraphKernelNodeSetParams(cudaGraphNode_t node,
+                                                     const cudaKernelNodeParams* p) {
+  return api("cudaGraphKernelNodeSetParams", [&] {
+    auto* n = reinterpret_cast<GraphNode*>(node);
+    if (n == nullptr || n->type != cudaGraphNodeTypeKernel) return cudaErrorInvalidValue;
+    return kernel_work(p, n->run);
+  });
+}
+VGPU_EXPORT cudaError_t cudaGraphExecKernelNodeSetParams(cudaGraphExec_t handle,
+                                                         cudaGraphNode_t node,
+                                                         const cudaKernelNodeParams* p) {
+  return api("cudaGraphExecKernelNodeSetParams", [&] {
+    GraphExecState* exec = exec_of(handle);
+    const auto* n = reinterpret_cast<const GraphNode*>(node);
+    if (exec == nullptr) return cudaErrorInvalidValue;
+    const auto it = std::find(exec->nodes.begin(), exec->nodes.end(), n);
+    if (it == exec->nodes.end() || n->type != cudaGraphNodeTypeKernel) return cudaErrorInvalidValue;
+    return kernel_work(p, exec->work[static_cast<size_t>(it - exec->nodes.begin())]);
+  });
+}
+VGPU_EXPORT cudaError_t cudaGraphClone(cudaGraph_t* clone, cudaGraph_t original) {
+  return api("cudaGraphClone", [&] {
+    const GraphState* g = graph_of(original);
+    if (g == nullptr || clone == nullptr) return cudaErrorInvalidValue;
+    auto copy = std::make_unique<GraphState>();
+    for (const auto& node : g->nodes) {
+      copy->nodes.push_back(std::make_unique<GraphNode>(*node));
+      copy->nodes.back()->owner = copy.get();
+    }
+    *clone = reinterpret_cast<cudaGraph_t>(copy.get());
+    rt().graphs.push_back(std::move(copy));
+    return cudaSuccess;
   });
 }
 VGPU_EXPORT cudaError_t cudaGraphAddMemcpyNode1D(cudaGraphNode_t* node, cudaGraph_t graph,

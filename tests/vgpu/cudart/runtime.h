@@ -94,6 +94,7 @@ struct GraphState {
 };
 struct GraphExecState {
   std::vector<std::function<cudaError_t()>> work;
+  std::vector<const GraphNode*> nodes;  // that the work came from
 };
 
 struct StreamState {

@@ -207,6 +207,45 @@ TEST(Runtime, HeapOfKernelsHasALimit) {
   }
 }
 
+TEST(Runtime, GraphsAreClonedAndTheirKernelsChanged) {
+  Buffer data(64);
+  int words = 64;
+  void* args[] = {&data.data, &words};
+  cudaKernelNodeParams p = {};
+  p.func = const_cast<void*>(shared_kernel());
+  p.gridDim = dim3(1);
+  p.blockDim = dim3(64);
+  p.sharedMemBytes = 1024;
+  p.kernelParams = args;
+  cudaGraph_t graph, clone;
+  cudaGraphNode_t node;
+  CHECK_CUDA(cudaGraphCreate(&graph, 0));
+  CHECK_CUDA(cudaGraphAddKernelNode(&node, graph, nullptr, 0, &p));
+  CHECK_CUDA(cudaGraphClone(&clone, graph));
+  const auto run = [&](cudaGraphExec_t exec) {
+    EXPECT_EQ(cudaSuccess, cudaGraphLaunch(exec, nullptr));
+    return data.get()[0];
+  };
+  cudaGraphExec_t exec, of_clone;
+  CHECK_CUDA(cudaGraphInstantiate(&exec, graph, 0));
+  EXPECT_EQ(run(exec), 63.0f);
+  words = 128;
+  CHECK_CUDA(cudaGraphExecKernelNodeSetParams(exec, node, &p));
+  EXPECT_EQ(run(exec), 127.0f);
+  words = 256;
+  CHECK_CUDA(cudaGraphKernelNodeSetParams(node, &p));
+  EXPECT_EQ(run(exec), 127.0f);
+  CHECK_CUDA(cudaGraphExecDestroy(exec));
+  CHECK_CUDA(cudaGraphInstantiate(&exec, graph, 0));
+  CHECK_CUDA(cudaGraphDestroy(graph));
+  CHECK_CUDA(cudaGraphInstantiate(&of_clone, clone, 0));
+  EXPECT_EQ(run(exec), 255.0f);
+  EXPECT_EQ(run(of_clone), 63.0f);
+  CHECK_CUDA(cudaGraphExecDestroy(exec));
+  CHECK_CUDA(cudaGraphExecDestroy(of_clone));
+  CHECK_CUDA(cudaGraphDestroy(clone));
+}
+
 TEST(Runtime, PointersTellWhatTheyAre) {
   Buffer device(4);
   void* pinned = nullptr;
