@@ -27,6 +27,19 @@ done
 expect 99 'out-of-bounds: write of 4 bytes' "$run" --device "$device" -- "$plain" \
   --gtest_also_run_disabled_tests --gtest_filter='*FaultsStick'
 
+# Defects of a program that only the runtime sees: each is found, exactly it, and its twin is clean.
+pair() {  # pair NAME TEXT
+  local run_pair=("$run" --device "$device" --seed 1 -- "$plain" --gtest_also_run_disabled_tests)
+  expect 99 "$2" "${run_pair[@]}" --gtest_filter="Pairs.DISABLED_Broken$1"
+  expect 99 ' 1 findings' "${run_pair[@]}" --gtest_filter="Pairs.DISABLED_Broken$1"
+  expect 0 ' 0 findings' "${run_pair[@]}" --gtest_filter="Pairs.DISABLED_Clean$1"
+}
+pair UseAfterFree 'use-after-free: read of 4 bytes at .* freed before'
+pair UseAfterFreeAsync 'use-after-free: read of 4 bytes at .* freed before'
+pair SharedLimit 'shared-limit: 49156 bytes of dynamic and 0 of static shared memory; the kernel.s limit is 49152'
+pair ThreadLimit 'thread-limit: 1025 threads per block, the device allows 1024'
+pair LaunchBounds 'thread-limit: 65 threads per block, the kernel.s launch bounds allow 64'
+
 # Several devices: the same, and a kernel that uses the memory of a device that is no peer.
 expect 99 '2 findings' "$run" --device "$device" --gpus 4 -- "$plain"
 expect 99 'no peer of device 0' "$run" --device "$device" --gpus 2 -- "$plain" \

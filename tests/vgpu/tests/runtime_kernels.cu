@@ -31,6 +31,8 @@ __global__ void recursion(int* out, int n) {
   out[threadIdx.x] = fibonacci(n + static_cast<int>(threadIdx.x));
 }
 
+__global__ void __launch_bounds__(64) bounded(float* data) { data[threadIdx.x] = 1; }
+
 // Every block waits for all others: only works when blocks make progress together.
 __global__ void grid_sync(int* arrivals, int* out) {
   if (threadIdx.x == 0) {
@@ -110,6 +112,9 @@ void launch_out_of_bounds(float* data, cudaStream_t stream) {
 }
 void launch_too_many_threads(float* data, cudaStream_t stream) {
   scale<<<1, 2048, 0, stream>>>(data, 1.0f, 1);
+}
+void launch_bounded(float* data, int threads, cudaStream_t stream) {
+  bounded<<<1, threads, 0, stream>>>(data);
 }
 void launch_recursion(int* out, int n, cudaStream_t stream) {
   recursion<<<1, 8, 0, stream>>>(out, n);

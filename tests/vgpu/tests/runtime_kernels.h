@@ -10,6 +10,7 @@ void launch_scale(float* data, float factor, int n, cudaStream_t stream);
 void launch_constant(float* out, cudaStream_t stream);
 void launch_out_of_bounds(float* data, cudaStream_t stream);
 void launch_too_many_threads(float* data, cudaStream_t stream);
+void launch_bounded(float* data, int threads, cudaStream_t stream);  // at most 64 of them
 void launch_recursion(int* out, int n, cudaStream_t stream);
 void launch_grid_sync(int* counter, int* out, int blocks, cudaStream_t stream);
 cudaError_t launch_cooperative(int* data, int blocks, cudaStream_t stream);

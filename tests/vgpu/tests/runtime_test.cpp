@@ -273,6 +273,47 @@ TEST(Runtime, StreamOrderedAllocation) {
   CHECK_CUDA(cudaStreamDestroy(stream));
 }
 
+// Pairs of a program with one defect and its clean twin, for runtime.sh: each broken one has
+// exactly one finding, its twin none.
+void use_freed_memory(bool broken, bool in_stream_order) {
+  float* data = nullptr;
+  CHECK_CUDA(cudaMalloc(reinterpret_cast<void**>(&data), 256));
+  CHECK_CUDA(cudaMemset(data, 0, 256));
+  const auto release = [&] {
+    EXPECT_EQ(in_stream_order ? cudaFreeAsync(data, nullptr) : cudaFree(data), cudaSuccess);
+  };
+  if (broken) release();
+  launch_scale(data, 2, 64, nullptr);
+  EXPECT_EQ(cudaDeviceSynchronize(), broken ? cudaErrorIllegalAddress : cudaSuccess);
+  if (!broken) release();
+}
+TEST(Pairs, DISABLED_BrokenUseAfterFree) { use_freed_memory(true, false); }
+TEST(Pairs, DISABLED_CleanUseAfterFree) { use_freed_memory(false, false); }
+TEST(Pairs, DISABLED_BrokenUseAfterFreeAsync) { use_freed_memory(true, true); }
+TEST(Pairs, DISABLED_CleanUseAfterFreeAsync) { use_freed_memory(false, true); }
+
+void use_shared_memory(size_t bytes, cudaError_t want) {
+  Buffer data(64);
+  launch_shared(data.data, bytes, nullptr);
+  EXPECT_EQ(cudaGetLastError(), want);
+  EXPECT_EQ(cudaDeviceSynchronize(), cudaSuccess);
+}
+TEST(Pairs, DISABLED_BrokenSharedLimit) {
+  use_shared_memory(48 * 1024 + 4, cudaErrorInvalidValue);  // without the attribute
+}
+TEST(Pairs, DISABLED_CleanSharedLimit) { use_shared_memory(48 * 1024, cudaSuccess); }
+
+void use_threads(int threads, cudaError_t want) {
+  Buffer data(1024);
+  launch_bounded(data.data, threads, nullptr);
+  EXPECT_EQ(cudaGetLastError(), want);
+  EXPECT_EQ(cudaDeviceSynchronize(), cudaSuccess);
+}
+TEST(Pairs, DISABLED_BrokenThreadLimit) { use_threads(1025, cudaErrorInvalidConfiguration); }
+TEST(Pairs, DISABLED_CleanThreadLimit) { use_threads(64, cudaSuccess); }
+TEST(Pairs, DISABLED_BrokenLaunchBounds) { use_threads(65, cudaErrorInvalidValue); }
+TEST(Pairs, DISABLED_CleanLaunchBounds) { use_threads(33, cudaSuccess); }
+
 // Last, and only when asked for: nothing works after it.
 TEST(Runtime, DISABLED_FaultsStick) {
   Buffer data(4);
