@@ -72,11 +72,16 @@ struct Variant {
   AtomicRow row;
   Space space;
   bool red;
-  std::string qualifiers;  // before the space: .acquire.gpu
+  std::string qualifiers;    // before the space: .acquire.gpu
+  bool space_first = false;  // as the compiler writes it: atom.global.cta.add
+
+  std::string spelled{};  // the whole instruction, where it is written in another order
 
   std::string instruction() const {
+    if (!spelled.empty()) return spelled;
     const std::string in_space = space == kGlobal ? ".global" : space == kShared ? ".shared" : "";
-    return std::string(red ? "red" : "atom") + qualifiers + in_space + "." + row.op +
+    return std::string(red ? "red" : "atom") +
+           (space_first ? in_space + qualifiers : qualifiers + in_space) + "." + row.op +
            (row.noftz ? ".noftz" : "") + "." + row.type;
   }
 };
@@ -96,6 +101,12 @@ std::vector<Variant> variants() {
   std::vector<Variant> out = plain_variants();
   // Orders and scopes change nothing in what one thread sees.
   for (const AtomicRow& row : rows()) {
+    for (const char* scope : {".cta", ".sys"}) {
+      out.push_back({row, kGlobal, false, scope, true});
+      if (row.op != "exch" && row.op != "cas") out.push_back({row, kGlobal, true, scope, true});
+    }
+    if (row.op == "add" && row.type == "u32")  // cooperative groups
+      out.push_back({row, kGenericGlobal, false, "", false, "atom.add.release.gpu.u32"});
     const bool chosen = (row.op == "add" && (row.type == "u32" || row.type == "f32")) ||
                         (row.op == "cas" && row.type == "b32") || row.type == "s64";
     if (!chosen) continue;

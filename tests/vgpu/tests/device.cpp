@@ -93,6 +93,7 @@ class VirtualDevice : public TestDevice {
   VirtualDevice() {
     machine_.device = *find_device("h100");
     machine_.cores = 1;
+    machine_.timeout_s = 20;
   }
   std::string run(const std::string& ptx, const std::string& kernel, const LaunchSpec& spec,
                   std::vector<Argument> arguments) override {

@@ -51,11 +51,19 @@ std::vector<Row> rows() {
       }
     }
   };
+  // Every type in a register of its own width: what the compiler emits under a qualifier.
+  const auto natural = [&](const std::string& op, Space space) {
+    for (const std::string& type : types)
+      for (const int vec : {1, 2, 4})
+        if (vec * bits_of(type) <= 128)
+          out.push_back({op, space, vec, type, std::max(16, bits_of(type))});
+  };
   // A few types in the other forms: the qualifier changes speed or order, not the bytes.
   const auto some = [&](const std::string& op, Space space, int needs = 75, bool vectors = true) {
     out.push_back({op, space, 1, "u8", 32, needs});
     out.push_back({op, space, 1, "s16", 32, needs});
     out.push_back({op, space, 1, "b32", 32, needs});
+    out.push_back({op, space, 1, "u32", 32, needs});
     out.push_back({op, space, 1, "f64", 64, needs});
     if (!vectors) return;
     out.push_back({op, space, 4, "f32", 32, needs});
@@ -68,8 +76,8 @@ std::vector<Row> rows() {
     everything(std::string("ld") + name, space);
     everything(std::string("st") + name, space);
     if (space != kLocal) {
-      some(std::string("ld.volatile") + name, space);
-      some(std::string("st.volatile") + name, space);
+      natural(std::string("ld.volatile") + name, space);
+      natural(std::string("st.volatile") + name, space);
     }
     some(std::string("ld.weak") + name, space);
     some(std::string("st.weak") + name, space);
@@ -78,18 +86,18 @@ std::vector<Row> rows() {
   some("ld.shared::cta", kShared);
   some("st.shared::cta", kShared);
   for (const char* cop : {".ca", ".cg", ".cs", ".lu", ".cv"}) {
-    some(std::string("ld.global") + cop, kGlobal);
+    natural(std::string("ld.global") + cop, kGlobal);
     some(std::string("ld") + cop, kGenericGlobal);
     some(std::string("ld.local") + cop, kLocal);
   }
   for (const char* cop : {".wb", ".cg", ".cs", ".wt"}) {
-    some(std::string("st.global") + cop, kGlobal);
+    natural(std::string("st.global") + cop, kGlobal);
     some(std::string("st") + cop, kGenericGlobal);
     some(std::string("st.local") + cop, kLocal);
   }
   for (const char* nc : {".nc", ".ca.nc", ".cg.nc", ".cs.nc", ".nc.L1::evict_last",
                          ".nc.L1::no_allocate", ".nc.L2::64B", ".nc.L1::no_allocate.L2::128B"})
-    some(std::string("ld.global") + nc, kGlobal);
+    natural(std::string("ld.global") + nc, kGlobal);
   for (const char* hint : {".L1::evict_normal", ".L1::evict_unchanged", ".L1::evict_first",
                            ".L1::evict_last", ".L1::no_allocate"}) {
     some(std::string("ld.global") + hint, kGlobal);

@@ -341,6 +341,12 @@ void add_float_rows(Rows& rows, const char* name, T type) {
       return raw(under(r, [&] { return std::sqrt(keep(a)); }));
     });
   }
+  add(rows, "add" + suffix, type, two,
+      [](const u64* v) { return raw(keep(of<V>(v[0])) + keep(of<V>(v[1]))); });
+  add(rows, "sub" + suffix, type, two,
+      [](const u64* v) { return raw(keep(of<V>(v[0])) - keep(of<V>(v[1]))); });
+  add(rows, "mul" + suffix, type, two,
+      [](const u64* v) { return raw(keep(of<V>(v[0])) * keep(of<V>(v[1]))); });
   add(rows, "abs" + suffix, type, one, [](const u64* v) { return raw(std::fabs(of<V>(v[0]))); });
   add(rows, "neg" + suffix, type, one, [](const u64* v) { return raw(-of<V>(v[0])); });
   add(rows, "min" + suffix, type, two,
@@ -716,6 +722,10 @@ Rows convert_rows() {
     for (const IntegerType& to : kIntegers) {
       add(rows, std::string("cvt.") + to.name + "." + from.name, to.type, {from.type},
           [=](const u64* v) { return static_cast<u64>(from.value(v[0])); });
+      // .sat is there where the target does not hold all that the source does.
+      const bool holds_all = from.is_signed ? to.is_signed && to.bits >= from.bits
+                                            : to.bits > from.bits - (to.is_signed ? 0 : 1);
+      if (holds_all) continue;
       add(rows, std::string("cvt.sat.") + to.name + "." + from.name, to.type, {from.type},
           [=](const u64* v) -> u64 {
             const long double high = std::ldexp(1.0L, to.is_signed ? to.bits - 1 : to.bits) - 1,

@@ -94,7 +94,10 @@ std::vector<Config> configs() {
       c.shared = shared;
       c.generic = generic;
       c.strided = !generic;
-      out.push_back(c);
+      for (const bool row : {false, true}) {
+        c.a_row = c.b_row = c.c_row = c.d_row = row;
+        out.push_back(c);
+      }
     }
   };
   struct Shape {
