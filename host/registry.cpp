@@ -29,8 +29,9 @@ constexpr Kernel kCpuForward{"cpu_forward", QKV_DEVICE_CPU, cpu_decline,
                              cpu_plan,      cpu_prepare,    cpu_launch};
 
 // clang-format off
-constexpr std::array<const Kernel*, 3> kKernels{
+constexpr std::array<const Kernel*, 4> kKernels{
     &kCpuForward,
+    &kSm80Forward,
     &kSimtForward,
     &kSimtGeneral,
 };

@@ -20,7 +20,7 @@ constexpr size_t simt_smem_bytes(int32_t tile_q, int32_t tile_kv) {
 
 // Blocks of a grid with `per_tile` of them for each tile of query rows; kMaxBlocks + 1 if they do
 // not fit.
-constexpr int64_t simt_blocks(int32_t tile_q, int64_t per_tile, int32_t batch, int32_t heads_q,
+constexpr int64_t grid_blocks(int32_t tile_q, int64_t per_tile, int32_t batch, int32_t heads_q,
                               int32_t s_q) {
   int64_t blocks = (int64_t{s_q} + tile_q - 1) / tile_q;
   for (const int64_t factor : {int64_t{batch}, int64_t{heads_q}, per_tile}) {
@@ -70,6 +70,42 @@ inline constexpr int32_t kSimtGeneralWeightBytes = sizeof(float) * kSimtChunk;  
 constexpr int64_t simt_general_slices(bool hard, int64_t d_v) {
   const int64_t slices = (d_v + kSimtGeneralSlice - 1) / kSimtGeneralSlice;
   return hard || slices == 0 ? 1 : slices;
+}
+
+// sm80_forward: four warps, each with tile_q / 4 query rows. max_dim serves d_qk and d_v: Q, K and
+// V are padded to it in shared memory, O in registers. `rules`: with softcap, mask, bias and ALiBi,
+// whose addresses take registers.
+struct Sm80ForwardPolicy {
+  int32_t max_dim;
+  bool rules;
+  int32_t tile_q;      // query rows of a block
+  int32_t tile_kv;     // keys of a step
+  int32_t min_blocks;  // resident on a multiprocessor as far as registers go
+};
+
+// Untimed. A lane holds tile_q * max_dim / 128 floats of O and tile_q * tile_kv / 128 of S: the
+// largest tiles that ptxas keeps in 255 registers on every architecture (128 x 64 at width 128
+// spills 20 to 44 bytes). Shared memory: 56 KiB at width 128, two blocks on a multiprocessor of the
+// A100 and of Hopper and one where there are 99 KiB; 96 KiB at width 256, one on each.
+inline constexpr Sm80ForwardPolicy kSm80ForwardPolicies[] = {
+    {64, false, 128, 64, 2}, {128, false, 128, 48, 2}, {256, false, 64, 64, 1},
+    {64, true, 64, 64, 2},   {128, true, 64, 64, 2},   {256, true, 64, 32, 1},
+};
+
+inline constexpr int32_t kSm80ForwardMaxDim = 256;
+inline constexpr int32_t kSm80Threads = 128;
+
+// The policy that serves dims up to `dim`, 0 <= dim <= kSm80ForwardMaxDim.
+constexpr Sm80ForwardPolicy sm80_forward_policy(int32_t dim, bool rules) {
+  for (const Sm80ForwardPolicy& policy : kSm80ForwardPolicies)
+    if (dim <= policy.max_dim && policy.rules == rules) return policy;
+  return {};
+}
+
+// Dynamic shared memory of a block in bytes: a tile of Q, one of K, one of V.
+constexpr size_t sm80_forward_smem_bytes(const Sm80ForwardPolicy& policy) {
+  return size_t{2} * static_cast<size_t>(policy.max_dim) *
+         static_cast<size_t>(policy.tile_q + 2 * policy.tile_kv);
 }
 
 }  // namespace qkv::kernels

@@ -127,6 +127,20 @@ void add_dims(Rows* rows) {
                .d_qk = d_qk,
                .d_v = d_v});
   }
+  for (int64_t d : {100, 104, 200}) {  // with all that changes scores, aligned and not
+    add(rows, {.name = "dims_" + std::to_string(d) + "_rules",
+               .batch = 1,
+               .s_q = 66,
+               .s_kv = 70,
+               .d_qk = d,
+               .d_v = d,
+               .softcap = 20,
+               .causal = true,
+               .mask = kKeys,
+               .bias = kHeads | kQueries | kKeys,
+               .alibi = true});
+  }
+  add(rows, {.name = "dims_120_100", .batch = 1, .s_q = 20, .s_kv = 70, .d_qk = 120, .d_v = 100});
   for (const auto& [d_qk, d_v] : {std::pair{577, 64}, {64, 577}, {1000, 1025}}) {
     add(rows, {.name = "dims_" + std::to_string(d_qk) + "_" + std::to_string(d_v),
                .batch = 1,

@@ -10,7 +10,7 @@ add_executable(gpu_contract_test ${gpu_sources})
 target_link_libraries(gpu_contract_test PRIVATE qkv qkv_test_cases CUDA::cudart_static GTest::gtest_main)
 qkv_discover(gpu_contract_test gpu)
 
-add_library(qkv_virtual SHARED $<TARGET_OBJECTS:qkv_host> $<TARGET_OBJECTS:qkv_kernels_virtual>)
+add_library(qkv_virtual SHARED $<TARGET_OBJECTS:qkv_host> ${qkv_virtual_kernel_objects})
 set_target_properties(qkv_virtual PROPERTIES
   OUTPUT_NAME qkv
   LIBRARY_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/virtual

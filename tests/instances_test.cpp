@@ -2,6 +2,7 @@
 // which, by the plan; that they do run is the contract test's.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <map>
 #include <string>
 
@@ -24,6 +25,12 @@ std::string instance(const std::string& kernel, const Case& row) {
     const auto policy = kernels::simt_forward_policy(static_cast<int32_t>(row.d_v));
     return name + " " + std::to_string(policy.max_dim);
   }
+  if (kernel == "sm80_forward") {
+    const bool rules = row.softcap > 0 || row.mask != kAbsent || row.bias != kAbsent || row.alibi;
+    const auto dim = static_cast<int32_t>(std::max(row.d_qk, row.d_v));
+    return name + " " + std::to_string(kernels::sm80_forward_policy(dim, rules).max_dim) +
+           (rules ? " true" : " false");
+  }
   name += row.score == QKV_SCORE_DOT ? " Dot" : " Additive";
   return name + (row.selection == QKV_SELECT_SOFT ? " Soft" : " Hard");
 }
@@ -41,11 +48,18 @@ TEST(Instances, EveryOneIsLaunched) {
     ASSERT_EQ(result.supported, 1) << row << '\n' << result.reasons;
     ++launches[instance(result.kernel, row)];
   }
+  qkv_device_facts facts{};
+  facts.struct_size = sizeof facts;
+  ASSERT_EQ(qkv_device_query(0, &facts), QKV_SUCCESS) << qkv_last_error();
+  const bool has_sm80 = facts.compute_major >= 8;
 #define QKV_SIMT_FORWARD(type, max_dim) \
   EXPECT_GT(launches["simt_forward " #type " " #max_dim], 0) << #type ", " #max_dim;
 #define QKV_SIMT_GENERAL(type, score, selection)                          \
   EXPECT_GT(launches["simt_general " #type " " #score " " #selection], 0) \
       << #type ", " #score ", " #selection;
+#define QKV_SM80_FORWARD(type, max_dim, rules)                                     \
+  EXPECT_EQ(launches["sm80_forward " #type " " #max_dim " " #rules] > 0, has_sm80) \
+      << #type ", " #max_dim ", " #rules;
 #include "kernels/kernels.inc"
 }
 

@@ -7,6 +7,7 @@
 #include <limits>
 #include <set>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "kernels/core/mask.h"
@@ -166,16 +167,32 @@ TEST(Policy, EveryWidthHasAnInstanceInEveryType) {
   EXPECT_EQ(kernels::simt_forward_policy(kernels::kSimtForwardMaxDim + 1).max_dim, 0);
 }
 
+TEST(Policy, Sm80HasAnInstanceForEveryWidthAndRules) {
+  std::set<std::tuple<std::string, int, bool>> listed, wanted;
+#define QKV_SM80_FORWARD(type, max_dim, rules) listed.insert({#type, max_dim, rules});
+#include "kernels/kernels.inc"
+  for (const bool rules : {false, true}) {
+    for (int32_t d = 1; d <= kernels::kSm80ForwardMaxDim; ++d) {
+      const auto policy = kernels::sm80_forward_policy(d, rules);
+      EXPECT_GE(policy.max_dim, d);
+      EXPECT_LE(kernels::sm80_forward_smem_bytes(policy), size_t{99} << 10)
+          << "sm_86, sm_89, sm_120";
+      for (const char* type : {"F16", "BF16"}) wanted.insert({type, policy.max_dim, rules});
+    }
+  }
+  EXPECT_EQ(listed, wanted);
+}
+
 TEST(Policy, GridCoversEveryQueryOnce) {
   const auto policy = kernels::simt_forward_policy(64);
-  EXPECT_EQ(kernels::simt_blocks(policy.tile_q, 1, 2, 3, policy.tile_q), 6);
-  EXPECT_EQ(kernels::simt_blocks(policy.tile_q, 1, 2, 3, policy.tile_q + 1), 12);
-  EXPECT_EQ(kernels::simt_blocks(policy.tile_q, 1, 1, 1, 1), 1);
-  EXPECT_EQ(kernels::simt_blocks(policy.tile_q, 1, 0, 1, 1), 0);
+  EXPECT_EQ(kernels::grid_blocks(policy.tile_q, 1, 2, 3, policy.tile_q), 6);
+  EXPECT_EQ(kernels::grid_blocks(policy.tile_q, 1, 2, 3, policy.tile_q + 1), 12);
+  EXPECT_EQ(kernels::grid_blocks(policy.tile_q, 1, 1, 1, 1), 1);
+  EXPECT_EQ(kernels::grid_blocks(policy.tile_q, 1, 0, 1, 1), 0);
   constexpr int32_t kLargest = std::numeric_limits<int32_t>::max();
-  EXPECT_EQ(kernels::simt_blocks(policy.tile_q, 1, kLargest, kLargest, kLargest),
+  EXPECT_EQ(kernels::grid_blocks(policy.tile_q, 1, kLargest, kLargest, kLargest),
             kernels::kMaxBlocks + 1);
-  EXPECT_EQ(kernels::simt_blocks(policy.tile_q, 1, kLargest, 1, 1), kernels::kMaxBlocks);
+  EXPECT_EQ(kernels::grid_blocks(policy.tile_q, 1, kLargest, 1, 1), kernels::kMaxBlocks);
 }
 
 }  // namespace

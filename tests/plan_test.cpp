@@ -55,18 +55,27 @@ TEST_P(PlanOn, EveryWidth) {
     Plan plan;
     const host::Status status = host::make_plan(problem, device, &plan);
     ASSERT_TRUE(status.ok()) << status.reason();
-    EXPECT_STREQ(plan.kernel->name, "simt_forward");
-    const auto policy = kernels::simt_forward_policy(static_cast<int32_t>(d_v));
-    EXPECT_GE(policy.max_dim, d_v);
-    EXPECT_EQ(plan.tile_q, policy.tile_q);
-    EXPECT_EQ(plan.tile_kv, policy.tile_kv);
-    EXPECT_EQ(plan.threads, policy.threads);
-    EXPECT_EQ(plan.blocks, 2 * 6 * ((1000 + policy.tile_q - 1) / policy.tile_q));
+    int32_t tile_q = 0, tile_kv = 0, threads = 0, smem = 48 * 1024;
+    if (device.compute >= 80 && d_v % 8 == 0 && d_v <= 256) {
+      EXPECT_STREQ(plan.kernel->name, "sm80_forward");
+      const auto policy =
+          kernels::sm80_forward_policy(static_cast<int32_t>(std::max<int64_t>(d_v, 96)), false);
+      EXPECT_GE(policy.max_dim, d_v);
+      tile_q = policy.tile_q, tile_kv = policy.tile_kv, threads = 128;
+      smem = device.smem_per_block;
+    } else {
+      EXPECT_STREQ(plan.kernel->name, "simt_forward");
+      const auto policy = kernels::simt_forward_policy(static_cast<int32_t>(d_v));
+      EXPECT_GE(policy.max_dim, d_v);
+      tile_q = policy.tile_q, tile_kv = policy.tile_kv, threads = policy.threads;
+    }
+    EXPECT_EQ(plan.tile_q, tile_q);
+    EXPECT_EQ(plan.tile_kv, tile_kv);
+    EXPECT_EQ(plan.threads, threads);
+    EXPECT_EQ(plan.blocks, 2 * 6 * ((1000 + tile_q - 1) / tile_q));
     EXPECT_GT(plan.smem_bytes, 0);
-    EXPECT_LE(plan.smem_bytes, 48 * 1024) << "more than a block gets without opting in";
-    EXPECT_LE(plan.smem_bytes, device.smem_per_block);
+    EXPECT_LE(plan.smem_bytes, smem);
     EXPECT_EQ(plan.workspace_bytes, 0u);
-    EXPECT_EQ(plan.declined, "");
   }
 }
 
@@ -103,7 +112,7 @@ TEST(Plan, IsAFunctionOfItsArguments) {
   }
 }
 
-// --- why simt_forward declines
+// --- why kernels decline
 
 struct Decline {
   const char* name;
@@ -132,7 +141,7 @@ const Decline kDeclines[] = {
     {"mask", "takes no mask tensor",
      [](qkv_attention_desc& d) { d.mask = pair_tensor(QKV_TYPE_BOOL); }},
     {"bias", "takes no bias tensor",
-     [](qkv_attention_desc& d) { d.bias = pair_tensor(QKV_TYPE_F16); }},
+     [](qkv_attention_desc& d) { d.bias = pair_tensor(QKV_TYPE_F32); }},
     {"alibi", "takes no alibi_slopes",
      [](qkv_attention_desc& d) {
        d.alibi_slopes = {nullptr, QKV_TYPE_F32, 0, {1, 4, 1, 1}, {0, 1, 0, 0}};
@@ -158,6 +167,7 @@ TEST_P(SimtForward, Declines) {
   const FakeCuda cuda({fake_device(row.compute)});
   qkv_attention_desc desc = shapes(2, 4, 4, 100, 200, 64, 64);
   row.edit(desc);
+  for (qkv_tensor* t : {&desc.q, &desc.k, &desc.v, &desc.o}) t->type = QKV_TYPE_F32;
   qkv_query_result result{};
   result.struct_size = sizeof result;
   ASSERT_EQ(qkv_query(&desc, &result), QKV_SUCCESS) << qkv_last_error();
@@ -173,6 +183,56 @@ TEST_P(SimtForward, Declines) {
   EXPECT_TRUE(cuda.launches().empty());
 }
 
+class Sm80Forward : public testing::TestWithParam<Decline> {};
+
+const Decline kSm80Declines[] = {
+    {"old_device", "needs sm_80 or newer, the device is sm_75", [](qkv_attention_desc&) {},
+     "simt_forward", 75},
+    {"f32", "computes in fp16 and bf16 only",
+     [](qkv_attention_desc& d) { d.q.type = d.k.type = d.v.type = d.o.type = QKV_TYPE_F32; },
+     "simt_forward"},
+    {"additive", "computes scaled dot scores only",
+     [](qkv_attention_desc& d) {
+       d.score = QKV_SCORE_ADDITIVE;
+       d.additive_weight = {nullptr, QKV_TYPE_F32, 0, {1, 4, 1, 64}, {0, 64, 0, 1}};
+     }},
+    {"hard", "computes soft selection only",
+     [](qkv_attention_desc& d) { d.selection = QKV_SELECT_HARD; }},
+    {"weights", "does not write attention weights",
+     [](qkv_attention_desc& d) { d.weights = pair_tensor(QKV_TYPE_F32); }},
+    {"odd_dim", "takes dims that are multiples of 8 up to 256, one here is 68",
+     [](qkv_attention_desc& d) { d = shapes(1, 1, 1, 8, 8, 64, 68); }, "simt_forward"},
+    {"wide", "takes dims that are multiples of 8 up to 256, one here is 264",
+     [](qkv_attention_desc& d) { d = shapes(1, 1, 1, 8, 8, 264, 64); }, "simt_forward"},
+    {"stride", "needs strides that are multiples of 8, k.stride[2] is 260",
+     [](qkv_attention_desc& d) { d.k.stride[2] = 260; }, "simt_forward"},
+    {"address", "needs 16-byte aligned tensors, v.data is not",
+     [](qkv_attention_desc& d) { d.v.data = reinterpret_cast<void*>(8); }, "simt_forward"},
+    {"nothing", "", [](qkv_attention_desc&) {}, "sm80_forward"},
+    {"rules", "",
+     [](qkv_attention_desc& d) {
+       d.softcap = 2, d.mask = pair_tensor(QKV_TYPE_BOOL), d.bias = pair_tensor(QKV_TYPE_F16);
+     },
+     "sm80_forward"},
+};
+
+TEST_P(Sm80Forward, Declines) {
+  const Decline& row = GetParam();
+  FakeCuda cuda({fake_device(row.compute)});
+  cuda.map_everything(0);
+  qkv_attention_desc desc = shapes(2, 4, 4, 100, 200, 64, 64);
+  row.edit(desc);
+  const Problem problem = problem_of(desc);
+  Plan plan;
+  const host::Status status = host::make_plan(problem, cuda.devices[0], &plan);
+  ASSERT_TRUE(status.ok()) << status.reason();
+  EXPECT_STREQ(plan.kernel->name, row.then);
+  EXPECT_EQ(plan.declined.rfind(host::text("sm80_forward: ", row.says), 0) == 0, *row.says != '\0')
+      << plan.declined;
+}
+
+INSTANTIATE_TEST_SUITE_P(Reasons, Sm80Forward, testing::ValuesIn(kSm80Declines),
+                         [](const auto& row) { return std::string(row.param.name); });
 INSTANTIATE_TEST_SUITE_P(Reasons, SimtForward, testing::ValuesIn(kDeclines),
                          [](const auto& row) { return std::string(row.param.name); });
 
@@ -202,9 +262,9 @@ TEST(PlanPrint, SaysWhatWillRun) {
   std::string text(length + 1, '#');
   ASSERT_EQ(qkv_plan_print(plan, text.data(), text.size(), nullptr), QKV_SUCCESS);
   EXPECT_EQ(text.find('\0'), length);
-  const auto policy = kernels::simt_forward_policy(128);
+  const auto policy = kernels::sm80_forward_policy(128, false);
   for (const std::string& part :
-       {std::string("simt_forward"), std::string("Fake H100"),
+       {std::string("sm80_forward"), std::string("Fake H100"),
         std::string("batch 2, heads 6/3, s_q 1000, s_kv 777, d_qk 96, d_v 128, f16"),
         std::string("causal bottom-right"), std::string("workspace   0 bytes"),
         host::text(policy.tile_q, " queries x ", policy.tile_kv, " keys")}) {

@@ -34,6 +34,12 @@ struct OnlineSoftmax {
     return ptx::ex2_approx_ftz(s - (m == -INFINITY ? 0.0f : m));
   }
 
+  // The same for a score factor * s, the product not rounded. With m the rounded product of the
+  // largest s, the weights are off by one common factor, which l has too.
+  QKV_HOST_DEVICE float weight(float s, float factor) const {
+    return ptx::ex2_approx_ftz(fmaf(s, factor, m == -INFINITY ? 0.0f : -m));
+  }
+
   // No score above -inf was seen, and no NaN.
   QKV_HOST_DEVICE bool empty() const { return l == 0; }
 

@@ -19,7 +19,7 @@ int prepare_simt_forward_instance() {
 template <Type kType, int kMaxDim>
 int launch_simt_forward_instance(const ForwardArgs& args, void* stream) {
   constexpr SimtForwardPolicy kPolicy = simt_forward_policy(kMaxDim);
-  const int64_t blocks = simt_blocks(kPolicy.tile_q, 1, args.batch, args.heads_q, args.s_q);
+  const int64_t blocks = grid_blocks(kPolicy.tile_q, 1, args.batch, args.heads_q, args.s_q);
   if (blocks == 0) return cudaSuccess;
   if (blocks > kMaxBlocks || args.d_v > kMaxDim) return cudaErrorInvalidValue;
   simt_forward<kType, kMaxDim>

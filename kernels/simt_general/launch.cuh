@@ -19,7 +19,7 @@ int prepare_simt_general_instance() {
 template <Type kType, Score kScore, Selection kSelection>
 int launch_simt_general_instance(const ForwardArgs& args, void* stream) {
   const int64_t slices = simt_general_slices(kSelection == Selection::kHard, args.d_v);
-  const int64_t blocks = simt_blocks(kSimtGeneralTileQ, slices, args.batch, args.heads_q, args.s_q);
+  const int64_t blocks = grid_blocks(kSimtGeneralTileQ, slices, args.batch, args.heads_q, args.s_q);
   if (blocks == 0) return cudaSuccess;
   if (blocks > kMaxBlocks) return cudaErrorInvalidValue;
   simt_general<kType, kScore, kSelection>

@@ -1,0 +1,329 @@
+// sm80_forward: O = softmax(S) V and LSE on the tensor cores of sm_80 and later, with mma.sync
+// m16n8k16, ldmatrix and cp.async. fp16 and bf16, d_qk and d_v any multiples of 8 up to kDim.
+//
+// One block of four warps computes kTileQ query rows of one (batch, head); a warp owns kTileQ / 4
+// of them, from scores to output. It walks over the blocks of keys that some row sees, the last one
+// first: V of a block is copied while Q K^T is computed, K of the next one during softmax and P V.
+// P stays in registers: what Q K^T leaves in a lane is what P V wants there.
+//
+// Contract (qkv.h has the rest): rows 16-byte aligned; keys at or past the length are never read,
+// their place in shared memory is 0; keys hidden by the window get weight 0; P is rounded to the
+// element type before P V, l sums the unrounded weights, O is rounded once; a row without a score
+// above -inf gives O = +0 and LSE = -inf. No atomics: the result depends on the arguments alone.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/core/forward_args.h"
+#include "kernels/core/mask.h"
+#include "kernels/core/numeric.cuh"
+#include "kernels/core/online_softmax.cuh"
+#include "kernels/core/score.cuh"
+#include "kernels/core/swizzled_tile.cuh"
+#include "kernels/policy.h"
+#include "kernels/ptx/ldmatrix.h"
+#include "kernels/ptx/mma.h"
+#include "kernels/ptx/opaque.h"
+
+namespace qkv::kernels {
+
+// kRules: softcap, mask, bias and ALiBi are looked at.
+template <Type kType, int kDim, bool kRules>
+struct Sm80Forward {
+  using T = Element<kType>;
+
+  static constexpr Sm80ForwardPolicy kPolicy = sm80_forward_policy(kDim, kRules);
+  static constexpr int kTileQ = kPolicy.tile_q;
+  static constexpr int kTileKv = kPolicy.tile_kv;
+  static constexpr int kWarps = kSm80Threads / 32;
+  static constexpr int kM = kTileQ / kWarps / 16;  // 16-row fragments of a warp
+  static constexpr int kN = kTileKv / 8;           // 8-key fragments of S
+  static constexpr int kD = kDim / 8;              // 8-column fragments of O
+  static_assert(kPolicy.max_dim == kDim && kTileQ % (16 * kWarps) == 0 && kTileKv % 16 == 0);
+
+  using QTile = SwizzledTile<T, kTileQ, kDim, kSm80Threads>;
+  using KvTile = SwizzledTile<T, kTileKv, kDim, kSm80Threads>;
+  static_assert(QTile::kBytes + 2 * KvTile::kBytes == sm80_forward_smem_bytes(kPolicy));
+
+  // A lane's place in a fragment of S or O: rows lane / 4 and + 8, columns 2 (lane % 4) and + 1.
+  float rO[kM][kD][4] = {};
+  OnlineSoftmax softmax[kM][2];
+
+  // A block's tile of query rows and a lane's place in it.
+  struct Place {
+    int batch, head;
+    int i0, rows;  // first row of the tile, and how many exist
+    int warp_row, lane;
+  };
+
+  // The last query tiles see most keys under a causal mask: they start first.
+  static __device__ Place place(const ForwardArgs& args, int block, int thread) {
+    const unsigned tiles = (static_cast<unsigned>(args.s_q) + kTileQ - 1) / kTileQ;
+    const unsigned heads = static_cast<unsigned>(args.heads_q);
+    const unsigned tile = static_cast<unsigned>(block) % tiles;
+    const unsigned bh = static_cast<unsigned>(block) / tiles;
+    const int i0 = static_cast<int>(tiles - 1 - tile) * kTileQ;
+    return {static_cast<int>(bh / heads), static_cast<int>(bh % heads), i0,
+            min(kTileQ, args.s_q - i0),   thread / 32 * (16 * kM),      thread % 32};
+  }
+
+  static __device__ uint32_t pack(float low, float high) {
+    if constexpr (kType == Type::kF16) {
+      const __half2 x = __floats2half2_rn(low, high);
+      return *reinterpret_cast<const uint32_t*>(&x);
+    } else {
+      const __nv_bfloat162 x = __floats2bfloat162_rn(low, high);
+      return *reinterpret_cast<const uint32_t*>(&x);
+    }
+  }
+
+  // rS = Q K^T for the warp's rows.
+  static __device__ void multiply_qk(float (&rS)[kM][kN][4], QTile sQ, KvTile sK, int warp_row,
+                                     int lane) {
+#pragma unroll
+    for (int m = 0; m < kM; ++m)
+#pragma unroll
+      for (int n = 0; n < kN; ++n) rS[m][n][0] = rS[m][n][1] = rS[m][n][2] = rS[m][n][3] = 0;
+    const uint32_t q0 = sQ.at(warp_row + lane % 16, lane / 16);
+    const uint32_t k0 = sK.at(lane / 16 * 8 + lane % 8, lane / 8 % 2);
+#pragma unroll
+    for (int d = 0; d < kDim / 16; ++d) {
+      uint32_t q[kM][4];
+#pragma unroll
+      for (int m = 0; m < kM; ++m)
+        ptx::ldmatrix_x4(q[m], QTile::right_of(q0, 2 * d) + m * 16 * kDim * 2);
+#pragma unroll
+      for (int n = 0; n < kN; n += 2) {
+        uint32_t k[4];
+        ptx::ldmatrix_x4(k, KvTile::right_of(k0, 2 * d) + n * 8 * kDim * 2);
+#pragma unroll
+        for (int m = 0; m < kM; ++m) {
+          ptx::mma_m16n8k16<T>(rS[m][n], q[m], k[0], k[1]);
+          ptx::mma_m16n8k16<T>(rS[m][n + 1], q[m], k[2], k[3]);
+        }
+      }
+    }
+  }
+
+  // rO += P V; P is rS, rounded.
+  __device__ void multiply_pv(const float (&rS)[kM][kN][4], KvTile sV, int lane) {
+    const uint32_t v0 = sV.at(lane % 16, lane / 16);
+#pragma unroll
+    for (int n = 0; n < kN; n += 2) {
+      uint32_t p[kM][4];
+#pragma unroll
+      for (int m = 0; m < kM; ++m) {
+        p[m][0] = pack(rS[m][n][0], rS[m][n][1]);
+        p[m][1] = pack(rS[m][n][2], rS[m][n][3]);
+        p[m][2] = pack(rS[m][n + 1][0], rS[m][n + 1][1]);
+        p[m][3] = pack(rS[m][n + 1][2], rS[m][n + 1][3]);
+      }
+#pragma unroll
+      for (int d = 0; d < kD; d += 2) {
+        uint32_t v[4];
+        ptx::ldmatrix_x4_trans(v, KvTile::right_of(v0, d) + n * 8 * kDim * 2);
+#pragma unroll
+        for (int m = 0; m < kM; ++m) {
+          ptx::mma_m16n8k16<T>(rO[m][d], p[m], v[0], v[1]);
+          ptx::mma_m16n8k16<T>(rO[m][d + 1], p[m], v[2], v[3]);
+        }
+      }
+    }
+  }
+
+  // rS = -inf where hidden. `i` and `j` are the lane's first row and key.
+  static __device__ void hide(float (&rS)[kM][kN][4], const KeyMask& mask, int i, int j) {
+#pragma unroll
+    for (int m = 0; m < kM; ++m)
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        const KeyRange visible = mask.keys(int64_t{i} + m * 16 + half * 8);
+#pragma unroll
+        for (int n = 0; n < kN; ++n)
+#pragma unroll
+          for (int x = 0; x < 2; ++x) {
+            const int key = n * 8 + x;
+            if (key < visible.begin - j || key >= visible.end - j)
+              rS[m][n][half * 2 + x] = -INFINITY;
+          }
+      }
+  }
+
+  // rS = the scores that the softmax sees, from Q K^T; rows past the last are hidden.
+  static __device__ void apply(float (&rS)[kM][kN][4], const ScoreRules<T>& rules,
+                               const KeyMask& mask, float scale, int rows_end, int i, int j) {
+#pragma unroll
+    for (int m = 0; m < kM; ++m)
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        const int row = i + m * 16 + half * 8;
+        const KeyRange visible = row < rows_end ? mask.keys(row) : KeyRange{0, 0};
+#pragma unroll
+        for (int n = 0; n < kN; ++n)
+#pragma unroll
+          for (int x = 0; x < 2; ++x) {
+            float& s = rS[m][n][half * 2 + x];
+            const int key = j + n * 8 + x;
+            s = rules.visible(visible, row, key)
+                    ? rules.biased(rules.softcapped(s * scale), row, key)
+                    : -INFINITY;
+          }
+      }
+  }
+
+  // rS = P = 2^(factor rS - m), rO and l shrunk to the new m.
+  __device__ void weigh(float (&rS)[kM][kN][4], float factor) {
+#pragma unroll
+    for (int m = 0; m < kM; ++m)
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        float s_max = rS[m][0][half * 2];
+#pragma unroll
+        for (int n = 0; n < kN; ++n)
+          s_max = fmaxf(s_max, fmaxf(rS[m][n][half * 2], rS[m][n][half * 2 + 1]));
+        s_max = fmaxf(s_max, __shfl_xor_sync(0xffffffffu, s_max, 1));
+        s_max = fmaxf(s_max, __shfl_xor_sync(0xffffffffu, s_max, 2));
+        OnlineSoftmax& row = softmax[m][half];
+        const float shrink = row.raise(s_max * factor);
+#pragma unroll
+        for (int n = 0; n < kN; ++n)
+#pragma unroll
+          for (int x = 0; x < 2; ++x) {
+            float& s = rS[m][n][half * 2 + x];
+            s = row.weight(s, factor);
+            row.l += s;
+          }
+#pragma unroll
+        for (int d = 0; d < kD; ++d) {
+          rO[m][d][half * 2] *= shrink;
+          rO[m][d][half * 2 + 1] *= shrink;
+        }
+      }
+  }
+
+  // O and LSE. O goes through the place of the warp's own rows of Q, which no other warp reads, for
+  // whole lines of memory. The place is worked out anew: it need not be kept across the loop.
+  __device__ void write(const ForwardArgs& args, unsigned char* smem) {
+    const auto [batch, head, i0, rows, warp_row, lane] =
+        place(args, ptx::opaque(static_cast<int>(blockIdx.x)),
+              ptx::opaque(static_cast<int>(threadIdx.x)));
+    const QTile sO{0};  // offsets into smem
+    __syncwarp();
+#pragma unroll
+    for (int m = 0; m < kM; ++m)
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        OnlineSoftmax& of_row = softmax[m][half];
+        of_row.l += __shfl_xor_sync(0xffffffffu, of_row.l, 1);
+        of_row.l += __shfl_xor_sync(0xffffffffu, of_row.l, 2);
+        const float inverse = 1 / of_row.l;
+        const int row = warp_row + m * 16 + half * 8 + lane / 4;
+#pragma unroll
+        for (int d = 0; d < kD; ++d) {
+          const uint32_t o = pack(rO[m][d][half * 2] * inverse, rO[m][d][half * 2 + 1] * inverse);
+          *reinterpret_cast<uint32_t*>(smem + sO.at(row, d) + lane % 4 * 4) =
+              of_row.empty() ? 0 : o;
+        }
+        if (args.lse.data != nullptr && lane % 4 == 0 && row < rows) {
+          float* gLse = static_cast<float*>(args.lse.data) + batch * args.lse.batch +
+                        head * args.lse.head + i0 * args.lse.row;
+          gLse[row * args.lse.row] = of_row.lse();
+        }
+      }
+    __syncwarp();
+    T* gO =
+        static_cast<T*>(args.o.data) + batch * args.o.batch + head * args.o.head + i0 * args.o.row;
+    constexpr int kLanes = kD < 32 ? kD : 32;  // that write one row, 16 bytes each
+    const int chunk = lane % kLanes;
+    if (chunk * 8 >= args.d_v) return;
+#pragma unroll 4
+    for (int row = warp_row + lane / kLanes; row < warp_row + 16 * kM; row += 32 / kLanes)
+      if (row < rows)
+        *reinterpret_cast<uint4*>(gO + row * args.o.row + chunk * 8) =
+            *reinterpret_cast<const uint4*>(smem + sO.at(row, chunk));
+  }
+};
+
+template <Type kType, int kDim, bool kRules>
+static __global__ void __launch_bounds__(kSm80Threads, sm80_forward_policy(kDim, kRules).min_blocks)
+    sm80_forward(const __grid_constant__ ForwardArgs args) {
+  using Kernel = Sm80Forward<kType, kDim, kRules>;
+  using T = typename Kernel::T;
+  constexpr int kTileKv = Kernel::kTileKv, kM = Kernel::kM;
+  extern __shared__ __align__(128) unsigned char smem[];
+
+  // Setup.
+  const auto [batch, head, i0, rows, warp_row, lane] =
+      Kernel::place(args, static_cast<int>(blockIdx.x), static_cast<int>(threadIdx.x));
+  const int head_kv = head / (args.heads_q / args.heads_kv);
+
+  const T* gQ = static_cast<const T*>(args.q.data) + batch * args.q.batch + head * args.q.head +
+                i0 * args.q.row;
+  const T* gK = static_cast<const T*>(args.k.data) + batch * args.k.batch + head_kv * args.k.head;
+  const T* gV = static_cast<const T*>(args.v.data) + batch * args.v.batch + head_kv * args.v.head;
+
+  const uint32_t base = static_cast<uint32_t>(__cvta_generic_to_shared(smem));
+  const typename Kernel::QTile sQ{base};
+  const typename Kernel::KvTile sK{base + Kernel::QTile::kBytes};
+  const typename Kernel::KvTile sV{base + Kernel::QTile::kBytes + Kernel::KvTile::kBytes};
+
+  const KeyMask mask = key_mask(args, batch);
+  const KeyRange any = mask.keys_of_any(i0, rows), all = mask.keys_of_all(i0, rows);
+  const ScoreRules<T> rules(args, mask, batch, head);
+  // The scale is folded into the exponential where that keeps the order of scores, and -inf.
+  const bool folded = !kRules && args.scale > 0;
+  const float factor = folded ? args.scale * kLog2E : kLog2E;
+
+  const auto copy_k = [&](int j0) {
+    sK.copy(gK + j0 * args.k.row, args.k.row, mask.length - j0, args.d_qk);
+    ptx::cp_async_commit_group();
+  };
+  const auto copy_v = [&](int j0) {
+    sV.copy(gV + j0 * args.v.row, args.v.row, mask.length - j0, args.d_v);
+    ptx::cp_async_commit_group();
+  };
+
+  // Invariant after each block of keys, per row: m = max s; the quad's l add up to sum 2^(s - m);
+  // rO = sum 2^(s - m) V.
+  Kernel state;
+  const int i = i0 + warp_row + lane / 4;  // the lane's first row
+  if (any.begin < any.end) {
+    const int first = any.begin / kTileKv * kTileKv;
+    int j0 = (any.end - 1) / kTileKv * kTileKv;
+    sQ.copy(gQ, args.q.row, rows, args.d_qk);
+    copy_k(j0);
+    for (; j0 >= first; j0 -= kTileKv) {
+      ptx::cp_async_wait_group<0>();
+      __syncthreads();  // K is there (at first Q too); all warps have read V of the block before
+      copy_v(j0);
+      float rS[kM][Kernel::kN][4];
+      Kernel::multiply_qk(rS, sQ, sK, warp_row, lane);
+
+      ptx::cp_async_wait_group<0>();
+      __syncthreads();  // V is there; all warps have read K
+      if (j0 > first) copy_k(j0 - kTileKv);
+
+      const int j = j0 + lane % 4 * 2;  // the lane's first key
+      if constexpr (kRules) {
+        Kernel::apply(rS, rules, mask, args.scale, args.s_q, i, j);
+      } else {
+        if (!folded) {
+#pragma unroll
+          for (int m = 0; m < kM; ++m)
+#pragma unroll
+            for (int n = 0; n < Kernel::kN; ++n)
+#pragma unroll
+              for (int x = 0; x < 4; ++x) rS[m][n][x] *= args.scale;
+        }
+        if (j0 < all.begin || all.end - j0 < kTileKv)
+          Kernel::hide(rS, mask, ptx::opaque(i), j);  // opaque: the rows' bounds cost no registers
+      }
+      state.weigh(rS, factor);
+      state.multiply_pv(rS, sV, lane);
+    }
+  }
+
+  state.write(args, smem);
+}
+
+}  // namespace qkv::kernels

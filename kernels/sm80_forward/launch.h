@@ -1,0 +1,33 @@
+// sm80_forward: forward attention on the tensor cores of sm_80 and later. fp16 and bf16, d_qk and
+// d_v multiples of 8 up to kSm80ForwardMaxDim, 16-byte aligned rows.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/core/forward_args.h"
+
+namespace qkv::kernels {
+
+// Which of the kernel's instances serves a problem.
+struct Sm80ForwardChoice {
+  Type type;
+  int32_t max_dim;  // of the policy
+  bool rules;       // softcap, mask, bias or ALiBi
+};
+
+// Queues the kernel on `stream` (a cudaStream_t) of the current device. Allocates and synchronises
+// nothing. Returns the launch's cudaError_t, which it takes off the runtime's record; 1
+// (cudaErrorInvalidValue) without launching for a problem that the host must decline.
+int launch_sm80_forward(const Sm80ForwardChoice& choice, const ForwardArgs& args, void* stream);
+
+// Loads the kernel onto the current device and raises its limit of shared memory, so that no launch
+// does it later, in the middle of a graph capture. Returns a cudaError_t.
+int prepare_sm80_forward(const Sm80ForwardChoice& choice);
+
+// The same for one row of kernels.inc.
+template <Type kType, int kDim, bool kRules>
+int prepare_sm80_forward_instance();
+template <Type kType, int kDim, bool kRules>
+int launch_sm80_forward_instance(const ForwardArgs& args, void* stream);
+
+}  // namespace qkv::kernels
