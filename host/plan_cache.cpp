@@ -6,6 +6,7 @@
 #include <mutex>
 #include <unordered_map>
 
+#include "host/current_device.h"
 #include "host/verbose.h"
 
 namespace qkv::host {
@@ -104,9 +105,14 @@ Status new_plan(const Problem& problem, const PlanKey& key, const DeviceInfo& de
   QKV_RETURN_IF_ERROR(make_plan(problem, device, &made->plan));
   if (verbose(kVerboseDispatch | kVerboseRepro)) log_plan(made->plan, problem);
   const Kernel& kernel = *made->plan.kernel;
-  QKV_RETURN_IF_ERROR(problem.device == QKV_DEVICE_CPU
-                          ? kernel.prepare(problem, cuda, &made->plan)
-                          : cuda.prepare(kernel, problem, &made->plan));
+  if (problem.device == QKV_DEVICE_CPU) {
+    QKV_RETURN_IF_ERROR(kernel.prepare(problem, cuda, &made->plan));
+  } else {
+    CurrentDevice current(cuda);
+    QKV_RETURN_IF_ERROR(current.set(problem.device_index));
+    QKV_RETURN_IF_ERROR(cuda.prepare(kernel, problem, &made->plan));
+    QKV_RETURN_IF_ERROR(current.restore());
+  }
   *plan = std::move(made);
   return {};
 }

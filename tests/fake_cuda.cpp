@@ -77,8 +77,11 @@ const host::CudaRuntime kTable{
     .allocate = allocate,
     .release = release,
     .check = status_of,
-    .prepare = [](const host::Kernel& kernel, const host::Problem& problem,
-                  host::Plan* plan) { return kernel.prepare(problem, kTable, plan); },
+    .prepare =
+        [](const host::Kernel& kernel, const host::Problem& problem, host::Plan* plan) {
+          if (active->record_launches) active->record_load(FakeCuda::current_device());
+          return kernel.prepare(problem, kTable, plan);
+        },
     .launch = launch,
     .merge =
         [](const host::Merge&, void* stream) {
@@ -142,6 +145,11 @@ void FakeCuda::map_everything(int32_t device) {
 std::vector<FakeCuda::Launch> FakeCuda::launches() const {
   const std::lock_guard lock(mutex_);
   return launches_;
+}
+
+void FakeCuda::record_load(int32_t device) {
+  const std::lock_guard lock(mutex_);
+  prepared_on.push_back(device);
 }
 
 void FakeCuda::record(const Launch& launch) {

@@ -41,6 +41,7 @@ class FakeCuda {
 
   std::vector<Launch> launches() const;
   void record(const Launch& launch);
+  void record_load(int32_t device);
   host::PointerInfo info(const void* pointer) const;
 
   // Set by a test before it calls.
@@ -57,6 +58,7 @@ class FakeCuda {
   bool exhausted = false;                     // throws std::bad_alloc from pointer_info
 
   // Seen by the test afterwards.
+  std::vector<int32_t> prepared_on;  // the devices that were current when kernels were loaded
   int device_switches = 0, allocations = 0, releases = 0;
 
  private:

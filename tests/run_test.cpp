@@ -121,6 +121,7 @@ TEST_F(FourDevices, TheTensorsDeviceIsSetAndTheCallersRestored) {
       EXPECT_EQ(FakeCuda::current_device(), current);
     }
   }
+  EXPECT_EQ(cuda.prepared_on, (std::vector<int32_t>{0, 1, 2, 3})) << "kernels are loaded there too";
   FakeCuda::current_device() = 0;
 }
 

@@ -3,7 +3,7 @@
 namespace qkv::test {
 namespace {
 
-__global__ void trap_kernel() { asm volatile("trap;"); }
+__global__ void trap_kernel() { __trap(); }
 
 }  // namespace
 
