@@ -351,6 +351,53 @@ void add_weights(Rows* rows) {
   add(rows, row);
 }
 
+// Several tiles of queries and keys for the tensor-core kernels, whose tiles are up to 128 x 64,
+// with every way in which blocks of keys are left out. Their counted work is held too.
+void add_tiles(Rows* rows) {
+  struct Pattern {
+    const char* name;
+    std::function<void(Case*)> apply;
+    bool bf16 = false;  // too
+  };
+  const Pattern kPatterns[] = {
+      {"full", [](Case*) {}},
+      {"causal", [](Case* row) { row->causal = true; }, true},
+      {"causal_top_left",
+       [](Case* row) { row->causal = true, row->alignment = QKV_ALIGN_TOP_LEFT; }},
+      {"window", [](Case* row) { row->left = 70, row->right = 40; }},
+      {"blind",  // the first queries see no key
+       [](Case* row) {
+         row->causal = true, row->alignment = QKV_ALIGN_EXPLICIT, row->offset = -200;
+       }},
+      {"lengths",
+       [](Case* row) {
+         row->causal = true, row->lengths = {333, 129};
+       }},
+  };
+  for (const Pattern& pattern : kPatterns) {
+    for (int64_t d : {64, 128, 256}) {
+      for (bool rules : {false, true}) {
+        for (qkv_type type : {kF16, kBf16}) {
+          if (type == kBf16 && (d != 128 || !pattern.bf16)) continue;
+          Case row{.name = std::string("tiles_") + pattern.name + "_d" + std::to_string(d) +
+                           (rules ? "_rules" : "") + "_" + type_label(type),
+                   .type = type,
+                   .batch = 1,
+                   .heads_q = 1,
+                   .heads_kv = 1,
+                   .s_q = 300,
+                   .s_kv = 333,
+                   .d_qk = d,
+                   .d_v = d};
+          pattern.apply(&row);
+          if (rules) row.bias = kHeads | kKeys;
+          rows->push_back(row);
+        }
+      }
+    }
+  }
+}
+
 void add_combinations(Rows* rows) {
   add(rows, {.name = "combined_causal_window_lengths_gqa",
              .batch = 3,
@@ -452,9 +499,9 @@ std::ostream& operator<<(std::ostream& out, const Case& row) { return out << des
 const std::vector<Case>& all_cases() {
   static const std::vector<Case> cases = [] {
     Rows rows;
-    for (const auto& group :
-         {add_sizes, add_long, add_layouts, add_heads, add_dims, add_causal, add_windows,
-          add_lengths, add_masks_and_biases, add_scores, add_hard, add_weights, add_combinations}) {
+    for (const auto& group : {add_sizes, add_long, add_layouts, add_heads, add_dims, add_causal,
+                              add_windows, add_lengths, add_masks_and_biases, add_scores, add_hard,
+                              add_weights, add_tiles, add_combinations}) {
       group(&rows);
     }
     rows.insert(rows.end(), pairwise().rows.begin(), pairwise().rows.end());

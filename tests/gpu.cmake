@@ -67,6 +67,15 @@ if(TARGET vgpu-run)
     endforeach()
   endforeach()
 
+  add_executable(counted_work_test counted_work_test.cpp)
+  target_link_libraries(counted_work_test PRIVATE qkv_virtual qkv_test_cases GTest::gtest_main)
+  target_compile_definitions(counted_work_test PRIVATE
+    "QKV_VGPU_RUN=\"$<TARGET_FILE:vgpu-run>\""
+    "QKV_GPU_CONTRACT_TEST=\"$<TARGET_FILE:gpu_contract_test_virtual>\"")
+  add_dependencies(counted_work_test vgpu-run gpu_contract_test_virtual)
+  add_test(NAME vgpu_counted_work COMMAND counted_work_test --gtest_brief=1)
+  set_tests_properties(vgpu_counted_work PROPERTIES LABELS vgpu TIMEOUT 900)
+
   add_test(NAME vgpu_same_bits COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/same_bits.sh $<TARGET_FILE:vgpu-run> h100
     $<TARGET_FILE:gpu_contract_test_virtual>)
   set_tests_properties(vgpu_same_bits PROPERTIES LABELS vgpu TIMEOUT 600)
