@@ -439,6 +439,11 @@ uint64_t test_seed() {
   return seed;
 }
 
+uint64_t test_repeats() {
+  static const char* text = std::getenv("QKV_TEST_REPEATS");
+  return text == nullptr ? 4 : std::strtoull(text, nullptr, 10);
+}
+
 std::string replay(const Case& row) {
   std::ostringstream out;
   out << "case: " << describe(row) << "\nreplay: QKV_TEST_SEED=" << test_seed();

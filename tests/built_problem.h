@@ -127,6 +127,10 @@ class BuiltProblem {
 // The seed of this process: QKV_TEST_SEED, or a fresh one.
 uint64_t test_seed();
 
+// How often a case runs again, each time with another fill of unused slots: QKV_TEST_REPEATS, for
+// slow devices, else 4, once with each.
+uint64_t test_repeats();
+
 // A line that runs the current test again with the same inputs.
 std::string replay(const Case& row);
 

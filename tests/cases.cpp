@@ -367,11 +367,11 @@ void add_tiles(Rows* rows) {
       {"window", [](Case* row) { row->left = 70, row->right = 40; }},
       {"blind",  // the first queries see no key
        [](Case* row) {
-         row->causal = true, row->alignment = QKV_ALIGN_EXPLICIT, row->offset = -200;
+         row->causal = true, row->alignment = QKV_ALIGN_EXPLICIT, row->offset = -90;
        }},
       {"lengths",
        [](Case* row) {
-         row->causal = true, row->lengths = {333, 129};
+         row->causal = true, row->lengths = {200, 129};
        }},
   };
   for (const Pattern& pattern : kPatterns) {
@@ -385,8 +385,8 @@ void add_tiles(Rows* rows) {
                    .batch = 1,
                    .heads_q = 1,
                    .heads_kv = 1,
-                   .s_q = 300,
-                   .s_kv = 333,
+                   .s_q = 150,
+                   .s_kv = 200,
                    .d_qk = d,
                    .d_v = d};
           pattern.apply(&row);

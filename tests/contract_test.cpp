@@ -14,13 +14,6 @@
 namespace qkv::test {
 namespace {
 
-// How often a case runs again, each time with another fill of unused slots: QKV_TEST_REPEATS, for
-// slow devices, else once with each.
-uint64_t repeats() {
-  static const char* text = std::getenv("QKV_TEST_REPEATS");
-  return text == nullptr ? 4 : std::strtoull(text, nullptr, 10);
-}
-
 // The name and a hash of every result go to the file QKV_RESULT_HASHES, for who compares runs.
 void record_hash(const Case& row, const std::vector<std::byte>& bits) {
   static const char* path = std::getenv("QKV_RESULT_HASHES");
@@ -58,7 +51,7 @@ TEST_P(Contract, T1_T3_T12_Holds) {
   record_hash(row(), first->output_bits());
 
   constexpr Fill kOthers[] = {Fill::kNaN, Fill::kPositiveInf, Fill::kNegativeInf, Fill::kMax};
-  for (uint64_t n = 0; n < repeats(); ++n) {
+  for (uint64_t n = 0; n < test_repeats(); ++n) {
     place().set_threads(static_cast<int>(1 + n % 3));
     const auto again = run({.seed = test_seed(),
                             .fill = kOthers[(test_seed() + n) % 4],
