@@ -46,8 +46,8 @@ void log_run(const std::string& kernel, const std::string& problem, double micro
 // are the benchmark's own.
 std::string repro(const Problem& problem);
 
-// For tests: the words as QKV_VERBOSE has them, and where lines go instead of stderr (null:
+// For tests: a list as QKV_VERBOSE has it, and where lines go instead of stderr (null:
 // stderr).
-void set_verbose_for_test(const std::string& words, void (*sink)(const std::string& line));
+void set_verbose_for_test(const std::string& list, void (*to)(const std::string& line));
 
 }  // namespace qkv::host

@@ -32,7 +32,7 @@ constexpr int64_t merge_blocks(int64_t batch, int64_t heads, int64_t seq) {
   int64_t rows = 0;
   if (__builtin_mul_overflow(batch, heads, &rows) || __builtin_mul_overflow(rows, seq, &rows))
     return kMaxBlocks + 1;
-  const int64_t blocks = rows / kRows + (rows % kRows != 0);
+  const int64_t blocks = rows / kRows + (rows % kRows != 0 ? 1 : 0);
   return blocks > kMaxBlocks ? kMaxBlocks + 1 : blocks;
 }
 
