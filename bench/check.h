@@ -26,6 +26,7 @@ class Reference {
   // where lowp is the textbook algorithm with the roundings of the contract; with `rounded_scores`
   // it rounds the scores to the input type as well.
   std::string check(bool rounded_scores = false) const;
+  std::string check(const void*) const = delete;  // an address is no flag
 
  private:
   // One query, as a problem of its own, and the oracle's answers to it.

@@ -4,6 +4,7 @@
 #include <sstream>
 #include <utility>
 
+#include "host/view.h"
 #include "tests/pairwise.h"
 
 namespace qkv::test {
@@ -449,22 +450,7 @@ void add_combinations(Rows* rows) {
 
 }  // namespace
 
-const char* type_label(qkv_type type) {
-  switch (type) {
-    case QKV_TYPE_F32:
-      return "f32";
-    case QKV_TYPE_F16:
-      return "f16";
-    case QKV_TYPE_BF16:
-      return "bf16";
-    case QKV_TYPE_I32:
-      return "i32";
-    case QKV_TYPE_I64:
-      return "i64";
-    default:
-      return "none";
-  }
-}
+const char* type_label(qkv_type type) { return host::type_name(type); }
 
 std::string describe(const Case& row) {
   constexpr const char* kLayouts[] = {"bshd",   "bhsd",       "sbhd",      "packed",

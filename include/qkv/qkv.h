@@ -321,8 +321,8 @@ QKV_API qkv_status qkv_attention(const qkv_attention_desc* desc, void* stream);
 /** Writes the defaults into the first struct_size bytes of *desc; pass sizeof(qkv_merge_desc). */
 QKV_API qkv_status qkv_merge_desc_init(qkv_merge_desc* desc, size_t struct_size);
 
-/** Merges parts of one attention problem. Needs no workspace; `stream` as in qkv_plan_run. Safe to
- * capture into a CUDA graph. */
+/** Merges parts of one attention problem. Needs no workspace; `stream` as in qkv_plan_run. The
+ * first call on a device may load the kernel's module: make it outside of graph capture. */
 QKV_API qkv_status qkv_merge(const qkv_merge_desc* desc, void* stream);
 
 #ifdef __cplusplus

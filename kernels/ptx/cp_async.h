@@ -4,7 +4,7 @@
 
 namespace qkv::ptx {
 
-// cp.async.cg.shared.global [to], [from], 16, bytes (PTX ISA 9.7.9.25.3.1): 16 bytes from global to
+// cp.async.cg.shared.global [to], [from], 16, bytes (PTX ISA 9.7.9.25.3): 16 bytes from global to
 // shared memory, both 16-byte aligned, past L1. The bytes from `bytes` on are 0; with 0 nothing is
 // read.
 __device__ inline void cp_async_16(uint32_t to, const void* from, uint32_t bytes) {
@@ -12,12 +12,12 @@ __device__ inline void cp_async_16(uint32_t to, const void* from, uint32_t bytes
                : "memory");
 }
 
-// cp.async.commit_group (9.7.9.25.3.2): this thread's copies so far are one group.
+// cp.async.commit_group (same section): this thread's copies so far are one group.
 __device__ inline void cp_async_commit_group() {
   asm volatile("cp.async.commit_group;" ::: "memory");
 }
 
-// cp.async.wait_group (9.7.9.25.3.3): all but the latest kPending groups of this thread are there.
+// cp.async.wait_group (same section): all but the latest kPending groups of this thread are there.
 template <int kPending>
 __device__ inline void cp_async_wait_group() {
   asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");

@@ -7,7 +7,7 @@
 
 namespace qkv::ptx {
 
-// mma.m16n8k16 (PTX ISA 9.7.15.5.14): D += A B in fp32, A 16 x 16 by rows, B 16 x 8 by columns.
+// mma.m16n8k16 (PTX ISA 9.7.14.5): D += A B in fp32, A 16 x 16 by rows, B 16 x 8 by columns.
 // With g = lane / 4 and t = 2 (lane % 4), a lane holds, two elements to a register,
 //   A: rows g, g + 8 of columns t, t + 1; then of columns t + 8, t + 9
 //   B: rows t, t + 1; then t + 8, t + 9, of column g

@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "host/view.h"
 #include "qkv/qkv.h"
 
 namespace {
@@ -17,20 +18,8 @@ void check(bool holds) {
 
 constexpr size_t kRoom = 1 << 16;  // bytes that a tensor may span in a run
 
-int64_t size_of(qkv_type type) {
-  switch (type) {
-    case QKV_TYPE_F32:
-    case QKV_TYPE_I32:
-      return 4;
-    case QKV_TYPE_F16:
-    case QKV_TYPE_BF16:
-      return 2;
-    case QKV_TYPE_I64:
-      return 8;
-    default:
-      return 1;
-  }
-}
+// Of a type that may be none.
+int64_t size_of(qkv_type type) { return std::max<int64_t>(qkv::host::type_size(type), 1); }
 
 // Whether a tensor, valid as far as the library says, lies within kRoom bytes.
 bool fits(const qkv_tensor& tensor) {
