@@ -1,0 +1,99 @@
+#include "host/cuda_kernels/common.h"
+
+#include <algorithm>
+
+#include "kernels/policy.h"
+
+namespace qkv::host {
+
+std::string decline_grid(const Problem& p, int32_t tile_q, int64_t per_tile) {
+  if (std::max(p.s_q, p.s_kv) > INT32_MAX - 1024) {
+    return text("takes up to 2^31 - 1025 rows, there are ", std::max(p.s_q, p.s_kv));
+  }
+  if (std::max({p.batch, p.heads_q, p.d_qk, p.d_v}) > INT32_MAX ||
+      kernels::grid_blocks(tile_q, per_tile, static_cast<int32_t>(p.batch),
+                           static_cast<int32_t>(p.heads_q),
+                           static_cast<int32_t>(p.s_q)) > kernels::kMaxBlocks) {
+    return "needs more than 2^31 - 1 blocks";
+  }
+  return {};
+}
+
+std::string decline_simt(const Problem& p, const DeviceInfo& device, int32_t tile_q,
+                         int64_t per_tile) {
+  if (device.compute < 75) return text("needs sm_75 or newer, the device is sm_", device.compute);
+  return decline_grid(p, tile_q, per_tile);
+}
+
+std::string decline_alignment(const char* name, const View& view) {
+  const int64_t elements = 16 / type_size(view.type);
+  for (size_t axis = 0; axis < 3; ++axis) {
+    if (view.stride[axis] % elements != 0)
+      return text("needs strides that are multiples of ", elements, ", ", name, ".stride[", axis,
+                  "] is ", view.stride[axis]);
+  }
+  if (reinterpret_cast<uintptr_t>(view.data) % 16 != 0)
+    return text("needs 16-byte aligned tensors, ", name, ".data is not");
+  return {};
+}
+
+void plan_grid(const Problem& p, int32_t tile_q, int32_t tile_kv, int64_t per_tile, Plan* plan) {
+  plan->tile_q = tile_q;
+  plan->tile_kv = tile_kv;
+  plan->blocks = kernels::grid_blocks(tile_q, per_tile, static_cast<int32_t>(p.batch),
+                                      static_cast<int32_t>(p.heads_q), static_cast<int32_t>(p.s_q));
+}
+
+kernels::Tensor kernel_tensor(const View& view) {
+  return {view.data, view.stride[0], view.stride[1], view.stride[2]};
+}
+
+static kernels::PairTensor kernel_pairs(const View& view) {
+  return {view.data, view.stride[0], view.stride[1], view.stride[2], view.stride[3]};
+}
+
+kernels::Type kernel_type(const Problem& p) { return static_cast<kernels::Type>(p.type); }
+
+kernels::ForwardArgs forward_args(const Problem& p) {
+  kernels::ForwardArgs args;
+  args.q = kernel_tensor(p.q);
+  args.k = kernel_tensor(p.k);
+  args.v = kernel_tensor(p.v);
+  args.o = kernel_tensor(p.o);
+  args.lse = kernel_tensor(p.lse);
+  args.index = kernel_tensor(p.index);
+  args.weights = kernel_tensor(p.weights);
+  args.mask = kernel_pairs(p.mask);
+  args.bias = kernel_pairs(p.bias);
+  args.alibi_slopes = kernel_tensor(p.alibi_slopes);
+  args.additive_weight = kernel_tensor(p.additive_weight);
+  args.index_i64 = p.index.type == QKV_TYPE_I64;
+  args.weights_f32 = p.weights.type == QKV_TYPE_F32;
+  args.bias_f32 = p.bias.type == QKV_TYPE_F32;
+  args.weights_mode = static_cast<kernels::Weights>(p.weights_mode);
+  args.kv_lengths = static_cast<const int32_t*>(p.kv_lengths.data);
+  args.kv_lengths_stride = p.kv_lengths.stride[0];
+  args.batch = static_cast<int32_t>(p.batch);
+  args.heads_q = static_cast<int32_t>(p.heads_q);
+  args.heads_kv = static_cast<int32_t>(p.heads_kv);
+  args.s_q = static_cast<int32_t>(p.s_q);
+  args.s_kv = static_cast<int32_t>(p.s_kv);
+  args.d_qk = static_cast<int32_t>(p.d_qk);
+  args.d_v = static_cast<int32_t>(p.d_v);
+  args.scale = p.scale;
+  args.softcap = p.softcap;
+  args.bottom_right = p.alignment == QKV_ALIGN_BOTTOM_RIGHT;
+  args.offset = p.explicit_offset;
+  args.left = p.left;
+  args.right = p.right;
+  return args;
+}
+
+Status prepare_absent(const Problem&, const CudaRuntime&, Plan*) { return {}; }
+
+int launch_absent(const Problem&, const Plan&, void*, void*, Status* status) {
+  *status = Status(QKV_UNSUPPORTED_BUILD, "this build of qkv has no CUDA kernels");
+  return 0;
+}
+
+}  // namespace qkv::host

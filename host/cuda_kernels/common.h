@@ -1,0 +1,34 @@
+// What the files of host/cuda_kernels, one for each kernel, share.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "host/plan.h"
+#include "kernels/core/forward_args.h"
+
+namespace qkv::host {
+
+// What no grid takes; `per_tile` blocks serve a tile of query rows.
+std::string decline_grid(const Problem& p, int32_t tile_q, int64_t per_tile);
+
+// The same, and devices older than sm_75.
+std::string decline_simt(const Problem& p, const DeviceInfo& device, int32_t tile_q,
+                         int64_t per_tile);
+
+// Why 16 bytes at a time cannot be moved between the tensor and shared memory; empty: they can.
+std::string decline_alignment(const char* name, const View& view);
+
+void plan_grid(const Problem& p, int32_t tile_q, int32_t tile_kv, int64_t per_tile, Plan* plan);
+
+kernels::Tensor kernel_tensor(const View& view);
+kernels::Type kernel_type(const Problem& p);
+kernels::ForwardArgs forward_args(const Problem& p);
+
+// For builds without CUDA, which still plan for any device: that is how plans are tested
+// everywhere.
+Status prepare_absent(const Problem& p, const CudaRuntime& cuda, Plan* plan);
+int launch_absent(const Problem& p, const Plan& plan, void* workspace, void* stream,
+                  Status* status);
+
+}  // namespace qkv::host
