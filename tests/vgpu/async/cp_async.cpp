@@ -4,16 +4,17 @@
 
 #include "machine/cta.h"
 #include "machine/global_memory.h"
+#include "machine/launch.h"
 
 namespace vgpu {
 
-void CpAsync::start(u32 threads, u64 seed) {
-  threads_.resize(threads);
+void CpAsync::start(const Cta& cta, u64 seed) {
+  threads_.resize(cta.threads);
   for (auto& groups : threads_) groups.clear();
   random_ = Random(seed);
   arrivals_.clear();
   open_ = issued_ = 0;
-  policy_ = random_.below(3);
+  policy_ = cta.launch.asynchrony(random_.next());
 }
 
 void CpAsync::perform(Cta& cta, Copy& copy) {
@@ -38,7 +39,8 @@ void CpAsync::issue(Cta& cta, u32 thread, const Copy& copy) {
   groups.back().copies.push_back(copy);
   Copy& stored = groups.back().copies.back();
   stored.number = issued_++;
-  if (policy_ == 0 || (policy_ == 2 && random_.below(4) == 0)) perform(cta, stored);
+  if (policy_ == Asynchrony::kEarly || (policy_ == Asynchrony::kAny && random_.below(4) == 0))
+    perform(cta, stored);
 }
 
 void CpAsync::commit(u32 thread) {
@@ -79,7 +81,7 @@ void CpAsync::arrive(Cta& cta, u32 thread, u32 barrier) {
     for (Copy& copy : group.copies)
       if (copy.clock == 0) copy.clock = arrival.clock;
   ++cta.mbarriers.find(cta, barrier)->deferred;
-  if (policy_ == 0) {
+  if (policy_ == Asynchrony::kEarly) {
     finish(cta, arrival);
   } else {
     arrivals_.push_back(arrival);
@@ -89,9 +91,10 @@ void CpAsync::arrive(Cta& cta, u32 thread, u32 barrier) {
 void CpAsync::poll(Cta& cta, u32 barrier) {
   const MBarriers::Object* object = cta.mbarriers.find(cta, barrier);
   if (object == nullptr || object->deferred == 0) return;
-  if (policy_ == 1 && object->pending != object->deferred) return;
+  if (policy_ == Asynchrony::kLate && object->pending != object->deferred) return;
   for (size_t i = 0; i < arrivals_.size();) {
-    if (arrivals_[i].barrier == barrier && (policy_ == 1 || random_.below(2) == 0)) {
+    if (arrivals_[i].barrier == barrier &&
+        (policy_ == Asynchrony::kLate || random_.below(2) == 0)) {
       const Arrival arrival = arrivals_[i];
       arrivals_.erase(arrivals_.begin() + static_cast<std::ptrdiff_t>(i));
       finish(cta, arrival);
@@ -136,7 +139,7 @@ void CpAsync::drain(Cta& cta, u32 thread) {
 }
 
 void CpAsync::maybe_advance(Cta& cta) {
-  if (policy_ != 2) return;
+  if (policy_ != Asynchrony::kAny) return;
   if (!arrivals_.empty() && random_.below(2) == 0) {
     const size_t i = random_.below(static_cast<u32>(arrivals_.size()));
     const Arrival arrival = arrivals_[i];

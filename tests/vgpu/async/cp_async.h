@@ -34,7 +34,7 @@ class CpAsync {
     u32 clock = 0;  // of the thread when it first let an mbarrier track this copy; 0: it did not
   };
 
-  void start(u32 threads, u64 seed);
+  void start(const Cta& cta, u64 seed);
   void issue(Cta& cta, u32 thread, const Copy& copy);
   void commit(u32 thread);
   // Waits until at most `pending` of the newest groups of the thread are incomplete.
@@ -70,8 +70,8 @@ class CpAsync {
   std::vector<Arrival> arrivals_;
   Random random_{0};
   u64 issued_ = 0;
-  u64 open_ = 0;    // groups not yet finished
-  u32 policy_ = 0;  // 0: at issue, 1: at the wait, 2: anywhere
+  u64 open_ = 0;  // groups not yet finished
+  Asynchrony policy_ = Asynchrony::kEarly;
 };
 
 }  // namespace vgpu

@@ -41,6 +41,16 @@ const char* finding_name(FindingKind kind) {
       return "thread-limit";
     case FindingKind::kTrap:
       return "trap";
+    case FindingKind::kProxy:
+      return "proxy-fence";
+    case FindingKind::kPendingAtExit:
+      return "pending-at-exit";
+    case FindingKind::kExitedPeer:
+      return "exited-peer";
+    case FindingKind::kBulkMisuse:
+      return "bulk-misuse";
+    case FindingKind::kTransaction:
+      return "transaction";
   }
   return "unknown";
 }

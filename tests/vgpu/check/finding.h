@@ -27,6 +27,11 @@ enum class FindingKind : u8 {
   kSharedLimit,
   kThreadLimit,
   kTrap,
+  kProxy,
+  kPendingAtExit,
+  kExitedPeer,
+  kBulkMisuse,
+  kTransaction,
 };
 const char* finding_name(FindingKind kind);
 

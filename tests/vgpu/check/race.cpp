@@ -4,9 +4,10 @@
 
 namespace vgpu {
 
-void RaceTracker::start(u32 shared_bytes, u32 granule, u32 threads) {
+void RaceTracker::start(u32 shared_bytes, u32 granule, u32 threads, u32 agents) {
   granule_ = granule;
   threads_ = threads;
+  width_ = threads + agents;
   const size_t cells = (shared_bytes + granule - 1) / granule;
   if (cells_.size() != cells) cells_.assign(cells, Cell{});
   base_ = ++top_;
@@ -16,14 +17,29 @@ void RaceTracker::start(u32 shared_bytes, u32 granule, u32 threads) {
   rows_.clear();
   flags_.clear();
   seen_.clear();
+  if (agents == 0) return;
+  proxied_rows_.clear();
+  proxied_base_.assign(width_, base_);
+  agent_base_.assign(agents, base_);
+  agents_.clear();
+  operations_.clear();
+  free_operations_.clear();
+  reading_.assign(shared_bytes / kBlock + 1, 0);
+  reads_kept_ = 0;
 }
 
 bool RaceTracker::ordered(const Access& earlier, u32 thread) const {
-  if (earlier.async()) return false;
-  if (earlier.clock < base_ || earlier.thread() == thread) return true;
-  const u32 warp = thread / kLanes;
-  if (earlier.thread() / kLanes == warp && earlier.clock < warp_base_[warp]) return true;
-  return !rows_.empty() && rows_[size_t{thread} * threads_ + earlier.thread()] > earlier.clock;
+  if (earlier.clock == kUnderWay) return false;
+  const u32 who = earlier.who();
+  if (who == thread) return true;
+  if (earlier.by_agent()) {
+    if (earlier.clock < agent_base_[who - threads_]) return true;
+  } else {
+    if (earlier.clock < base_) return true;
+    const u32 warp = thread / kLanes;
+    if (who / kLanes == warp && earlier.clock < warp_base_[warp]) return true;
+  }
+  return !rows_.empty() && rows_[size_t{thread} * width_ + who] > earlier.clock;
 }
 
 bool RaceTracker::conflict(const Access& earlier, u32 thread, bool strong, RaceReport& report,
@@ -31,17 +47,17 @@ bool RaceTracker::conflict(const Access& earlier, u32 thread, bool strong, RaceR
   if (known_to_all(earlier) || earlier.clock == 0 || ordered(earlier, thread) ||
       (strong && earlier.strong()))
     return false;
-  report = {true, earlier.thread(), wrote, earlier.line()};
+  report = {true, earlier.who(), wrote, false, earlier.site()};
   return true;
 }
 
 void RaceTracker::remember_read(Cell& cell, const Access& access) const {
   Access& latest = cell.reads[0];
-  if (latest.clock < base_ || latest.thread() == access.thread()) {
+  if (latest.clock < base_ || latest.who() == access.who()) {
     latest = access;
     return;
   }
-  if (latest.thread() / kLanes == access.thread() / kLanes) {
+  if (latest.who() / kLanes == access.who() / kLanes) {
     cell.reads[1] = latest;
   } else {
     cell.reads[2] = latest;
@@ -49,9 +65,9 @@ void RaceTracker::remember_read(Cell& cell, const Access& access) const {
   latest = access;
 }
 
-RaceReport RaceTracker::read(u32 thread, u32 offset, u32 bytes, bool strong, u32 line) {
+RaceReport RaceTracker::read(u32 thread, u32 offset, u32 bytes, bool strong, u32 site) {
   RaceReport report;
-  const Access access = make(thread, clocks_[thread], strong, line);
+  const Access access = make(thread, clocks_[thread], strong, site);
   for (u32 i = offset / granule_; i <= (offset + bytes - 1) / granule_; ++i) {
     Cell& cell = cells_[i];
     if (!known_to_all(cell.write) && !report.found)
@@ -61,9 +77,9 @@ RaceReport RaceTracker::read(u32 thread, u32 offset, u32 bytes, bool strong, u32
   return report;
 }
 
-RaceReport RaceTracker::write(u32 thread, u32 offset, u32 bytes, bool strong, u32 line) {
+RaceReport RaceTracker::write(u32 thread, u32 offset, u32 bytes, bool strong, u32 site) {
   RaceReport report;
-  const Access access = make(thread, clocks_[thread], strong, line);
+  const Access access = make(thread, clocks_[thread], strong, site);
   for (u32 i = offset / granule_; i <= (offset + bytes - 1) / granule_; ++i) {
     Cell& cell = cells_[i];
     if (!report.found) {
@@ -74,67 +90,81 @@ RaceReport RaceTracker::write(u32 thread, u32 offset, u32 bytes, bool strong, u3
     }
     cell.write = access;
   }
+  if (reads_kept_ != 0 && !report.found) conflict_with_reads(thread, offset, bytes, report);
   return report;
 }
 
-RaceReport RaceTracker::begin_async(u32 thread, u32 offset, u32 bytes, u32 line) {
-  const RaceReport report = write(thread, offset, bytes, false, line);
+RaceReport RaceTracker::begin_async(u32 thread, u32 offset, u32 bytes, u32 site) {
+  const RaceReport report = write(thread, offset, bytes, false, site);
   for (u32 i = offset / granule_; i <= (offset + bytes - 1) / granule_; ++i)
-    cells_[i].write.set_async(true);
+    cells_[i].write.clock = kUnderWay;
   return report;
 }
 
 void RaceTracker::finish_async(u32 thread, u32 offset, u32 bytes, u32 clock) {
   for (u32 i = offset / granule_; i <= (offset + bytes - 1) / granule_; ++i) {
     Access& write = cells_[i].write;
-    if (write.thread() != thread || !write.async()) continue;
-    write.set_async(false);
-    write.clock = clock == 0 ? clocks_[thread] : clock;
+    if (write.who() == thread && write.clock == kUnderWay)
+      write.clock = clock == 0 ? clocks_[thread] : clock;
   }
 }
 
 void RaceTracker::barrier_all() {
+  if (!proxied_rows_.empty()) {
+    // What one of them knew of the asynchronous proxy, all know.
+    for (u32 t = 0; t < threads_; ++t) {
+      const u32 *known = row(t), *shown = proxied_row(t);
+      for (u32 a = threads_; a < width_; ++a)
+        agent_base_[a - threads_] = std::max(agent_base_[a - threads_], known[a]);
+      for (u32 o = 0; o < width_; ++o) proxied_base_[o] = std::max(proxied_base_[o], shown[o]);
+    }
+    proxied_rows_.clear();
+  }
   base_ = ++top_;
   std::fill(clocks_.begin(), clocks_.end(), base_);
   std::fill(warp_base_.begin(), warp_base_.end(), base_);
   rows_.clear();
   flags_.clear();
   seen_.clear();
+  if (reads_kept_ != 0) forget_known_reads();
 }
 
 void RaceTracker::ensure_rows() {
   if (!rows_.empty()) return;
-  rows_.assign(size_t{threads_} * threads_, 0);
+  rows_.assign(size_t{threads_} * width_, 0);
+  if (width_ != threads_) proxied_rows_.assign(rows_.size(), 0);
   for (u32 t = 0; t < threads_; ++t) {
     const u32 warp = t / kLanes;
     for (u32 o = warp * kLanes; o < std::min(threads_, (warp + 1) * kLanes); ++o)
-      rows_[size_t{t} * threads_ + o] = warp_base_[warp];
+      rows_[size_t{t} * width_ + o] = warp_base_[warp];
   }
 }
 
-void RaceTracker::release(u32 thread, std::vector<u32>& released) {
+void RaceTracker::release(u32 thread, Clocks& released) {
   ensure_rows();
-  released.resize(threads_, 0);
-  const u32* row = &rows_[size_t{thread} * threads_];
-  for (u32 o = 0; o < threads_; ++o) released[o] = std::max(released[o], row[o]);
+  Clocks::join(released.plain, row(thread), width_);
+  if (!proxied_rows_.empty()) Clocks::join(released.proxied, proxied_row(thread), width_);
   clocks_[thread] = ++top_;
-  released[thread] = top_;  // knows what came before this clock
+  released.plain[thread] = top_;  // knows what came before this clock
 }
 
-void RaceTracker::barrier_some(const std::vector<u32>& waiters, const std::vector<u32>& released) {
+void RaceTracker::barrier_some(const std::vector<u32>& waiters, const Clocks& released) {
   ensure_rows();
-  std::vector<u32> joined = released;
-  joined.resize(threads_, 0);
+  Clocks joined = released;
+  joined.plain.resize(width_, 0);
   for (u32 t : waiters) {
-    const u32* row = &rows_[size_t{t} * threads_];
-    for (u32 o = 0; o < threads_; ++o) joined[o] = std::max(joined[o], row[o]);
+    Clocks::join(joined.plain, row(t), width_);
+    if (!proxied_rows_.empty()) Clocks::join(joined.proxied, proxied_row(t), width_);
   }
   ++top_;
   for (u32 t : waiters) {
     clocks_[t] = top_;
-    joined[t] = top_;
+    joined.plain[t] = top_;
   }
-  for (u32 t : waiters) std::copy(joined.begin(), joined.end(), &rows_[size_t{t} * threads_]);
+  for (u32 t : waiters) {
+    std::copy(joined.plain.begin(), joined.plain.end(), row(t));
+    std::copy(joined.proxied.begin(), joined.proxied.end(), proxied_row(t));
+  }
 }
 
 void RaceTracker::warp_sync(u32 warp, u32 mask) {
@@ -151,16 +181,19 @@ void RaceTracker::warp_sync(u32 warp, u32 mask) {
   barrier_some(threads, {});
 }
 
-void RaceTracker::release_until(u32 thread, u32 clock, std::vector<u32>& released) {
-  released.resize(threads_, 0);
-  released[thread] = std::max(released[thread], clock + 1);
+void RaceTracker::release_until(u32 thread, u32 clock, Clocks& released) {
+  released.plain.resize(width_, 0);
+  released.plain[thread] = std::max(released.plain[thread], clock + 1);
 }
 
-void RaceTracker::acquire(u32 thread, const std::vector<u32>& released) {
+void RaceTracker::acquire(u32 thread, const Clocks& released) {
   if (released.empty()) return;
   ensure_rows();
-  u32* row = &rows_[size_t{thread} * threads_];
-  for (u32 o = 0; o < threads_; ++o) row[o] = std::max(row[o], released[o]);
+  u32* known = row(thread);
+  for (u32 o = 0; o < width_; ++o) known[o] = std::max(known[o], released.plain[o]);
+  if (released.proxied.empty()) return;
+  u32* shown = proxied_row(thread);
+  for (u32 o = 0; o < width_; ++o) shown[o] = std::max(shown[o], released.proxied[o]);
 }
 
 void RaceTracker::fence(u32 thread) {
@@ -185,11 +218,10 @@ void RaceTracker::flag_write(u32 thread, u32 offset, u32 bytes, bool releases, b
     if (!atomic) flags_.erase(word);
     if (!news) continue;
     ensure_rows();
-    std::vector<u32>& flag = flags_[word];
-    flag.resize(threads_, 0);
-    const u32* row = &rows_[size_t{thread} * threads_];
-    for (u32 o = 0; o < threads_; ++o) flag[o] = std::max(flag[o], row[o]);
-    flag[thread] = std::max(flag[thread], fenced_[thread]);
+    Clocks& flag = flags_[word];
+    Clocks::join(flag.plain, row(thread), width_);
+    if (!proxied_rows_.empty()) Clocks::join(flag.proxied, proxied_row(thread), width_);
+    flag.plain[thread] = std::max(flag.plain[thread], fenced_[thread]);
   }
 }
 
@@ -200,12 +232,24 @@ void RaceTracker::flag_read(u32 thread, u32 offset, u32 bytes, bool acquires) {
     if (it == flags_.end()) continue;
     if (acquires) {
       acquire(thread, it->second);
-      continue;
+    } else {
+      seen_[thread].join(it->second);
     }
-    std::vector<u32>& seen = seen_[thread];
-    seen.resize(threads_, 0);
-    for (u32 o = 0; o < threads_; ++o) seen[o] = std::max(seen[o], it->second[o]);
   }
+}
+
+void CtaRace::barrier_all() {
+  if (alone_) {
+    tracker_->barrier_all();
+    return;
+  }
+  std::vector<u32> all(threads_);
+  for (u32 t = 0; t < threads_; ++t) all[t] = thread0_ + t;
+  tracker_->barrier_some(all, {});
+}
+void CtaRace::barrier_some(std::vector<u32> waiters, const Clocks& released) {
+  for (u32& t : waiters) t += thread0_;
+  tracker_->barrier_some(waiters, released);
 }
 
 }  // namespace vgpu

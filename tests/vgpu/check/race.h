@@ -11,6 +11,11 @@
 //    what a thread had done when it released (PTX ISA 9.0 section 8.8: a release, or a fence and
 //    then a strong write) goes to whoever acquires (an acquire, or a strong read and then a fence).
 // Clocks never go back, not even from one CTA to the next, so old records need no clearing.
+//
+// The CTAs of a cluster share one tracker: its threads and bytes are those of all its CTAs, one
+// after the other. CtaRace is a CTA's view of it.
+//
+// What bulk copies and wgmma access is the matter of check/proxy.h.
 #pragma once
 
 #include <string>
@@ -18,26 +23,33 @@
 #include <utility>
 #include <vector>
 
+#include "check/clocks.h"
+#include "check/proxy.h"
 #include "common/types.h"
 
 namespace vgpu {
 
 struct RaceReport {
   bool found = false;
-  u32 other_thread = 0;
+  u32 other = 0;  // thread, or from the number of threads on an agent of the asynchronous proxy
   bool other_wrote = false;
-  u32 other_line = 0;
+  bool proxy = false;  // ordered, but a proxy fence is missing
+  u32 other_site = 0;  // of the instruction, see Instr::site
 };
 
 class RaceTracker {
  public:
-  void start(u32 shared_bytes, u32 granule, u32 threads);
+  static constexpr u32 kMaxAgents = 1u << 14;  // threads, and agents of the asynchronous proxy
+
+  // `agents` of the asynchronous proxy; 0 when the kernel uses no asynchronous operation.
+  void start(u32 shared_bytes, u32 granule, u32 threads, u32 agents = 0);
+  u32 threads() const { return threads_; }
 
   // Both check and remember. `strong`: atomic or volatile, which never races with its like.
-  RaceReport read(u32 thread, u32 offset, u32 bytes, bool strong, u32 line);
-  RaceReport write(u32 thread, u32 offset, u32 bytes, bool strong, u32 line);
-  // An asynchronous write by `thread` is under way until finish_async.
-  RaceReport begin_async(u32 thread, u32 offset, u32 bytes, u32 line);
+  RaceReport read(u32 thread, u32 offset, u32 bytes, bool strong, u32 site);
+  RaceReport write(u32 thread, u32 offset, u32 bytes, bool strong, u32 site);
+  // cp.async: a write by `thread` in the generic proxy is under way until finish_async.
+  RaceReport begin_async(u32 thread, u32 offset, u32 bytes, u32 site);
   // The write is done. What it wrote is known to those who know `clock` of the thread, by default
   // the present one.
   void finish_async(u32 thread, u32 offset, u32 bytes, u32 clock = 0);
@@ -45,37 +57,54 @@ class RaceTracker {
   void barrier_all();
   // A thread that arrives without waiting: what it did until now goes into `released`, what it does
   // from now on does not.
-  void release(u32 thread, std::vector<u32>& released);
+  void release(u32 thread, Clocks& released);
   // `waiters` learn what they all had done, and what was released.
-  void barrier_some(const std::vector<u32>& waiters, const std::vector<u32>& released);
+  void barrier_some(const std::vector<u32>& waiters, const Clocks& released);
   void warp_sync(u32 warp, u32 mask);
 
   // What the thread did until now is before the returned clock, what it does next is not.
   u32 tick(u32 thread) { return std::exchange(clocks_[thread], ++top_); }
   // Adds to `released` that the thread's accesses up to `clock` are known.
-  void release_until(u32 thread, u32 clock, std::vector<u32>& released);
+  void release_until(u32 thread, u32 clock, Clocks& released);
   // The thread learns what was released.
-  void acquire(u32 thread, const std::vector<u32>& released);
+  void acquire(u32 thread, const Clocks& released);
 
   // Flags in shared memory: a strong write or read of `bytes` at `offset`, and fences.
   void fence(u32 thread);
   void flag_write(u32 thread, u32 offset, u32 bytes, bool releases, bool atomic);
   void flag_read(u32 thread, u32 offset, u32 bytes, bool acquires);
 
+  // The asynchronous proxy: see check/proxy.h.
+  u32 agent(u64 key);
+  void proxy_fence(u32 thread);
+  bool proxied(u32 thread, u32 other, u32 clock) const;
+  AsyncId begin_operation(u32 thread, u32 agent, u32 site);
+  RaceReport async_read(AsyncId id, u32 offset, u32 bytes);
+  RaceReport async_write(AsyncId id, u32 offset, u32 bytes);
+  void finish_write(AsyncId id, u32 offset, u32 bytes);
+  void finish_reads(AsyncId id);
+  void end_operation(AsyncId id);
+  void release_agent(u32 agent, Clocks& released);
+  void learn_agent(u32 thread, u32 agent);
+
  private:
-  // Eight bytes, since there is one per access remembered: the clock, the thread (below 1024), two
-  // flags and the PTX line modulo 2^20.
+  static constexpr u32 kUnderWay = ~0u;  // the clock of an asynchronous access
+  static constexpr u32 kByAgent = 0x8000;
+  static constexpr u32 kBlock = 256;  // bytes, of `reading_`
+
+  // Eight bytes, since there is one per access remembered: the clock, who (below 2^14), two flags
+  // and the instruction's site modulo 2^16.
   struct Access {
     u32 clock = 0;  // 0: nobody yet
     u32 rest = 0;
-    u32 thread() const { return rest & 1023; }
-    bool strong() const { return (rest & 1024) != 0; }
-    bool async() const { return (rest & 2048) != 0; }
-    u32 line() const { return rest >> 12; }
-    void set_async(bool on) { rest = on ? rest | 2048u : rest & ~2048u; }
+    u32 who() const { return rest & (kMaxAgents - 1); }
+    bool strong() const { return (rest & 0x4000) != 0; }
+    bool by_agent() const { return (rest & kByAgent) != 0; }
+    u32 site() const { return rest >> 16; }
+    bool operator==(const Access&) const = default;
   };
-  static Access make(u32 thread, u32 clock, bool strong, u32 line) {
-    return {clock, thread | (strong ? 1024u : 0u) | line << 12};
+  static Access make(u32 who, u32 clock, bool strong, u32 site) {
+    return {clock, who | (strong ? 0x4000u : 0u) | site << 16};
   }
   struct Cell {
     Access write;
@@ -84,25 +113,116 @@ class RaceTracker {
 
   // Most accesses: before the CTA's latest barrier.
   bool known_to_all(const Access& earlier) const {
-    return earlier.clock < base_ && !earlier.async();
+    return earlier.clock < base_ && !earlier.by_agent();
   }
   bool ordered(const Access& earlier, u32 thread) const;
   bool conflict(const Access& earlier, u32 thread, bool strong, RaceReport& report,
                 bool wrote) const;
+  bool conflict_with_write(const Access& earlier, u32 thread, RaceReport& report) const;
+  bool conflict_with_reads(u32 thread, u32 offset, u32 bytes, RaceReport& report);
   void remember_read(Cell& cell, const Access& access) const;
   void ensure_rows();
+  u32* row(u32 thread) { return &rows_[size_t{thread} * width_]; }
+  u32* proxied_row(u32 thread) { return &proxied_rows_[size_t{thread} * width_]; }
+  void forget_known_reads();
+  void count_blocks(const ByteRange& range, bool add);
+  void forget(AsyncOperation& operation);
 
   std::vector<Cell> cells_;
   std::vector<u32> clocks_;
   std::vector<u32> warp_base_;
-  std::vector<u32> rows_;                            // threads x threads, empty until needed
-  std::vector<u32> fenced_;                          // clock of each thread's latest fence
-  std::unordered_map<u32, std::vector<u32>> flags_;  // word of shared memory -> released with it
-  std::unordered_map<u32, std::vector<u32>> seen_;   // thread -> read, to be known after a fence
+  std::vector<u32> rows_;                  // threads x width, empty until needed
+  std::vector<u32> fenced_;                // clock of each thread's latest fence
+  std::unordered_map<u32, Clocks> flags_;  // word of shared memory -> released with it
+  std::unordered_map<u32, Clocks> seen_;   // thread -> read, to be known after a fence
   u32 threads_ = 0;
+  u32 width_ = 0;  // of a row: threads and agents
   u32 granule_ = 4;
   u32 base_ = 1;
   u32 top_ = 1;  // larger than or equal to every clock
+
+  // Empty when the kernel has no asynchronous operation.
+  std::vector<u32> proxied_rows_;  // beside rows_
+  std::vector<u32> proxied_base_;  // of each agent, what all know proxied
+  std::vector<u32> agent_base_;    // of each agent beyond the threads, what all know
+  std::unordered_map<u64, u32> agents_;
+  std::vector<AsyncOperation> operations_;
+  std::vector<AsyncId> free_operations_;
+  std::vector<u16> reading_;  // operations that read or have read in each block
+  u32 reads_kept_ = 0;        // operations that have finished reads
+};
+
+// One CTA's part of its cluster's tracker: threads and offsets are the CTA's own. An offset into a
+// peer's memory is relative too, modulo 2^32.
+class CtaRace {
+ public:
+  void start(RaceTracker& tracker, u32 first_thread, u32 first_byte, bool alone, u32 threads) {
+    tracker_ = &tracker;
+    thread0_ = first_thread;
+    byte0_ = first_byte;
+    alone_ = alone;
+    threads_ = threads;
+  }
+  RaceTracker& tracker() const { return *tracker_; }
+  u32 thread(u32 own) const { return thread0_ + own; }
+  u32 byte(u32 own) const { return byte0_ + own; }
+
+  RaceReport read(u32 thread, u32 offset, u32 bytes, bool strong, u32 site) {
+    return tracker_->read(thread0_ + thread, byte0_ + offset, bytes, strong, site);
+  }
+  RaceReport write(u32 thread, u32 offset, u32 bytes, bool strong, u32 site) {
+    return tracker_->write(thread0_ + thread, byte0_ + offset, bytes, strong, site);
+  }
+  RaceReport begin_async(u32 thread, u32 offset, u32 bytes, u32 site) {
+    return tracker_->begin_async(thread0_ + thread, byte0_ + offset, bytes, site);
+  }
+  void finish_async(u32 thread, u32 offset, u32 bytes, u32 clock = 0) {
+    tracker_->finish_async(thread0_ + thread, byte0_ + offset, bytes, clock);
+  }
+  void barrier_all();
+  void barrier_some(std::vector<u32> waiters, const Clocks& released);
+  void release(u32 thread, Clocks& released) { tracker_->release(thread0_ + thread, released); }
+  void warp_sync(u32 warp, u32 mask) { tracker_->warp_sync(thread0_ / kLanes + warp, mask); }
+  u32 tick(u32 thread) { return tracker_->tick(thread0_ + thread); }
+  void release_until(u32 thread, u32 clock, Clocks& released) {
+    tracker_->release_until(thread0_ + thread, clock, released);
+  }
+  void acquire(u32 thread, const Clocks& released) {
+    tracker_->acquire(thread0_ + thread, released);
+  }
+  void fence(u32 thread) { tracker_->fence(thread0_ + thread); }
+  void flag_write(u32 thread, u32 offset, u32 bytes, bool releases, bool atomic) {
+    tracker_->flag_write(thread0_ + thread, byte0_ + offset, bytes, releases, atomic);
+  }
+  void flag_read(u32 thread, u32 offset, u32 bytes, bool acquires) {
+    tracker_->flag_read(thread0_ + thread, byte0_ + offset, bytes, acquires);
+  }
+
+  // The asynchronous proxy.
+  void proxy_fence(u32 thread) { tracker_->proxy_fence(thread0_ + thread); }
+  // The agent of something in this CTA: an mbarrier's offset, or kWarpgroupAgent and its number.
+  u32 agent(u32 key) { return tracker_->agent(u64{byte0_} << 32 | key); }
+  AsyncId begin_operation(u32 thread, u32 agent, u32 site) {
+    return tracker_->begin_operation(thread0_ + thread, agent, site);
+  }
+  RaceReport async_read(AsyncId id, u32 offset, u32 bytes) {
+    return tracker_->async_read(id, byte0_ + offset, bytes);
+  }
+  RaceReport async_write(AsyncId id, u32 offset, u32 bytes) {
+    return tracker_->async_write(id, byte0_ + offset, bytes);
+  }
+  void finish_write(AsyncId id, u32 offset, u32 bytes) {
+    tracker_->finish_write(id, byte0_ + offset, bytes);
+  }
+  void finish_reads(AsyncId id) { tracker_->finish_reads(id); }
+  void end_operation(AsyncId id) { tracker_->end_operation(id); }
+  void learn_agent(u32 thread, u32 agent) { tracker_->learn_agent(thread0_ + thread, agent); }
+
+ private:
+  RaceTracker* tracker_ = nullptr;
+  u32 thread0_ = 0, byte0_ = 0;
+  u32 threads_ = 0;
+  bool alone_ = true;
 };
 
 }  // namespace vgpu

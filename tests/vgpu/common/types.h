@@ -37,6 +37,10 @@ inline void for_each_lane(u32 mask, F&& f) {
   for (; mask != 0; mask &= mask - 1) f(std::countr_zero(mask));
 }
 
+// When asynchronous operations complete: at issue, at the wait that requires it, or at any moment
+// in between.
+enum class Asynchrony : u8 { kEarly, kLate, kAny, kBySeed };
+
 // splitmix64: every random choice of the machine comes from one of these, keyed by the seed.
 class Random {
  public:

@@ -15,6 +15,7 @@ void PcCount::add(const PcCount& o) {
   wavefronts += o.wavefronts;
   ideal += o.ideal;
   divergent += o.divergent;
+  blocked += o.blocked;
 }
 
 const char* class_name(InstrClass cls) {

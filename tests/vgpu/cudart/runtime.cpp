@@ -52,6 +52,11 @@ Runtime::Runtime() {
   machine.cores = cores != 0 ? cores : std::max(1u, std::thread::hardware_concurrency());
   machine.count = !env("VGPU_COUNTS").empty();
   if (!env("VGPU_TIMEOUT").empty()) machine.timeout_s = std::atof(env("VGPU_TIMEOUT").c_str());
+  const std::string asynchrony = env("VGPU_ASYNC");
+  if (!asynchrony.empty())
+    machine.asynchrony = asynchrony == "early"  ? Asynchrony::kEarly
+                         : asynchrony == "late" ? Asynchrony::kLate
+                                                : Asynchrony::kAny;
   counts_path_ = env("VGPU_COUNTS");
   report_path_ = env("VGPU_REPORT");
   mutants_path_ = env("VGPU_MUTANTS");

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "common/error.h"
+#include "machine/cluster.h"
 #include "machine/cta.h"
 #include "machine/launch.h"
 
@@ -38,7 +39,21 @@ bool reachable(const Launch& launch, const Allocation& a) {
 }
 
 Target shared_target(Warp& w, const Instr& in, int lane, u64 address, u32 bytes, bool write) {
-  Cta& cta = w.cta();
+  Cta& own = w.cta();
+  Cta* owner = &own;
+  if (address >= Cluster::kPeer && (in.in_cluster || in.space == ptx::Space::kGeneric)) {
+    owner = own.cluster.owner(own, address);
+    if (owner == nullptr) {
+      w.fault(kFaultIllegalAddress, FindingKind::kOutOfBounds, in, lane,
+              "shared address " + hex(address) + " belongs to no CTA of the cluster");
+    }
+    if (owner->live == 0) {
+      w.report(FindingKind::kExitedPeer, in, lane,
+               "CTA " + std::to_string(owner->rank) +
+                   " of the cluster has exited, its shared memory is gone");
+    }
+  }
+  Cta& cta = *owner;
   if (address < cta.shared_base || address + bytes > Cta::kSharedBase + cta.shared_bytes) {
     w.fault(kFaultIllegalAddress, FindingKind::kOutOfBounds, in, lane,
             std::string(write ? "write of " : "read of ") + std::to_string(bytes) +
@@ -47,9 +62,11 @@ Target shared_target(Warp& w, const Instr& in, int lane, u64 address, u32 bytes,
   }
   Target t;
   t.kind = Target::Kind::kShared;
-  t.shared_offset = static_cast<u32>(address) - cta.shared_base;
-  t.data = cta.shared.data() + t.shared_offset;
-  t.defined_bytes = cta.shared_defined.data() + t.shared_offset;
+  const u32 offset = static_cast<u32>(address) - cta.shared_base;
+  t.cta = owner;
+  t.shared_offset = cta.race.byte(offset) - own.race.byte(0);
+  t.data = cta.shared.data() + offset;
+  t.defined_bytes = cta.shared_defined.data() + offset;
   return t;
 }
 
@@ -226,8 +243,8 @@ void check_race(Warp& w, const Instr& in, int lane, u32 offset, u32 bytes, bool 
   // The system's part is guarded by flags of its own, which this check does not follow.
   if (offset + cta.shared_base < Cta::kSharedBase) return;
   const u32 thread = cta.thread_index(w, lane);
-  const RaceReport r = write ? cta.race.write(thread, offset, bytes, strong, in.line)
-                             : cta.race.read(thread, offset, bytes, strong, in.line);
+  const RaceReport r = write ? cta.race.write(thread, offset, bytes, strong, in.site)
+                             : cta.race.read(thread, offset, bytes, strong, in.site);
   if (r.found) report_race(w, in, lane, offset, write, r);
   if (strong && !write) cta.race.flag_read(thread, offset, bytes, in.acquires);
 }
@@ -237,12 +254,13 @@ void check_store_race(Warp& w, const Instr& in, u32 mask, const u64 (&address)[k
   Cta& cta = w.cta();
   if (offset + cta.shared_base < Cta::kSharedBase) return;
   const u32 thread = cta.thread_index(w, lane);
-  const RaceReport r = cta.race.write(thread, offset, bytes, in.strong, in.line);
+  const RaceReport r = cta.race.write(thread, offset, bytes, in.strong, in.site);
   if (in.strong) cta.race.flag_write(thread, offset, bytes, in.releases, false);
   if (!r.found) return;
-  const int other = static_cast<int>(r.other_thread % kLanes);
-  if (r.other_wrote && r.other_thread / kLanes == w.index() && other < lane &&
-      ((mask >> other) & 1) != 0 && address[other] == address[lane]) {
+  const u32 first = cta.race.thread(w.index() * kLanes);
+  const int other = static_cast<int>(r.other - first);
+  if (r.other_wrote && r.other >= first && other < lane && ((mask >> other) & 1) != 0 &&
+      address[other] == address[lane]) {
     bool same = true;
     for (u32 e = 0; e < in.vec; ++e) {
       const Operand& source = in.vec == 1 ? in.b : w.operand(in.pool + e);
@@ -258,15 +276,35 @@ void check_store_race(Warp& w, const Instr& in, u32 mask, const u64 (&address)[k
 
 void report_race(Warp& w, const Instr& in, int lane, u32 offset, bool write, const RaceReport& r) {
   const Cta& cta = w.cta();
-  const Warp& other = *cta.warps[r.other_thread / kLanes];
-  u32 coords[3];
-  cta.thread_coords(other, static_cast<int>(r.other_thread % kLanes), coords);
-  w.report(FindingKind::kSharedRace, in, lane,
+  const u32 bytes = static_cast<u32>(align_up(cta.shared.size(), 1024));
+  const u32 at = cta.race.byte(offset);
+  w.report(r.proxy ? FindingKind::kProxy : FindingKind::kSharedRace, in, lane,
            std::string(write ? "write" : "read") + " of shared address " +
-               hex(offset + cta.shared_base) + " is not ordered against the " +
-               (r.other_wrote ? "write" : "read") + " by thread (" + std::to_string(coords[0]) +
-               "," + std::to_string(coords[1]) + "," + std::to_string(coords[2]) +
-               ") at PTX line " + std::to_string(r.other_line));
+               hex(at % bytes + cta.shared_base) +
+               (at / bytes == cta.rank ? "" : " of CTA " + std::to_string(at / bytes)) +
+               (r.proxy ? " by the asynchronous proxy lacks a fence.proxy.async after "
+                        : " is not ordered against ") +
+               describe_other(w, r));
+}
+
+std::string describe_other(Warp& w, const RaceReport& r) {
+  const Cta& cta = w.cta();
+  std::string out = std::string("the ") + (r.other_wrote ? "write" : "read") + " by ";
+  const u32 threads = cta.race.tracker().threads() / cta.cluster.size();
+  if (r.other < cta.race.tracker().threads()) {
+    const u32 rank = r.other / threads, thread = r.other % threads;
+    u32 coords[3];
+    cta.thread_coords(*cta.warps[thread / kLanes], static_cast<int>(thread % kLanes), coords);
+    out += "thread (" + std::to_string(coords[0]) + "," + std::to_string(coords[1]) + "," +
+           std::to_string(coords[2]) + ")" +
+           (rank == cta.rank ? "" : " of CTA " + std::to_string(rank));
+  } else {
+    out += "the asynchronous operation";
+  }
+  // A site is known modulo 2^16.
+  const auto& code = cta.program.code;
+  return code.size() <= 0x10000 ? out + " at PTX line " + std::to_string(code[r.other_site].line)
+                                : out;
 }
 
 void count_global(Warp& w, const Instr& in, u32 mask, const u64 (&address)[kLanes], u32 bytes,

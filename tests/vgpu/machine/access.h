@@ -16,7 +16,8 @@ struct Target {
   u8* defined_bytes = nullptr;  // shared and local: 0xff per defined byte
   u64* defined_bits = nullptr;  // global: a bit per byte; null when all are defined
   u64 bit_offset = 0;
-  u32 shared_offset = 0;
+  u32 shared_offset = 0;  // in the executing CTA's shared memory; in a peer's: modulo 2^32
+  Cta* cta = nullptr;     // whose shared memory it is
   Allocation* allocation = nullptr;
 };
 
@@ -50,6 +51,8 @@ void check_race(Warp& w, const Instr& in, int lane, u32 offset, u32 bytes, bool 
 void check_store_race(Warp& w, const Instr& in, u32 mask, const u64 (&address)[kLanes], int lane,
                       u32 offset, u32 bytes);
 void report_race(Warp& w, const Instr& in, int lane, u32 offset, bool write, const RaceReport& r);
+// "the write by thread (1,0,0) at PTX line 7".
+std::string describe_other(Warp& w, const RaceReport& r);
 
 // Counters of a warp's access; only called while counting.
 void count_global(Warp& w, const Instr& in, u32 mask, const u64 (&address)[kLanes], u32 bytes,

@@ -3,13 +3,15 @@
 #include <algorithm>
 
 #include "common/error.h"
+#include "machine/cluster.h"
 #include "machine/launch.h"
 
 namespace vgpu {
 
-Cta::Cta(Launch& l, std::vector<PcCount>& c) : launch(l), program(l.program), counts(c) {
-  threads = l.threads;
-  shared_bytes = program.static_shared + l.config.dynamic_shared;
+Cta::Cta(Cluster& k, u32 r, std::vector<PcCount>& c)
+    : cluster(k), launch(k.launch), program(k.launch.program), counts(c), rank(r) {
+  threads = launch.threads;
+  shared_bytes = program.static_shared + launch.config.dynamic_shared;
   if (program.uses_reserved_shared) shared_base = 0;
   shared.resize(kSharedBase - shared_base + shared_bytes);
   shared_defined.resize(shared.size());
@@ -17,19 +19,15 @@ Cta::Cta(Launch& l, std::vector<PcCount>& c) : launch(l), program(l.program), co
     warps.push_back(std::make_unique<Warp>(*this, w));
 }
 
-void Cta::start(u64 linear_index) {
-  linear = linear_index;
+void Cta::start() {
   const auto& grid = launch.config.grid;
-  ctaid[0] = static_cast<u32>(linear % grid[0]);
-  ctaid[1] = static_cast<u32>(linear / grid[0] % grid[1]);
-  ctaid[2] = static_cast<u32>(linear / grid[0] / grid[1]);
+  linear = ctaid[0] + u64{grid[0]} * (ctaid[1] + u64{grid[1]} * ctaid[2]);
   live = threads;
   steps = 0;
   random = Random(launch.seed ^ (linear * 0x9e3779b97f4a7c15ull));
   std::fill(shared.begin(), shared.end(), u8{0xff});
   std::fill(shared_defined.begin(), shared_defined.end(), u8{0});
-  race.start(static_cast<u32>(shared.size()), program.shared_granule, threads);
-  cp_async.start(threads, random.next());
+  cp_async.start(*this, random.next());
   mbarriers.start();
   barriers_ = {};
   for (auto& warp : warps) warp->start();
@@ -45,7 +43,6 @@ void Cta::thread_coords(const Warp& warp, int lane, u32 (&out)[3]) const {
 
 Cta::Status Cta::run(u64 budget) {
   u64 used = 0;
-  progress = false;
   while (used < budget) {
     if (live == 0) return Status::kDone;
     const u32 n = static_cast<u32>(warps.size());
@@ -65,16 +62,32 @@ Cta::Status Cta::run(u64 budget) {
   return Status::kRunning;
 }
 
-void Cta::resolve_block() {
+bool Cta::ready() const {
+  return live != 0 && std::any_of(warps.begin(), warps.end(),
+                                  [](const auto& w) { return !w->done() && w->ready(); });
+}
+
+bool Cta::force_aligned() {
   bool forced = false;
   for (auto& warp : warps) forced = warp->force_aligned() || forced;
-  if (forced) return;
+  return forced;
+}
+bool Cta::time_out() {
+  bool any = false;
+  for (auto& warp : warps) any = warp->time_out() || any;
+  return any;
+}
+void Cta::wake_waiting(u32 barrier) {
+  for (auto& warp : warps) warp->wake_waiting(barrier);
+  ++cluster.events;
+}
+void Cta::deadlock(const std::string& who_waits) {
   for (auto& warp : warps) {
     if (warp->done()) continue;
     const Group& g = warp->groups().front();
     const Instr& in = warp->at(g.state == Group::State::kBarrier ? g.pc - 1 : g.pc);
     warp->fault(kFaultLaunchTimeout, FindingKind::kDeadlock, in, std::countr_zero(g.mask),
-                "every thread waits: " + who_waits());
+                "every thread waits: " + who_waits);
   }
 }
 
@@ -147,11 +160,12 @@ void Cta::complete(u32 index) {
   red_ = {finished.count_pred, finished.all_pred, finished.any_pred};
   static const Instr kReduce{};
   for (auto& warp : warps) warp->wake_barrier(index, &kReduce);
-  progress = true;
+  ++cluster.events;
 }
 
 void Cta::lanes_exited(u32 count) {
   live -= count;
+  for (u32 i = 0; i < count; ++i) cluster.thread_exited();
   if (live == 0) return;
   for (u32 i = 0; i < barriers_.size(); ++i) {
     NamedBarrier& b = barriers_[i];

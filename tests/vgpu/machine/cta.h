@@ -19,7 +19,11 @@
 
 namespace vgpu {
 
+class Cluster;
 class Launch;
+
+// What Group::barrier says of a group that waits for its cluster's barrier.
+inline constexpr u32 kClusterBarrier = ~0u;
 
 // PTX ISA 9.0 section 9.7.13.1: a CTA has 16 barriers.
 struct NamedBarrier {
@@ -30,7 +34,7 @@ struct NamedBarrier {
   u32 count_pred = 0;
   std::vector<u32> participants;  // threads, for the race check
   std::vector<u32> waiters;       // those that wait, not only arrive
-  std::vector<u32> released;      // clocks of those that only arrive
+  Clocks released;                // of those that only arrive
 };
 
 class Cta {
@@ -40,13 +44,20 @@ class Cta {
   // Shared addresses below this belong to the system, as on devices since sm_80.
   static constexpr u32 kSharedBase = 1024;
 
-  Cta(Launch& launch, std::vector<PcCount>& counts);
+  Cta(Cluster& cluster, u32 rank, std::vector<PcCount>& counts);
 
-  void start(u64 linear_index);
+  void start();
   // Runs up to about `budget` warp instructions. Throws Fault.
   Status run(u64 budget);
-  // With everything blocked: forces divergent aligned instructions on, or reports a deadlock.
-  void resolve_block();
+  bool ready() const;
+  // With everything blocked: forces divergent aligned instructions on; lets waits time out; reports
+  // a deadlock. The first two return whether there was something to do.
+  bool force_aligned();
+  bool time_out();
+  void deadlock(const std::string& who_waits);
+  std::string who_waits() const;
+  // Lanes that wait for the mbarrier at this offset, or kClusterBarrier, look again.
+  void wake_waiting(u32 barrier);
 
   // Barrier arrival of `mask` lanes of a warp; true when this completed the barrier.
   void arrive(Warp& warp, const Instr& in, u32 mask, u32 index, u32 expected, bool waits,
@@ -56,23 +67,24 @@ class Cta {
   u32 thread_index(const Warp& warp, int lane) const { return warp.index() * kLanes + lane; }
   void thread_coords(const Warp& warp, int lane, u32 (&out)[3]) const;
 
+  Cluster& cluster;
   Launch& launch;
   const Program& program;
   std::vector<PcCount>& counts;
+  const u32 rank;  // in the cluster
   u64 linear = 0;
-  u32 ctaid[3] = {0, 0, 0};
+  u32 ctaid[3] = {0, 0, 0}, cluster_ctaid[3] = {0, 0, 0};
   u32 threads = 0;
   u32 live = 0;                   // threads that have not exited
   u32 shared_bytes = 0;           // static and dynamic, from kSharedBase on
   u32 shared_base = kSharedBase;  // 0 when the kernel uses the reserved part
   std::vector<u8> shared;
   std::vector<u8> shared_defined;  // 0xff per defined byte
-  RaceTracker race;
+  CtaRace race;
   CpAsync cp_async;
   MBarriers mbarriers;
   std::vector<std::unique_ptr<Warp>> warps;
   Random random{0};
-  bool progress = false;  // something happened that may unblock a warp
   u64 steps = 0;
 
   // Result of the barrier that completed last, for bar.red.
@@ -84,7 +96,6 @@ class Cta {
 
  private:
   void complete(u32 index);
-  std::string who_waits() const;
 
   std::array<NamedBarrier, 16> barriers_;
   Reduction red_;

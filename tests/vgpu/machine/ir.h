@@ -42,6 +42,7 @@ enum class Flow : u8 {
   kExit,
   kBarrier,     // bar, barrier
   kCollective,  // waits for the lanes of a member mask
+  kWait,        // waits for an mbarrier or the cluster's barrier
   kAligned,     // wants the whole warp
   kYield,       // a hint that others should run
 };
@@ -124,11 +125,14 @@ struct Instr {
   bool ftz = false, sat = false, relu = false, flag = false;
   bool strong = false;  // volatile, relaxed, acquire, release or atomic access
   bool acquires = false, releases = false;
+  bool in_cluster = false;    // .shared::cluster: the address may be a peer's
+  bool blocks = false;        // a wait that may suspend the thread
   bool block_start = false;   // a branch may arrive here
   bool local_symbol = false;  // address is relative to the lane's stack frame
   u8 access_bytes = 0;        // bytes of one element of a memory access
   u32 flops = 0;              // FMA counts two, per lane (per warp for matrix instructions)
   u32 line = 0;               // of the PTX text
+  u32 site = 0;               // index in Program::code
   u32 loc = 0;                // index into Program::locations
   std::string_view text;
 };
@@ -237,10 +241,12 @@ struct Program {
   u32 max_frame_bytes = 0;            // sum of frames when no function recurs
   bool needs_order = false;           // CTAs talk to each other through global memory
   u32 shared_granule = 4;             // smallest shared-memory access in bytes
+  bool uses_async_proxy = false;      // bulk copies, wgmma
   bool uses_reserved_shared = false;  // the system's own 1 KiB of shared memory
   bool uses_grid_workspace = false;   // cooperative groups' grid barrier
   u32 maxntid[3] = {0, 0, 0}, reqntid[3] = {0, 0, 0};
-  u32 registers = 0;  // as cudaFuncAttributes tells: an estimate, not an allocation
+  u32 cluster[3] = {0, 0, 0};  // .reqnctapercluster; 0: not given
+  u32 registers = 0;           // as cudaFuncAttributes tells: an estimate, not an allocation
 
   std::string source_of(const Instr& in) const;  // "file.cu:12"
 };

@@ -8,7 +8,7 @@
 #include <thread>
 
 #include "common/error.h"
-#include "machine/cta.h"
+#include "machine/cluster.h"
 
 namespace vgpu {
 namespace {
@@ -23,7 +23,8 @@ constexpr u64 kSlice = 20000;  // warp instructions before a CTA lets others run
 Launch::Launch(Machine& m, const Program& p, const LaunchConfig& c, std::vector<u8> param_bytes)
     : machine(m), program(p), config(c) {
   threads = c.block[0] * c.block[1] * c.block[2];
-  ctas = u64{c.grid[0]} * c.grid[1] * c.grid[2];
+  clusters =
+      u64{c.grid[0] / c.cluster[0]} * (c.grid[1] / c.cluster[1]) * (c.grid[2] / c.cluster[2]);
   grid_id = ++m.launch_index;
   seed = Random(m.seed * 0x100000001b3ull + grid_id).next();
   params = m.memory.allocate(std::max<u64>(param_bytes.size(), 1), Allocation::Kind::kModule, 0);
@@ -48,17 +49,17 @@ Launch::~Launch() {
 
 bool Launch::expired() const { return now() > deadline; }
 
-// CTAs start in an order that the seed chooses: forward, backward, or in strides.
-u64 Launch::cta_at(u64 position) const {
+// Clusters start in an order that the seed chooses: forward, backward, or in strides.
+u64 Launch::cluster_at(u64 position) const {
   switch (seed % 3) {
     case 0:
       return position;
     case 1:
-      return ctas - 1 - position;
+      return clusters - 1 - position;
     default: {
       u64 stride = 2 + seed / 3 % 61;
-      while (std::gcd(stride, ctas) != 1) ++stride;
-      return position * stride % ctas;
+      while (std::gcd(stride, clusters) != 1) ++stride;
+      return position * stride % clusters;
     }
   }
 }
@@ -114,15 +115,15 @@ void Launch::run_parallel() {
   const auto work = [&] {
     std::vector<PcCount> counts(program.code.size());
     try {
-      Cta cta(*this, counts);
+      Cluster cluster(*this, counts);
       for (;;) {
         const u64 position = next.fetch_add(1);
-        if (position >= ctas || stop) break;
-        cta.start(cta_at(position));
+        if (position >= clusters || stop) break;
+        cluster.start(cluster_at(position));
         for (;;) {
-          const Cta::Status status = cta.run(kSlice);
+          const Cta::Status status = cluster.run(kSlice);
           if (status == Cta::Status::kDone || stop) break;
-          if (status == Cta::Status::kBlocked) cta.resolve_block();
+          if (status == Cta::Status::kBlocked) cluster.resolve_block(true);
           if (expired()) throw Fault(kFaultLaunchTimeout, program.kernel + " ran out of time");
         }
       }
@@ -133,7 +134,7 @@ void Launch::run_parallel() {
     }
     merge(counts);
   };
-  const u64 workers = std::min<u64>(machine.cores, ctas);
+  const u64 workers = std::min<u64>(machine.cores, clusters);
   std::vector<std::thread> pool;
   for (u64 i = 1; i < workers; ++i) pool.emplace_back(work);
   work();
@@ -145,25 +146,27 @@ void Launch::run_ordered() {
   std::vector<PcCount> counts(program.code.size());
   const u64 resident =
       config.cooperative
-          ? ctas
-          : std::min<u64>(ctas, std::max<u64>(1, u64{static_cast<u32>(machine.device.sms)}));
-  std::vector<std::unique_ptr<Cta>> running, idle;
+          ? clusters
+          : std::min<u64>(clusters, std::max<u64>(1, static_cast<u32>(machine.device.sms) /
+                                                         (config.cluster[0] * config.cluster[1] *
+                                                          config.cluster[2])));
+  std::vector<std::unique_ptr<Cluster>> running, idle;
   u64 position = 0;
   Random random(seed);
   try {
-    while (position < ctas || !running.empty()) {
-      // A CTA starts when the ones before it have had their turn, up to what is resident.
-      if (position < ctas && running.size() < resident) {
+    while (position < clusters || !running.empty()) {
+      // A cluster starts when the ones before it have had their turn, up to what is resident.
+      if (position < clusters && running.size() < resident) {
         if (idle.empty()) {
-          idle.push_back(std::make_unique<Cta>(*this, counts));
+          idle.push_back(std::make_unique<Cluster>(*this, counts));
         }
-        idle.back()->start(cta_at(position++));
+        idle.back()->start(cluster_at(position++));
         running.push_back(std::move(idle.back()));
         idle.pop_back();
       }
       const size_t i = random.below(static_cast<u32>(running.size()));
       const Cta::Status status = running[i]->run(200 + random.below(kSlice));
-      if (status == Cta::Status::kBlocked) running[i]->resolve_block();
+      if (status == Cta::Status::kBlocked) running[i]->resolve_block(running.size() == 1);
       if (status == Cta::Status::kDone) {
         idle.push_back(std::move(running[i]));
         running.erase(running.begin() + static_cast<std::ptrdiff_t>(i));

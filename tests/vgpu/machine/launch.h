@@ -31,6 +31,7 @@ struct Machine {
   u64 seed = 0;
   u64 heap_limit = 8u << 20, heap_used = 0;  // of malloc in kernels, bytes
   unsigned cores = 1;
+  Asynchrony asynchrony = Asynchrony::kBySeed;
   bool count = false;                   // memory counters too
   double timeout_s = 600;               // per launch
   std::set<std::pair<int, int>> peers;  // the first device's kernels may use the second's memory
@@ -42,6 +43,8 @@ struct Machine {
 struct LaunchConfig {
   u32 grid[3] = {1, 1, 1};
   u32 block[3] = {1, 1, 1};
+  u32 cluster[3] = {1, 1, 1};
+  bool clustered = false;  // asked for, by the launch or the kernel
   u32 dynamic_shared = 0;
   bool cooperative = false;
   int device = 0;
@@ -59,13 +62,19 @@ class Launch {
   const Program& program;
   const LaunchConfig config;
   u32 threads = 0;
-  u64 ctas = 0;
+  u64 clusters = 0;
   u64 seed = 0;
   u64 grid_id = 0;
   Allocation* params = nullptr;
   u64 workspace = 0;  // of the grid barrier, zeroed; 0 when the kernel has none
   std::mutex print_mutex;
   double deadline = 0;
+
+  // The asynchrony of a CTA or cluster whose random number this is.
+  Asynchrony asynchrony(u64 random) const {
+    return machine.asynchrony != Asynchrony::kBySeed ? machine.asynchrony
+                                                     : static_cast<Asynchrony>(random % 3);
+  }
 
   bool expired() const;
   // Remembers which bytes of global memory were read or written, while counting.
@@ -74,7 +83,7 @@ class Launch {
  private:
   void run_parallel();
   void run_ordered();
-  u64 cta_at(u64 position) const;
+  u64 cluster_at(u64 position) const;
   void merge(const std::vector<PcCount>& counts);
 
   u64 touched_bytes(bool write) const;

@@ -56,6 +56,7 @@ std::shared_ptr<Program> Decoder::link(const std::string& kernel) {
   program_->locations = {{}};
   std::copy(std::begin(entry->maxntid), std::end(entry->maxntid), program_->maxntid);
   std::copy(std::begin(entry->reqntid), std::end(entry->reqntid), program_->reqntid);
+  std::copy(std::begin(entry->reqncluster), std::end(entry->reqncluster), program_->cluster);
 
   function_ids_[entry->name] = 0;
   sources_.push_back(entry);
@@ -271,6 +272,7 @@ void Decoder::decode_statement(const ptx::Statement& st) {
   if (it == opcode_table().end()) fail("instruction '" + st.opcode + "' is not supported");
   Instr in;
   in.line = st.line;
+  in.site = static_cast<u32>(program_->code.size());
   in.loc = st.loc == 0 ? 0 : st.loc + location_base_;
   in.text = st.text;
   if (st.guard >= 0) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "common/error.h"
+#include "machine/cluster.h"
 #include "machine/cta.h"
 #include "machine/launch.h"
 
@@ -31,6 +32,7 @@ void Warp::start() {
   groups_.clear();
   groups_.push_back({program_->functions[0].entry, live_, Group::State::kReady, 0, false, nullptr});
   since_switch_ = 0;
+  cluster_arrived = 0;
   // Registers start undefined, and read as NaN.
   std::memset(file_, 0xff, program_->constants_off);
   std::fill(undef_.begin() + 1, undef_.end(), kAllLanes);
@@ -58,6 +60,12 @@ void Warp::start() {
         v = cta_->ctaid[axis(Special::kCtaidX)];
       } else if (special <= Special::kNctaidZ) {
         v = config.grid[axis(Special::kNctaidX)];
+      } else if (special >= Special::kClusterIdX && special <= Special::kClusterNctaidZ) {
+        const int i = axis(Special::kClusterIdX);
+        const u32 dims = config.cluster[i % 3];
+        const u32 of_kind[] = {cta_->cluster.id[i % 3], config.grid[i % 3] / dims,
+                               cta_->cluster_ctaid[i % 3], dims};
+        v = of_kind[i / 3];
       } else {
         switch (special) {
           case Special::kLaneid:
@@ -99,29 +107,14 @@ void Warp::start() {
           case Special::kTotalSmem:
             v = cta_->shared_bytes;
             break;
-          case Special::kClusterIdX:
-            v = cta_->ctaid[0];
+          case Special::kClusterCtarank:
+            v = cta_->rank;
             break;
-          case Special::kClusterIdY:
-            v = cta_->ctaid[1];
-            break;
-          case Special::kClusterIdZ:
-            v = cta_->ctaid[2];
-            break;
-          case Special::kNclusterIdX:
-            v = config.grid[0];
-            break;
-          case Special::kNclusterIdY:
-            v = config.grid[1];
-            break;
-          case Special::kNclusterIdZ:
-            v = config.grid[2];
-            break;
-          case Special::kClusterNctaidX:
-          case Special::kClusterNctaidY:
-          case Special::kClusterNctaidZ:
           case Special::kClusterNctarank:
-            v = 1;
+            v = cta_->cluster.size();
+            break;
+          case Special::kIsExplicitCluster:
+            v = config.clustered ? 1 : 0;
             break;
           case Special::kReservedSmem1:
             v = 256;
@@ -364,6 +357,10 @@ u64 Warp::run(u64 budget) {
           go_on = aligned(g, in);
           if (go_on) in.fn(*this, in, m);
           break;
+        case Flow::kWait:
+          go_on = wait(g, in, m);
+          if (!go_on) used = std::max(used, budget);
+          break;
         default:
           if (in.fn != nullptr) in.fn(*this, in, m);
           if (!alone) since_switch_ = kPatience;  // other lanes first, next time
@@ -572,6 +569,51 @@ bool Warp::aligned(Group& g, const Instr& in) {
   return false;
 }
 
+// A wait that fails blocks at once when it is one that may (Instr::blocks), and otherwise when the
+// group does little else than to try again. It goes on when the barrier's phase is complete, or
+// when time passes in which nothing else happens.
+bool Warp::wait(Group& g, const Instr& in, u32 mask) {
+  in_vain_ = 0;
+  in.fn(*this, in, mask);
+  if (in_vain_ == 0) {
+    g.timed_out = false;
+    return true;
+  }
+  constexpr u64 kSpin = 64;  // instructions
+  const bool spins = g.tried == g.pc && clock_ - g.tried_at < kSpin;
+  g.tried = g.pc;
+  g.tried_at = clock_;
+  PcCount& count = cta_->counts[g.pc];
+  if ((in.blocks || spins) && !g.timed_out) {
+    // It counts when it is through.
+    --count.warps;
+    count.lanes -= static_cast<u64>(std::popcount(mask));
+    ++count.blocked;
+    g.state = Group::State::kWait;
+    g.barrier = awaited_;
+    return false;
+  }
+  g.timed_out = false;
+  if (groups_.size() > 1) since_switch_ = kPatience;  // other lanes first, next time
+  ++g.pc;
+  return false;
+}
+
+bool Warp::time_out() {
+  bool any = false;
+  for (Group& g : groups_) {
+    if (g.state != Group::State::kWait) continue;
+    g.state = Group::State::kReady;
+    g.timed_out = any = true;
+  }
+  return any;
+}
+
+void Warp::wake_waiting(u32 barrier) {
+  for (Group& g : groups_)
+    if (g.state == Group::State::kWait && g.barrier == barrier) g.state = Group::State::kReady;
+}
+
 bool Warp::force_aligned() {
   bool any = false;
   for (Group& g : groups_) {
@@ -581,6 +623,11 @@ bool Warp::force_aligned() {
     any = true;
   }
   return any;
+}
+
+std::string Warp::waiting_at(u32 barrier) const {
+  return barrier == kClusterBarrier ? " at the cluster's barrier"
+                                    : " at " + cta_->mbarriers.describe(barrier);
 }
 
 std::string Warp::waiting_for() const {
@@ -594,6 +641,7 @@ std::string Warp::waiting_for() const {
            (g.state == Group::State::kBarrier      ? " at barrier " + std::to_string(g.barrier)
             : g.state == Group::State::kCollective ? " for other lanes of the member mask"
             : g.state == Group::State::kAligned    ? " for the rest of the warp"
+            : g.state == Group::State::kWait       ? waiting_at(g.barrier)
                                                    : " ready");
     const std::string source = program_->source_of(in);
     out += " (line " + std::to_string(in.line) + (source.empty() ? "" : ", " + source) + ")";

@@ -33,13 +33,16 @@ struct CallFrame {
 };
 
 struct Group {
-  enum class State : u8 { kReady, kBarrier, kCollective, kAligned, kPark };
+  enum class State : u8 { kReady, kBarrier, kCollective, kAligned, kWait };
   u32 pc = 0;
   u32 mask = 0;
   State state = State::kReady;
   u32 barrier = 0;
   bool forced = false;  // an aligned instruction may run although lanes are missing
   std::shared_ptr<CallFrame> frame;
+  bool timed_out = false;  // the next wait that fails says so
+  u32 tried = 0;           // pc of a wait that failed at `tried_at`
+  u64 tried_at = 0;
 
   u32 depth() const { return frame ? frame->depth : 0; }
 };
@@ -55,6 +58,14 @@ class Warp {
   bool done() const { return live_ == 0; }
   void wake_barrier(u32 index, const Instr* red);
   bool force_aligned();
+  bool time_out();
+  void wake_waiting(u32 barrier);
+  bool waits_in_vain() const { return in_vain_ != 0; }
+  // For waits: these lanes wait for the barrier in vain.
+  void wait_in_vain(u32 lanes, u32 barrier) {
+    in_vain_ |= lanes;
+    awaited_ = barrier;
+  }
 
   template <class T>
   T* lanes(const Operand& o) {
@@ -91,6 +102,10 @@ class Warp {
   // Computing in lanes that do not exist is harmless, so a full warp takes the fast path.
   bool full(u32 mask) const { return mask == present_; }
 
+  // barrier.cluster: lanes that have arrived and not waited, and the barrier's phase then.
+  u32 cluster_arrived = 0;
+  u32 cluster_phase[kLanes] = {};
+
   Cta& cta() { return *cta_; }
   u32 index() const { return index_; }
   u32 live() const { return live_; }
@@ -110,6 +125,7 @@ class Warp {
   [[noreturn]] void fault(int code, FindingKind kind, const Instr& in, int lane,
                           const std::string& message);
   std::string waiting_for() const;
+  std::string waiting_at(u32 barrier) const;
 
  private:
   void shadow_slow(const Instr& in, u32 mask, u32 sources);
@@ -128,6 +144,7 @@ class Warp {
   u32 member_mask(const Instr& in, int lane) const;
   void check_members(const Instr& in, u32 lanes, u32 members);
   bool aligned(Group& g, const Instr& in);
+  bool wait(Group& g, const Instr& in, u32 mask);
   void barrier(Group& g, const Instr& in, u32 mask);
   void split(Group& g, u32 stays, u32 other_pc);
   void copy_params(const std::vector<FunctionInfo::Param>& from,
@@ -150,6 +167,7 @@ class Warp {
   u32 frame_base_[kLanes] = {};
   u32 since_switch_ = 0;
   u64 clock_ = 0;
+  u32 in_vain_ = 0, awaited_ = 0;
   Allocation* allocation_cache_ = nullptr;  // of the last global access; valid within a launch
 };
 

@@ -24,7 +24,7 @@ namespace fs = std::filesystem;
 constexpr int kFindingsStatus = 99;
 
 struct Options {
-  std::string device = "h100", seed = "0", counts, gpus = "1", cores, timeout;
+  std::string device = "h100", seed = "0", counts, gpus = "1", cores, timeout, asynchrony;
   bool mutate = false, quiet = false;
   std::string only;  // mutants whose kernel, line or text has this
   int limit = 0;     // mutants to try, 0 for all
@@ -34,7 +34,7 @@ struct Options {
 [[noreturn]] void usage(const std::string& problem) {
   std::fprintf(stderr,
                "%s%svgpu-run --device h100|a100|t4|rtx4090 [--seed N] [--gpus N] [--cores N]\n"
-               "         [--counts FILE.json] [--timeout SECONDS]\n"
+               "         [--async early|late|any] [--counts FILE.json] [--timeout SECONDS]\n"
                "         [--mutate [--only TEXT] [--limit N]] -- PROGRAM [ARGUMENTS]\n",
                problem.c_str(), problem.empty() ? "" : "\n");
   std::exit(2);
@@ -65,6 +65,10 @@ Options parse(int argc, char** argv) {
       o.cores = value();
     } else if (a == "--timeout") {
       o.timeout = value();
+    } else if (a == "--async") {
+      o.asynchrony = value();
+      if (o.asynchrony != "early" && o.asynchrony != "late" && o.asynchrony != "any")
+        usage("--async takes early, late or any");
     } else if (a == "--limit") {
       o.limit = std::atoi(value().c_str());
     } else if (a == "--only") {
@@ -115,6 +119,7 @@ Result run_once(const Options& o, const Environment& extra, bool silent) {
     setenv("VGPU_GPUS", o.gpus.c_str(), 1);
     setenv("VGPU_REPORT", report.c_str(), 1);
     if (!o.cores.empty()) setenv("VGPU_CORES", o.cores.c_str(), 1);
+    if (!o.asynchrony.empty()) setenv("VGPU_ASYNC", o.asynchrony.c_str(), 1);
     if (!o.timeout.empty()) setenv("VGPU_TIMEOUT", o.timeout.c_str(), 1);
     for (const auto& [name, v] : extra) setenv(name.c_str(), v.c_str(), 1);
     if (silent) {

@@ -50,7 +50,7 @@ void exec_cp_async(Warp& w, const Instr& in, u32 m) {
       reading |= 1u << l;
     }
     const u32 thread = cta.thread_index(w, l);
-    const RaceReport r = cta.race.begin_async(thread, copy.shared, bytes, in.line);
+    const RaceReport r = cta.race.begin_async(thread, copy.shared, bytes, in.site);
     if (r.found) report_race(w, in, l, copy.shared, true, r);
     if (size == bytes) std::memset(cta.shared_defined.data() + copy.shared, 0, bytes);
     cta.cp_async.issue(cta, thread, copy);

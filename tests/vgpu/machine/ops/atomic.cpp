@@ -139,7 +139,7 @@ void exec_atomic(Warp& w, const Instr& in, u32 m) {
       w.set_undef(dst, l, before);
     }
     if (kind != Target::Kind::kShared) return;
-    RaceTracker& race = w.cta().race;
+    CtaRace& race = w.cta().race;
     const u32 thread = w.cta().thread_index(w, l);
     race.flag_read(thread, t.shared_offset, bytes, in.acquires);
     if (wrote) race.flag_write(thread, t.shared_offset, bytes, in.releases, true);
@@ -177,12 +177,14 @@ void decode_atomic(Decoder& dec, const ptx::Statement& st, Modifiers& mods, Inst
   in.acquires = order == 1 || order == 3;
   in.releases = order == 2 || order == 3;
   mods.take_one({"cta", "cluster", "gpu", "sys"});
-  switch (mods.take_one({"global", "shared", "shared::cta"})) {
+  in.in_cluster = mods.has("shared::cluster");
+  switch (mods.take_one({"global", "shared", "shared::cta", "shared::cluster"})) {
     case 0:
       in.space = ptx::Space::kGlobal;
       break;
     case 1:
     case 2:
+    case 3:
       in.space = ptx::Space::kShared;
       break;
     default:

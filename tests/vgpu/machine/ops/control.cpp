@@ -69,9 +69,9 @@ void decode_pmevent(Decoder&, const ptx::Statement&, Modifiers& mods, Instr& in)
 void exec_fence(Warp& w, const Instr&, u32 m) {
   for_each_lane(m, [&](int l) { w.cta().race.fence(w.cta().thread_index(w, l)); });
 }
-void decode_fence(Decoder& dec, const ptx::Statement&, Modifiers& mods, Instr& in) {
+void decode_fence(Decoder&, const ptx::Statement&, Modifiers& mods, Instr& in) {
   in.cls = InstrClass::kBarrier;
-  if (mods.has("proxy") || mods.has("mbarrier_init")) dec.fail("proxy fences are not supported");
+  if (decode_proxy_fence(mods, in)) return;
   while (!mods.take_any().empty()) {
   }
   in.fn = exec_fence;
@@ -100,6 +100,10 @@ void decode_bar(Decoder& dec, const ptx::Statement& st, Modifiers& mods, Instr& 
     in.flag = true;
     in.c = dec.source(st.operands[0], Type::kB32);
     in.fn = exec_warp_sync;
+    return;
+  }
+  if (mods.take("cluster")) {
+    decode_cluster_barrier(dec, st, mods, in);
     return;
   }
   mods.take("cta");

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <limits>
 
+#include "machine/cluster.h"
 #include "machine/cta.h"
 #include "machine/launch.h"
 #include "machine/ops/ops.h"
@@ -442,11 +443,11 @@ void decode_cvta(Decoder& dec, const ptx::Statement& st, Modifiers& mods, Instr&
   in.cls = InstrClass::kMove;
   in.sub = mods.take("to") ? 1 : 0;
   const std::string_view space = mods.take_any();
-  in.space = space == "shared" || space == "shared::cta"   ? ptx::Space::kShared
-             : space == "local"                            ? ptx::Space::kLocal
-             : space == "param" || space == "param::entry" ? ptx::Space::kParam
-             : space == "const"                            ? ptx::Space::kConst
-                                                           : ptx::Space::kGlobal;
+  in.space = space == "shared" || space.starts_with("shared::") ? ptx::Space::kShared
+             : space == "local"                                 ? ptx::Space::kLocal
+             : space == "param" || space == "param::entry"      ? ptx::Space::kParam
+             : space == "const"                                 ? ptx::Space::kConst
+                                                                : ptx::Space::kGlobal;
   if (in.space == ptx::Space::kGlobal && space != "global") dec.fail("unknown space");
   const Type t = mods.take_type();
   if (in.space == ptx::Space::kParam && !dec.in_entry()) in.space = ptx::Space::kLocal;
@@ -461,11 +462,13 @@ void exec_isspacep(Warp& w, const Instr& in, u32 m) {
   u32 out = 0;
   for_each_lane(m, [&](int l) {
     const u64 a = w.value(in.a, l);
-    const bool shared = inside(a, memory.shared_window()), local = inside(a, memory.local_window());
-    const bool r = in.space == ptx::Space::kShared  ? shared
+    const bool anywhere = inside(a, memory.shared_window()),
+               local = inside(a, memory.local_window());
+    const bool peer = anywhere && a - memory.shared_window() >= Cluster::kPeer;
+    const bool r = in.space == ptx::Space::kShared  ? anywhere && (in.in_cluster || !peer)
                    : in.space == ptx::Space::kLocal ? local
                    : in.space == ptx::Space::kGlobal
-                       ? !shared && !local
+                       ? !anywhere && !local
                        : memory.find(a) != nullptr && memory.find(a)->read_only;
     out |= (r ? 1u : 0u) << l;
   });
@@ -475,6 +478,7 @@ void exec_isspacep(Warp& w, const Instr& in, u32 m) {
 void decode_isspacep(Decoder& dec, const ptx::Statement& st, Modifiers& mods, Instr& in) {
   in.cls = InstrClass::kMove;
   const std::string_view space = mods.take_any();
+  in.in_cluster = space == "shared::cluster";
   in.space = space.starts_with("shared")  ? ptx::Space::kShared
              : space == "local"           ? ptx::Space::kLocal
              : space == "global"          ? ptx::Space::kGlobal

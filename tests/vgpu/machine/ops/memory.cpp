@@ -270,7 +270,9 @@ void exec_st(Warp& w, const Instr& in, u32 m) {
 
 void exec_prefetch(Warp&, const Instr&, u32) {}
 
-ptx::Space take_space(Modifiers& mods) {
+ptx::Space take_space(Modifiers& mods, Instr& in) {
+  in.in_cluster = mods.take("shared::cluster");
+  if (in.in_cluster) return ptx::Space::kShared;
   switch (mods.take_one({"const", "global", "local", "param", "param::entry", "param::func",
                          "shared", "shared::cta"})) {
     case 0:
@@ -343,7 +345,7 @@ u8 take_vector(Modifiers& mods) {
 
 void decode_ld(Decoder& dec, const ptx::Statement& st, Modifiers& mods, Instr& in) {
   in.cls = InstrClass::kLoad;
-  in.space = take_space(mods);
+  in.space = take_space(mods, in);
   take_hints(dec, mods, in);
   in.vec = take_vector(mods);
   in.type = mods.take_type();
@@ -362,7 +364,7 @@ void decode_ld(Decoder& dec, const ptx::Statement& st, Modifiers& mods, Instr& i
 
 void decode_st(Decoder& dec, const ptx::Statement& st, Modifiers& mods, Instr& in) {
   in.cls = InstrClass::kStore;
-  in.space = take_space(mods);
+  in.space = take_space(mods, in);
   take_hints(dec, mods, in);
   in.vec = take_vector(mods);
   in.type = mods.take_type();

@@ -56,6 +56,7 @@ void register_all(OpcodeMap& t) {
   register_matrix(t);
   register_async(t);
   register_mbarrier(t);
+  register_cluster(t);
   register_video(t);
 }
 

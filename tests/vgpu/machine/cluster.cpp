@@ -1,0 +1,142 @@
+#include "machine/cluster.h"
+
+#include <algorithm>
+
+#include "common/error.h"
+#include "machine/launch.h"
+
+namespace vgpu {
+namespace {
+
+// Times that waits may run out with nothing happening before that is called a deadlock.
+constexpr u32 kIdleRounds = 16, kIdleRoundsAmongOthers = 4096;
+constexpr u32 kAgentsPerCta = 64;
+
+}  // namespace
+
+Cluster::Cluster(Launch& l, std::vector<PcCount>& counts) : launch(l) {
+  const auto& dims = l.config.cluster;
+  for (u32 rank = 0; rank < dims[0] * dims[1] * dims[2]; ++rank)
+    ctas.push_back(std::make_unique<Cta>(*this, rank, counts));
+}
+
+void Cluster::start(u64 cluster_index) {
+  index = cluster_index;
+  const auto& grid = launch.config.grid;
+  const auto& dims = launch.config.cluster;
+  const u64 across = grid[0] / dims[0], down = grid[1] / dims[1];
+  id[0] = static_cast<u32>(index % across);
+  id[1] = static_cast<u32>(index / across % down);
+  id[2] = static_cast<u32>(index / across / down);
+  random_ = Random(launch.seed ^ (index * 0xd1342543de82ef95ull));
+  arrived_ = phase_ = 0;
+  idle_rounds_ = 0;
+  arriving_.clear();
+  released_.clear();
+  live_ = size() * launch.threads;
+  const Cta& first = *ctas.front();
+  const u32 threads =
+      size() == 1 ? launch.threads : static_cast<u32>(align_up(launch.threads, kLanes));
+  const u32 bytes = static_cast<u32>(align_up(first.shared.size(), 1024));
+  race.start(bytes * size(), launch.program.shared_granule, threads * size(),
+             launch.program.uses_async_proxy ? kAgentsPerCta * size() : 0);
+  for (u32 rank = 0; rank < size(); ++rank) {
+    Cta& cta = *ctas[rank];
+    cta.race.start(race, rank * threads, rank * bytes, size() == 1, launch.threads);
+    const u32 at[3] = {rank % dims[0], rank / dims[0] % dims[1], rank / dims[0] / dims[1]};
+    for (int i = 0; i < 3; ++i) {
+      cta.cluster_ctaid[i] = at[i];
+      cta.ctaid[i] = id[i] * dims[i] + at[i];
+    }
+    cta.start();
+  }
+}
+
+Cta::Status Cluster::run(u64 budget) {
+  if (size() == 1) return ctas.front()->run(budget);
+  u32 rounds = static_cast<u32>(budget / 2048) + 1;
+  for (; rounds != 0; --rounds) {
+    const u32 first = random_.below(size());
+    bool done = true, blocked = true;
+    for (u32 i = 0; i < size(); ++i) {
+      Cta& cta = *ctas[(first + i) % size()];
+      if (cta.live == 0) continue;
+      const Cta::Status status = cta.run(64 + random_.below(4096));
+      done = done && status == Cta::Status::kDone;
+      blocked = blocked && status != Cta::Status::kRunning;
+    }
+    if (done) return Cta::Status::kDone;
+    // A CTA that ran late may have let go on one that was found blocked before.
+    if (blocked && std::none_of(ctas.begin(), ctas.end(), [](const auto& c) { return c->ready(); }))
+      return live_ == 0 ? Cta::Status::kDone : Cta::Status::kBlocked;
+  }
+  return Cta::Status::kRunning;
+}
+
+void Cluster::resolve_block(bool alone) {
+  if (events != seen_events_) idle_rounds_ = 0;
+  seen_events_ = events;
+  bool resolved = false;
+  for (auto& cta : ctas) resolved = cta->force_aligned() || resolved;
+  if (resolved) return;
+  if (++idle_rounds_ <= (alone ? kIdleRounds : kIdleRoundsAmongOthers)) {
+    for (auto& cta : ctas) resolved = cta->time_out() || resolved;
+    if (resolved) return;
+  }
+  for (auto& cta : ctas) cta->deadlock(who_waits());
+}
+
+std::string Cluster::who_waits() const {
+  std::string out;
+  for (const auto& cta : ctas) {
+    if (cta->live == 0) continue;
+    if (out.size() > 1500) return out + " ...";
+    if (!out.empty()) out += "; ";
+    if (size() > 1) out += "CTA " + std::to_string(cta->rank) + ": ";
+    out += cta->who_waits();
+  }
+  if (arrived_ != 0)
+    out += "; the cluster's barrier has " + std::to_string(arrived_) + " of " +
+           std::to_string(live_) + " threads";
+  return out;
+}
+
+Cta* Cluster::owner(Cta& own, u64& address) {
+  if (address < kPeer) return &own;
+  const u64 rank = address / kPeer - 1;
+  if (rank >= size()) return nullptr;
+  address %= kPeer;
+  return ctas[rank].get();
+}
+
+void Cluster::arrive(Warp& warp, const Instr& in, u32 mask, bool releases) {
+  Cta& cta = warp.cta();
+  const u32 threads = size() * launch.threads;
+  if (live_ != threads) {
+    warp.report(FindingKind::kBarrierExited, in, std::countr_zero(mask),
+                std::to_string(threads - live_) + " of the cluster's " + std::to_string(threads) +
+                    " threads exited without reaching this barrier");
+  }
+  for_each_lane(mask, [&](int lane) {
+    if (releases) cta.race.release(cta.thread_index(warp, lane), arriving_);
+  });
+  arrived_ += static_cast<u32>(std::popcount(mask));
+  if (arrived_ >= live_) complete();
+}
+
+void Cluster::complete() {
+  arrived_ = 0;
+  ++phase_;
+  released_.join(arriving_);
+  arriving_.clear();
+  ++events;
+  for (auto& cta : ctas) cta->wake_waiting(kClusterBarrier);
+}
+
+void Cluster::thread_exited() {
+  --live_;
+  ++events;
+  if (live_ != 0 && arrived_ >= live_) complete();
+}
+
+}  // namespace vgpu
