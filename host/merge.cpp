@@ -10,6 +10,7 @@
 #include "host/current_device.h"
 #include "host/numeric.h"
 #include "host/tensor_check.h"
+#include "kernels/core/merge_math.h"
 
 namespace qkv::host {
 namespace {
@@ -100,14 +101,14 @@ void merge_row(const Merge& m, int64_t b, int64_t h, int64_t i) {
     best = std::fmax(best, lse);
   }
   float l = 0;
-  for (size_t n = 0; n < used; ++n) l += weight[n] = std::exp(weight[n] - best);
+  for (size_t n = 0; n < used; ++n) l += weight[n] = kernels::part_weight(weight[n], best);
   Out* o = m.o.at<Out>(b, h, i);
   for (int64_t d = 0; d < m.dim; ++d) {
     float sum = used == 0 ? 0.0f : weight[0] * to_float(from[0][d]);  // a lone -0 stays -0
     for (size_t n = 1; n < used; ++n) sum += weight[n] * to_float(from[n][d]);
-    o[d] = from_float<Out>(used == 0 ? 0.0f : sum / l);
+    o[d] = from_float<Out>(kernels::merged_o(sum, l));
   }
-  if (m.lse.present()) *m.lse.at<float>(b, h, i) = used == 0 ? -kInf : best + std::log(l);
+  if (m.lse.present()) *m.lse.at<float>(b, h, i) = kernels::merged_lse(best, l);
 }
 
 template <class Part, class Out>

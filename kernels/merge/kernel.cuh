@@ -1,5 +1,4 @@
-// merge: O = sum_n w_n O_n / sum_n w_n with w_n = exp(LSE_n - max LSE), LSE = log(sum_n
-// exp(LSE_n)).
+// merge: O and LSE of every row from those of its parts (core/merge_math.h).
 //
 // A warp computes one row: lane n weighs part n, then each lane serves every 32nd column.
 //
@@ -10,6 +9,7 @@
 #pragma once
 
 #include "kernels/core/forward_args.h"
+#include "kernels/core/merge_math.h"
 #include "kernels/core/numeric.cuh"
 #include "kernels/merge/launch.h"
 
@@ -62,7 +62,7 @@ static __global__ void __launch_bounds__(kMergeThreads)
   if (lane < args.parts) part_lse = *merging::row_of<float>(args.lse_parts[lane], b, h, i);
   const unsigned used = __ballot_sync(0xffffffffu, part_lse != -INFINITY);  // NaN is
   const float m = merging::reduce_warp(part_lse, fmaxf);
-  const float w = part_lse == -INFINITY ? 0 : expf(part_lse - m);
+  const float w = part_weight(part_lse, m);
   const float l = merging::reduce_warp(w, [](float x, float y) { return x + y; });
 
   for (int d0 = 0; d0 < args.dim; d0 += 32) {
@@ -75,11 +75,10 @@ static __global__ void __launch_bounds__(kMergeThreads)
       const float x = weight * merging::load(args.o_parts[n], args.part_type, b, h, i, d);
       o = left == used ? x : o + x;  // a lone -0 stays -0
     }
-    if (d < args.dim) merging::store(args.o, args.o_type, b, h, i, d, used == 0 ? 0 : o / l);
+    if (d < args.dim) merging::store(args.o, args.o_type, b, h, i, d, merged_o(o, l));
   }
   if (lane == 0 && args.lse.data != nullptr)
-    *const_cast<float*>(merging::row_of<float>(args.lse, b, h, i)) =
-        used == 0 ? -INFINITY : m + logf(l);
+    *const_cast<float*>(merging::row_of<float>(args.lse, b, h, i)) = merged_lse(m, l);
 }
 
 }  // namespace qkv::kernels
