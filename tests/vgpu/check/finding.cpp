@@ -51,6 +51,14 @@ const char* finding_name(FindingKind kind) {
       return "bulk-misuse";
     case FindingKind::kTransaction:
       return "transaction";
+    case FindingKind::kWgmmaRegister:
+      return "wgmma-register";
+    case FindingKind::kWgmmaFence:
+      return "wgmma-fence";
+    case FindingKind::kWarpgroup:
+      return "warpgroup";
+    case FindingKind::kRegisterPool:
+      return "register-pool";
   }
   return "unknown";
 }

@@ -32,6 +32,10 @@ enum class FindingKind : u8 {
   kExitedPeer,
   kBulkMisuse,
   kTransaction,
+  kWgmmaRegister,
+  kWgmmaFence,
+  kWarpgroup,
+  kRegisterPool,
 };
 const char* finding_name(FindingKind kind);
 

@@ -29,6 +29,7 @@ void Cta::start() {
   std::fill(shared_defined.begin(), shared_defined.end(), u8{0});
   cp_async.start(*this, random.next());
   mbarriers.start();
+  wgmma.start(random.next());
   barriers_ = {};
   for (auto& warp : warps) warp->start();
 }
@@ -54,6 +55,7 @@ Cta::Status Cta::run(u64 budget) {
       any = true;
       used += warp.run(8 + random.below(512));
       if (cp_async.any()) cp_async.maybe_advance(*this);
+      if (wgmma.any()) wgmma.maybe_advance(*this);
     }
     if (live == 0) return Status::kDone;
     if (!any) return Status::kBlocked;

@@ -13,6 +13,7 @@
 
 #include "async/cp_async.h"
 #include "async/mbarrier.h"
+#include "async/wgmma.h"
 #include "check/race.h"
 #include "count/counters.h"
 #include "machine/warp.h"
@@ -83,6 +84,7 @@ class Cta {
   CtaRace race;
   CpAsync cp_async;
   MBarriers mbarriers;
+  Wgmma wgmma;
   std::vector<std::unique_ptr<Warp>> warps;
   Random random{0};
   u64 steps = 0;

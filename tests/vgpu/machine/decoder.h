@@ -108,6 +108,7 @@ class Decoder {
   void place_variables(const ptx::Body& body, FunctionInfo& info, bool entry);
   void place_shared();
   void relocate();
+  void watch_registers();
   void measure_frames();
   void decode_statement(const ptx::Statement& st);
   u32 resolve_label(const std::string& name) const;

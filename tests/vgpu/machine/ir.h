@@ -103,6 +103,8 @@ enum class Compare : u8 {
 };
 enum class BoolOp : u8 { kNone, kAnd, kOr, kXor };
 
+inline constexpr u32 kIsWgmma = ~0u;
+
 struct Instr {
   ExecFn fn = nullptr;
   Operand dst, dst2, a, b, c, d;
@@ -134,6 +136,7 @@ struct Instr {
   u32 line = 0;               // of the PTX text
   u32 site = 0;               // index in Program::code
   u32 loc = 0;                // index into Program::locations
+  u32 watch = 0;              // index into Program::watched, for exec_watched; or kIsWgmma
   std::string_view text;
 };
 
@@ -216,6 +219,13 @@ enum class Special : u8 {
   kZero,
 };
 
+// An ordinary instruction that accesses registers of a wgmma: its handler, and those registers.
+struct Watched {
+  ExecFn fn = nullptr;
+  std::vector<u32> registers;  // ids
+  bool move = false;           // mov
+};
+
 struct ParamLayout {
   u32 offset, bytes;
 };
@@ -238,6 +248,8 @@ struct Program {
   std::vector<ParamLayout> params;
   u32 param_bytes = 0;
   u32 static_shared = 0;
+  std::vector<u32> wgmma_registers;  // ids of accumulators and fragments of A
+  std::vector<Watched> watched;
   u32 max_frame_bytes = 0;            // sum of frames when no function recurs
   bool needs_order = false;           // CTAs talk to each other through global memory
   u32 shared_granule = 4;             // smallest shared-memory access in bytes

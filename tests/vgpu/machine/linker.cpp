@@ -75,6 +75,7 @@ std::shared_ptr<Program> Decoder::link(const std::string& kernel) {
   for (u32 i = 0; i < sources_.size(); ++i) decode_function(i);
   measure_frames();
   relocate();
+  watch_registers();
   return std::move(program_);
 }
 
@@ -384,6 +385,29 @@ void Decoder::relocate() {
   for (CallSite& site : program_->calls)
     for (auto* list : {&site.args, &site.results})
       for (FunctionInfo::Param& p : *list) fix(p.reg);
+}
+
+// Ordinary instructions on registers of a wgmma say so before they run.
+void Decoder::watch_registers() {
+  if (program_->wgmma_registers.empty()) return;
+  std::vector<bool> wanted(program_->slot_ids);
+  for (u32 id : program_->wgmma_registers) wanted[id] = true;
+  wanted[0] = false;
+  for (Instr& in : program_->code) {
+    if (in.fn == nullptr || in.watch == kIsWgmma) continue;
+    Watched w;
+    const auto visit = [&](const Operand& o) {
+      if (o.valid && wanted[o.id]) w.registers.push_back(o.id);
+    };
+    for (const Operand* o : {&in.dst, &in.dst2, &in.a, &in.b, &in.c, &in.d}) visit(*o);
+    for (u32 i = 0; in.flow != Flow::kCall && i < in.pool_count; ++i)
+      visit(program_->pool[in.pool + i]);
+    if (w.registers.empty()) continue;
+    w.fn = std::exchange(in.fn, ops::exec_watched);
+    w.move = in.cls == InstrClass::kMove && in.text.starts_with("mov");
+    in.watch = static_cast<u32>(program_->watched.size());
+    program_->watched.push_back(std::move(w));
+  }
 }
 
 }  // namespace vgpu

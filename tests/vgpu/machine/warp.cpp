@@ -355,7 +355,10 @@ u64 Warp::run(u64 budget) {
           break;
         case Flow::kAligned:
           go_on = aligned(g, in);
-          if (go_on) in.fn(*this, in, m);
+          if (go_on) {
+            in.fn(*this, in, m);
+            go_on = !parks(g, m);
+          }
           break;
         case Flow::kWait:
           go_on = wait(g, in, m);
@@ -425,12 +428,14 @@ void Warp::branch_indexed(Group& g, const Instr& in, u32 mask) {
 }
 
 void Warp::exit_lanes(Group& g, u32 mask) {
+  const Instr& in = at(g.pc);
   live_ &= ~mask;
   g.mask &= ~mask;
   ++g.pc;
   for_each_lane(mask, [&](int lane) {
     if (cta_->cp_async.any()) cta_->cp_async.drain(*cta_, cta_->thread_index(*this, lane));
   });
+  if (live_ == 0) cta_->wgmma.warp_exited(*this, in);
   const u32 count = static_cast<u32>(std::popcount(mask));
   std::erase_if(groups_, [](const Group& x) { return x.mask == 0; });
   // Fewer lanes to wait for.
@@ -614,6 +619,24 @@ void Warp::wake_waiting(u32 barrier) {
     if (g.state == Group::State::kWait && g.barrier == barrier) g.state = Group::State::kReady;
 }
 
+// Whether the aligned instruction that has just run is to run again later.
+bool Warp::parks(Group& g, u32 mask) {
+  retries_ = std::exchange(parks_, false);
+  if (!retries_) return false;
+  // It counts when it is through.
+  PcCount& count = cta_->counts[g.pc];
+  --count.warps;
+  count.lanes -= static_cast<u64>(std::popcount(mask));
+  ++count.blocked;
+  g.state = Group::State::kPark;
+  return true;
+}
+
+void Warp::unpark() {
+  for (Group& g : groups_)
+    if (g.state == Group::State::kPark) g.state = Group::State::kReady;
+}
+
 bool Warp::force_aligned() {
   bool any = false;
   for (Group& g : groups_) {
@@ -642,6 +665,7 @@ std::string Warp::waiting_for() const {
             : g.state == Group::State::kCollective ? " for other lanes of the member mask"
             : g.state == Group::State::kAligned    ? " for the rest of the warp"
             : g.state == Group::State::kWait       ? waiting_at(g.barrier)
+            : g.state == Group::State::kPark       ? " for the rest of the warpgroup"
                                                    : " ready");
     const std::string source = program_->source_of(in);
     out += " (line " + std::to_string(in.line) + (source.empty() ? "" : ", " + source) + ")";

@@ -33,7 +33,7 @@ struct CallFrame {
 };
 
 struct Group {
-  enum class State : u8 { kReady, kBarrier, kCollective, kAligned, kWait };
+  enum class State : u8 { kReady, kBarrier, kCollective, kAligned, kWait, kPark };
   u32 pc = 0;
   u32 mask = 0;
   State state = State::kReady;
@@ -108,6 +108,13 @@ class Warp {
 
   Cta& cta() { return *cta_; }
   u32 index() const { return index_; }
+  u32 slots() const { return program_->slot_ids; }
+  const Watched& watched(const Instr& in) const { return program_->watched[in.watch]; }
+  // For aligned instructions: the warp executes this one again, as `retries` tells, when it is
+  // woken.
+  void park() { parks_ = true; }
+  bool retries() const { return retries_; }
+  void unpark();
   u32 live() const { return live_; }
   u32 present() const { return present_; }
   u32 frame_base(int lane) const { return frame_base_[static_cast<size_t>(lane)]; }
@@ -145,6 +152,7 @@ class Warp {
   void check_members(const Instr& in, u32 lanes, u32 members);
   bool aligned(Group& g, const Instr& in);
   bool wait(Group& g, const Instr& in, u32 mask);
+  bool parks(Group& g, u32 mask);
   void barrier(Group& g, const Instr& in, u32 mask);
   void split(Group& g, u32 stays, u32 other_pc);
   void copy_params(const std::vector<FunctionInfo::Param>& from,
@@ -168,6 +176,7 @@ class Warp {
   u32 since_switch_ = 0;
   u64 clock_ = 0;
   u32 in_vain_ = 0, awaited_ = 0;
+  bool parks_ = false, retries_ = false;
   Allocation* allocation_cache_ = nullptr;  // of the last global access; valid within a launch
 };
 

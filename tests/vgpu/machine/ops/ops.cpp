@@ -58,6 +58,7 @@ void register_all(OpcodeMap& t) {
   register_mbarrier(t);
   register_cluster(t);
   register_video(t);
+  register_wgmma(t);
 }
 
 }  // namespace vgpu::ops

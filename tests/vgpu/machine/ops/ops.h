@@ -82,6 +82,7 @@ void require_operands(Decoder& dec, const ptx::Statement& st, size_t count);
 void lower_granule(Decoder& dec, const Instr& in);
 void decode_cluster_barrier(Decoder& dec, const ptx::Statement& st, Modifiers& mods, Instr& in);
 bool decode_proxy_fence(Modifiers& mods, Instr& in);
+void exec_watched(Warp& w, const Instr& in, u32 mask);
 void decode_cp_async_arrive(Decoder& dec, const ptx::Statement& st, Modifiers& mods, Instr& in);
 
 void register_integer(OpcodeMap& t);
@@ -100,6 +101,7 @@ void register_matrix(OpcodeMap& t);
 void register_async(OpcodeMap& t);
 void register_mbarrier(OpcodeMap& t);
 void register_cluster(OpcodeMap& t);
+void register_wgmma(OpcodeMap& t);
 void register_video(OpcodeMap& t);
 void register_all(OpcodeMap& t);
 

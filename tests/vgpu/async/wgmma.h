@@ -1,0 +1,120 @@
+// wgmma: products that a warpgroup issues and that complete some time before it waits for them.
+//
+// PTX ISA 9.0 section 9.7.15. Invariants:
+//  - A warpgroup is four warps from a multiple of four on. All of them execute the same wgmma
+//    instructions, and setmaxnreg, with the same descriptors, in the same order.
+//  - Each warp issues its share: 16 rows of A, of its own registers or of shared memory, times all
+//    of B. A wgmma is complete when the shares of all four warps are; a wait_group of any of them
+//    waits for that.
+//  - A share reads its operands and writes its accumulator at one moment between issue and the wait
+//    that requires it, in the order of issue of its warp. Until the wait, accumulators read as
+//    undefined.
+//  - The race check has one operation for each share and one agent for each warpgroup. It sees a
+//    share read its rows of A and a quarter of B: together the warps cover B.
+//  - wgmma.fence starts an epoch of its warp. Within an epoch no register may be accessed first by
+//    an ordinary instruction and then by a wgmma. Moves into registers that no wgmma of the epoch
+//    has used yet are no such access: compilers put initial values there.
+#pragma once
+
+#include <array>
+#include <deque>
+#include <map>
+#include <unordered_map>
+#include <vector>
+
+#include "async/wgmma_tile.h"
+#include "check/proxy.h"
+#include "common/types.h"
+
+namespace vgpu {
+
+class Cta;
+class Warp;
+struct Instr;
+struct Operand;
+
+// Types of accumulators, in Instr::sub2.
+inline constexpr u8 kWgmmaF32 = 0, kWgmmaF16 = 1, kWgmmaS32 = 2;
+
+class Wgmma {
+ public:
+  void start(u64 seed);
+  // The next instruction of its warpgroup that all four warps must execute alike; `what` are the
+  // operands that must be the same. False, and a finding, where this warp cannot execute it.
+  bool step(Warp& w, const Instr& in, u32 mask, const std::array<u64, 3>& what = {});
+
+  void fence(Warp& w);
+  void issue(Warp& w, const Instr& in, u64 a, u64 b, bool scale_d);
+  void commit(Warp& w);
+  // Completes all but the newest `pending` groups of the warp. False: other warps of the warpgroup
+  // have not issued their shares yet.
+  bool wait(Warp& w, u32 pending);
+  // An ordinary instruction accesses registers that wgmma instructions of the kernel use.
+  void touch(Warp& w, const Instr& in, const std::vector<u32>& registers, bool move);
+  void warp_exited(Warp& w, const Instr& in);
+  // A chance for products under way to complete.
+  void maybe_advance(Cta& cta);
+  bool any() const { return open_ != 0; }
+
+ private:
+  struct Share {
+    const Instr* in = nullptr;
+    u64 a = 0, b = 0;  // descriptors
+    bool scale_d = false;
+    bool done = false;
+    AsyncId operation = 0;
+  };
+  // Where an operand is: its units in order, and what they cover, ascending.
+  struct Place {
+    std::vector<u32> units;
+    std::vector<ByteRange> ranges;
+  };
+  struct WarpState {
+    std::deque<Share> shares;  // not yet waited for, the oldest first
+    u64 issued = 0, finished = 0, ended = 0, waited = 0;
+    std::deque<u64> groups;  // committed: `issued` at that moment
+    u64 steps = 0;
+    u32 epoch = 0;  // 0: no fence yet
+    bool exited = false;
+    // By register: epoch of the last use by a wgmma and by an ordinary instruction, shares under
+    // way, and what the last wgmma used it as: its shape, or 0 as a fragment of A.
+    std::vector<u32> used, touched, flying, role;
+    std::unordered_map<u32, std::array<u8, kLanes>> undefined;  // bytes of accumulators under way
+  };
+  struct Step {
+    const Instr* in = nullptr;
+    std::array<u64, 3> what{};
+  };
+  struct Group {  // of four warps
+    std::deque<Step> steps;
+    u64 first_step = 0;  // number of steps.front()
+    TileB b;
+  };
+  WarpState& state(const Warp& w);
+  Group& group(const Warp& w);
+  void check_registers(Warp& w, WarpState& s, const Instr& in);
+  void perform(Warp& w, WarpState& s);
+  const Place& place(u64 descriptor, bool mn_major, u32 first, u32 rows);
+  const Place& checked_place(Warp& w, const Instr& in, u64 descriptor, bool mn_major, u32 first,
+                             u32 rows);
+  void begin_reads(Warp& w, Share& share);
+  void end_reads(Cta& cta, WarpState& s);
+  void gather(Warp& w, const std::vector<u32>& units);
+  void retire(Warp& w, WarpState& s);
+  void write_accumulator(Warp& w, WarpState& s, const Share& share, bool undefined);
+
+  std::vector<WarpState> warps_;
+  std::vector<Group> groups_;
+  std::map<std::array<u64, 2>, Place> places_;  // by descriptor, major and rows
+  // Of one share at a time.
+  TileA a_;
+  std::vector<u8> raw_;
+  std::vector<u32> undefined_units_;
+  std::vector<float> product_;
+
+  Random random_{0};
+  u64 open_ = 0;    // shares not done
+  u32 policy_ = 0;  // 0: at issue, 1: at the wait, 2: anywhere
+};
+
+}  // namespace vgpu
