@@ -34,6 +34,7 @@ class MBarriers {
     Clocks arriving;       // released in this phase
     Clocks completed;      // released in phases before it
     u32 init_thread = 0;   // of the cluster, who initialised it
+    u32 init_clock = 0;    // and when
     bool shown = false;    // fence.mbarrier_init or fence.proxy.async after it
 
     // The opaque state that arrive returns.

@@ -44,6 +44,7 @@ class RaceTracker {
   // `agents` of the asynchronous proxy; 0 when the kernel uses no asynchronous operation.
   void start(u32 shared_bytes, u32 granule, u32 threads, u32 agents = 0);
   u32 threads() const { return threads_; }
+  u32 clock(u32 thread) const { return clocks_[thread]; }
 
   // Both check and remember. `strong`: atomic or volatile, which never races with its like.
   RaceReport read(u32 thread, u32 offset, u32 bytes, bool strong, u32 site);

@@ -15,6 +15,8 @@ void PcCount::add(const PcCount& o) {
   wavefronts += o.wavefronts;
   ideal += o.ideal;
   divergent += o.divergent;
+  requests += o.requests;
+  moved += o.moved;
   blocked += o.blocked;
 }
 

@@ -23,6 +23,8 @@ struct PcCount {
   u64 wavefronts = 0;  // shared: passes needed
   u64 ideal = 0;       // shared: passes without bank conflicts
   u64 divergent = 0;   // branches that split a group
+  u64 requests = 0;    // bulk copies issued
+  u64 moved = 0;       // bulk: bytes of shared memory read or written, of every CTA
   u64 blocked = 0;     // waits that a warp did not get through at once; depends on the order
 
   void add(const PcCount& other);

@@ -3,6 +3,9 @@
 #include <cuda_runtime_api.h>
 
 #include <cstdio>
+#include <cstring>
+
+#include "async/tensor_map.h"
 
 #define VGPU_EXPORT extern "C" __attribute__((visibility("default")))
 
@@ -128,4 +131,49 @@ VGPU_EXPORT CUresult cuPointerGetAttribute(void* data, CUpointer_attribute attri
                    static_cast<int>(attribute));
       return CUDA_ERROR_NOT_SUPPORTED;
   }
+}
+
+VGPU_EXPORT CUresult cuTensorMapEncodeTiled(
+    CUtensorMap* map, CUtensorMapDataType type, cuuint32_t rank, void* address,
+    const cuuint64_t* dims, const cuuint64_t* strides, const cuuint32_t* box,
+    const cuuint32_t* steps, CUtensorMapInterleave interleave, CUtensorMapSwizzle swizzle,
+    CUtensorMapL2promotion promotion, CUtensorMapFloatOOBfill fill) {
+  static_assert(sizeof(cuuint64_t) == sizeof(vgpu::u64));
+  const std::string problem = [&]() -> std::string {
+    if (map == nullptr || dims == nullptr || box == nullptr || steps == nullptr ||
+        (rank > 1 && strides == nullptr) || address == nullptr)
+      return "a pointer is null";
+    if (reinterpret_cast<uintptr_t>(map) % 64 != 0) return "the map is not aligned to 64 bytes";
+    vgpu::TensorMap encoded;
+    std::string wrong = vgpu::TensorMap::encode(
+        {static_cast<vgpu::u32>(type), rank, reinterpret_cast<vgpu::u64>(address), dims, strides,
+         box, steps, static_cast<vgpu::u32>(interleave), static_cast<vgpu::u32>(swizzle),
+         static_cast<vgpu::u32>(promotion), static_cast<vgpu::u32>(fill)},
+        encoded);
+    if (!wrong.empty()) return wrong;
+    *map = {};
+    std::memcpy(map, &encoded, sizeof encoded);
+    return "";
+  }();
+  if (problem.empty()) return CUDA_SUCCESS;
+  std::fprintf(stderr, "vgpu: cuTensorMapEncodeTiled: %s\n", problem.c_str());
+  return CUDA_ERROR_INVALID_VALUE;
+}
+VGPU_EXPORT CUresult cuTensorMapReplaceAddress(CUtensorMap* map, void* address) {
+  vgpu::TensorMap known;
+  if (map == nullptr) return CUDA_ERROR_INVALID_VALUE;
+  std::memcpy(static_cast<void*>(&known), map, sizeof known);
+  if (known.magic != vgpu::TensorMap::kMagic || reinterpret_cast<uintptr_t>(address) % 16 != 0)
+    return CUDA_ERROR_INVALID_VALUE;
+  known.address = reinterpret_cast<vgpu::u64>(address);
+  std::memcpy(map, &known, sizeof known);
+  return CUDA_SUCCESS;
+}
+VGPU_EXPORT CUresult cuTensorMapEncodeIm2col(CUtensorMap*, CUtensorMapDataType, cuuint32_t, void*,
+                                             const cuuint64_t*, const cuuint64_t*, const int*,
+                                             const int*, cuuint32_t, cuuint32_t, const cuuint32_t*,
+                                             CUtensorMapInterleave, CUtensorMapSwizzle,
+                                             CUtensorMapL2promotion, CUtensorMapFloatOOBfill) {
+  std::fputs("vgpu: tensor maps of im2col mode are not supported\n", stderr);
+  return CUDA_ERROR_NOT_SUPPORTED;
 }

@@ -135,6 +135,7 @@ VGPU_EXPORT cudaError_t cudaLaunchKernelExC(const cudaLaunchConfig_t* config, co
       "cudaLaunchKernelExC",
       [&]() -> cudaError_t {
         bool cooperative = false;
+        dim3 cluster{0, 0, 0};
         for (unsigned i = 0; i < config->numAttrs; ++i) {
           const cudaLaunchAttribute& a = config->attrs[i];
           switch (a.id) {
@@ -142,17 +143,14 @@ VGPU_EXPORT cudaError_t cudaLaunchKernelExC(const cudaLaunchConfig_t* config, co
               cooperative = a.val.cooperative != 0;
               break;
             case cudaLaunchAttributeClusterDimension:
-              if (a.val.clusterDim.x * a.val.clusterDim.y * a.val.clusterDim.z != 1) {
-                std::fprintf(stderr, "vgpu: clusters are not supported\n");
-                return cudaErrorNotSupported;
-              }
+              cluster = {a.val.clusterDim.x, a.val.clusterDim.y, a.val.clusterDim.z};
               break;
             default:
               break;  // priorities, policies and overlap change when, not what
           }
         }
         return rt().launch(function, config->gridDim, config->blockDim, args,
-                           config->dynamicSmemBytes, config->stream, cooperative);
+                           config->dynamicSmemBytes, config->stream, cooperative, cluster);
       },
       cudaErrorLaunchOutOfResources);
 }
@@ -175,6 +173,7 @@ VGPU_EXPORT cudaError_t cudaFuncSetAttribute(const void* function, cudaFuncAttri
         k->preferred_carveout = value;
         return cudaSuccess;
       case cudaFuncAttributeNonPortableClusterSizeAllowed:
+        k->large_clusters = value != 0;
         return cudaSuccess;
       default:
         return cudaErrorInvalidValue;
@@ -196,6 +195,11 @@ VGPU_EXPORT cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes,
     attributes->localSizeBytes = p->max_frame_bytes;
     const u32 threads = p->maxntid[0] * std::max(1u, p->maxntid[1]) * std::max(1u, p->maxntid[2]);
     attributes->maxThreadsPerBlock = static_cast<int>(threads != 0 ? threads : kMaxThreadsPerBlock);
+    attributes->clusterDimMustBeSet = 0;
+    attributes->requiredClusterWidth = static_cast<int>(p->cluster[0]);
+    attributes->requiredClusterHeight = static_cast<int>(p->cluster[1]);
+    attributes->requiredClusterDepth = static_cast<int>(p->cluster[2]);
+    attributes->nonPortableClusterSizeAllowed = k->large_clusters ? 1 : 0;
     attributes->numRegs = static_cast<int>(p->registers);
     attributes->ptxVersion = k->module->image->capability;
     attributes->binaryVersion = rt().machine.device.capability();
@@ -264,6 +268,42 @@ VGPU_EXPORT cudaError_t cudaOccupancyAvailableDynamicSMemPerBlock(size_t* bytes,
     const u32 used = p->static_shared + d.reserved_shared_per_block;
     const u32 each = d.shared_per_sm / static_cast<u32>(blocks);
     *bytes = each > used ? std::min(each - used, d.shared_per_block_optin - p->static_shared) : 0;
+    return cudaSuccess;
+  });
+}
+
+// Clusters whose CTAs fit on the device together. A real device may hold fewer: a cluster stays
+// within a part of it.
+VGPU_EXPORT cudaError_t cudaOccupancyMaxActiveClusters(int* clusters, const void* function,
+                                                       const cudaLaunchConfig_t* config) {
+  return api("cudaOccupancyMaxActiveClusters", [&] {
+    Kernel* k = rt().find_kernel(function);
+    if (k == nullptr) return cudaErrorInvalidDeviceFunction;
+    dim3 cluster{0, 0, 0};
+    for (unsigned i = 0; i < config->numAttrs; ++i) {
+      const cudaLaunchAttribute& a = config->attrs[i];
+      if (a.id == cudaLaunchAttributeClusterDimension)
+        cluster = {a.val.clusterDim.x, a.val.clusterDim.y, a.val.clusterDim.z};
+    }
+    const auto p = rt().program(*k, rt().device());
+    if (const cudaError_t e = rt().cluster_dims(*k, *p, config->gridDim, cluster); e != cudaSuccess)
+      return e;
+    int blocks = 0;
+    const dim3 b = config->blockDim;
+    const cudaError_t e =
+        occupancy(&blocks, function, static_cast<int>(b.x * b.y * b.z), config->dynamicSmemBytes);
+    if (e != cudaSuccess) return e;
+    const int size = cluster.x == 0 ? 1 : static_cast<int>(cluster.x * cluster.y * cluster.z);
+    *clusters = blocks * rt().machine.device.sms / size;
+    return cudaSuccess;
+  });
+}
+VGPU_EXPORT cudaError_t cudaOccupancyMaxPotentialClusterSize(int* size, const void* function,
+                                                             const cudaLaunchConfig_t*) {
+  return api("cudaOccupancyMaxPotentialClusterSize", [&] {
+    Kernel* k = rt().find_kernel(function);
+    if (k == nullptr) return cudaErrorInvalidDeviceFunction;
+    *size = rt().machine.device.major < 9 ? 1 : k->large_clusters ? 16 : 8;
     return cudaSuccess;
   });
 }

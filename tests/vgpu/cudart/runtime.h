@@ -47,6 +47,7 @@ struct Kernel {
   std::string name;
   int max_dynamic_shared = static_cast<int>(kStaticSharedLimit);
   int preferred_carveout = -1;
+  bool large_clusters = false;  // more CTAs than every device allows
   std::string link_error;
 };
 
@@ -149,8 +150,10 @@ class Runtime {
   std::vector<std::unique_ptr<GraphState>> graphs;
   std::vector<std::unique_ptr<GraphExecState>> graph_execs;
 
+  // The dimensions of the kernel's clusters, by the launch (0: not given) or the kernel.
+  cudaError_t cluster_dims(const Kernel& kernel, const Program& program, dim3 grid, dim3& cluster);
   cudaError_t launch(const void* function, dim3 grid, dim3 block, void** args, size_t shared,
-                     cudaStream_t stream, bool cooperative);
+                     cudaStream_t stream, bool cooperative, dim3 cluster = {0, 0, 0});
   cudaError_t copy(void* dst, const void* src, size_t bytes, cudaMemcpyKind kind,
                    cudaStream_t stream, bool asynchronous);
   cudaError_t copy_2d(void* dst, size_t dst_pitch, const void* src, size_t src_pitch, size_t width,

@@ -109,8 +109,28 @@ cudaError_t Runtime::drain_all(int only) {
   return cudaSuccess;
 }
 
+cudaError_t Runtime::cluster_dims(const Kernel& kernel, const Program& program, dim3 grid,
+                                  dim3& cluster) {
+  constexpr unsigned kPortable = 8, kLargest = 16;
+  const auto& required = program.cluster;
+  if (required[0] != 0) {
+    if (cluster.x != 0 &&
+        (cluster.x != required[0] || cluster.y != required[1] || cluster.z != required[2]))
+      return cudaErrorInvalidClusterSize;
+    cluster = {required[0], required[1], required[2]};
+  }
+  if (cluster.x == 0) return cudaSuccess;
+  const u64 size = u64{cluster.x} * cluster.y * cluster.z;
+  if (size == 0 || size > (kernel.large_clusters ? kLargest : kPortable) ||
+      (size > 1 && machine.device.major < 9))
+    return cudaErrorInvalidClusterSize;
+  if (grid.x % cluster.x != 0 || grid.y % cluster.y != 0 || grid.z % cluster.z != 0)
+    return cudaErrorInvalidConfiguration;
+  return cudaSuccess;
+}
+
 cudaError_t Runtime::launch(const void* function, dim3 grid, dim3 block, void** args, size_t shared,
-                            cudaStream_t handle, bool cooperative) {
+                            cudaStream_t handle, bool cooperative, dim3 cluster) {
   Kernel* kernel = find_kernel(function);
   if (kernel == nullptr) return cudaErrorInvalidDeviceFunction;
   StreamState* s = stream(handle);
@@ -171,6 +191,8 @@ cudaError_t Runtime::launch(const void* function, dim3 grid, dim3 block, void** 
                          static_cast<u64>(machine.device.sms);
     if (u64{grid.x} * grid.y * grid.z > resident) return cudaErrorCooperativeLaunchTooLarge;
   }
+  if (const cudaError_t e = cluster_dims(*kernel, *linked, grid, cluster); e != cudaSuccess)
+    return e;
   std::vector<u8> params(linked->param_bytes);
   for (size_t i = 0; i < linked->params.size(); ++i)
     std::memcpy(params.data() + linked->params[i].offset, args[i], linked->params[i].bytes);
@@ -181,6 +203,12 @@ cudaError_t Runtime::launch(const void* function, dim3 grid, dim3 block, void** 
   config.block[0] = block.x;
   config.block[1] = block.y;
   config.block[2] = block.z;
+  config.clustered = cluster.x != 0;
+  if (config.clustered) {
+    config.cluster[0] = cluster.x;
+    config.cluster[1] = cluster.y;
+    config.cluster[2] = cluster.z;
+  }
   config.dynamic_shared = static_cast<u32>(shared);
   config.cooperative = cooperative;
   config.device = s->device;

@@ -29,6 +29,7 @@ void Cluster::start(u64 cluster_index) {
   id[1] = static_cast<u32>(index / across % down);
   id[2] = static_cast<u32>(index / across / down);
   random_ = Random(launch.seed ^ (index * 0xd1342543de82ef95ull));
+  bulk.start(random_.next());
   arrived_ = phase_ = 0;
   idle_rounds_ = 0;
   arriving_.clear();
@@ -53,7 +54,14 @@ void Cluster::start(u64 cluster_index) {
 }
 
 Cta::Status Cluster::run(u64 budget) {
-  if (size() == 1) return ctas.front()->run(budget);
+  const Cta::Status status = size() == 1 ? ctas.front()->run(budget) : run_all(budget);
+  if (status == Cta::Status::kDone) bulk.drain();
+  // Threads that wait for a copy may not have all others wait with them.
+  if (status == Cta::Status::kRunning) bulk.advance();
+  return status;
+}
+
+Cta::Status Cluster::run_all(u64 budget) {
   u32 rounds = static_cast<u32>(budget / 2048) + 1;
   for (; rounds != 0; --rounds) {
     const u32 first = random_.below(size());
@@ -74,6 +82,7 @@ Cta::Status Cluster::run(u64 budget) {
 }
 
 void Cluster::resolve_block(bool alone) {
+  if (bulk.advance()) return;
   if (events != seen_events_) idle_rounds_ = 0;
   seen_events_ = events;
   bool resolved = false;

@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "async/bulk.h"
 #include "check/race.h"
 #include "machine/cta.h"
 
@@ -46,10 +47,12 @@ class Cluster {
   u64 index = 0;
   u32 id[3] = {0, 0, 0};
   RaceTracker race;
+  BulkCopies bulk{*this};
   std::vector<std::unique_ptr<Cta>> ctas;  // by rank
   u64 events = 0;                          // of what may let a waiting thread go on
 
  private:
+  Cta::Status run_all(u64 budget);
   void complete();
   std::string who_waits() const;
 

@@ -56,6 +56,7 @@ Cta::Status Cta::run(u64 budget) {
       used += warp.run(8 + random.below(512));
       if (cp_async.any()) cp_async.maybe_advance(*this);
       if (wgmma.any()) wgmma.maybe_advance(*this);
+      if (cluster.bulk.any()) cluster.bulk.maybe_advance();
     }
     if (live == 0) return Status::kDone;
     if (!any) return Status::kBlocked;
@@ -168,7 +169,10 @@ void Cta::complete(u32 index) {
 void Cta::lanes_exited(u32 count) {
   live -= count;
   for (u32 i = 0; i < count; ++i) cluster.thread_exited();
-  if (live == 0) return;
+  if (live == 0) {
+    cluster.bulk.exited(*this);
+    return;
+  }
   for (u32 i = 0; i < barriers_.size(); ++i) {
     NamedBarrier& b = barriers_[i];
     if (!b.active || b.expected != 0) continue;

@@ -226,6 +226,21 @@ struct Watched {
   bool move = false;           // mov
 };
 
+// The operands of a bulk copy, beyond what an instruction has room for.
+struct BulkForm {
+  struct Address {
+    u32 operand = 0;  // in Program::pool
+    i64 offset = 0;
+    ptx::Space space = ptx::Space::kGeneric;
+    bool in_cluster = false, valid = false;
+  };
+  Address to, from, tensor, barrier;
+  i32 size = -1, mask = -1;  // operands in Program::pool, -1 for none
+  u32 coordinates = 0, rank = 0;
+  bool reduces = false;
+  i32 value = -1;  // st.async, red.async: the first element
+};
+
 struct ParamLayout {
   u32 offset, bytes;
 };
@@ -238,6 +253,7 @@ struct Program {
   std::vector<u32> by_number;           // a function's number in its module -> `functions`, or 0
   std::vector<CallSite> calls;
   std::vector<std::vector<u32>> branch_tables;
+  std::vector<BulkForm> bulk;
   std::vector<ptx::Location> locations;
   std::shared_ptr<const ptx::Module> module;  // owns the text that Instr::text points into
   u32 file_bytes = 0;                         // whole register file

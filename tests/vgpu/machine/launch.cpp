@@ -85,6 +85,13 @@ void Launch::touch(u32 mask, const u64 (&address)[kLanes], u32 bytes, bool write
   });
 }
 
+void Launch::touch(const Allocation& a, u64 offset, u32 bytes, bool write) {
+  std::lock_guard lock(mutex_);
+  std::vector<u64>& map = touched_[write ? 1 : 0][a.base];
+  if (map.empty()) map.resize(a.size / 64 + 2);
+  for (u64 i = offset; i < offset + bytes; ++i) map[i / 64] |= u64{1} << (i % 64);
+}
+
 u64 Launch::touched_bytes(bool write) const {
   u64 sum = 0;
   for (const auto& [base, map] : touched_[write ? 1 : 0])

@@ -79,6 +79,7 @@ class Launch {
   bool expired() const;
   // Remembers which bytes of global memory were read or written, while counting.
   void touch(u32 mask, const u64 (&address)[kLanes], u32 bytes, bool write);
+  void touch(const Allocation& a, u64 offset, u32 bytes, bool write);
 
  private:
   void run_parallel();

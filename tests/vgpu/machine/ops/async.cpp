@@ -77,8 +77,11 @@ void exec_wait(Warp& w, const Instr& in, u32 m) {
 
 void decode_cp(Decoder& dec, const ptx::Statement& st, Modifiers& mods, Instr& in) {
   in.cls = InstrClass::kAsync;
-  if (!mods.take("async") || mods.has("bulk"))
-    dec.fail("instruction '" + st.opcode + "' is not supported");
+  if (mods.has("bulk")) {
+    decode_bulk(dec, st, mods, in);
+    return;
+  }
+  if (!mods.take("async")) dec.fail("instruction '" + st.opcode + "' is not supported");
   if (mods.take("mbarrier")) {
     decode_cp_async_arrive(dec, st, mods, in);
     return;

@@ -94,7 +94,9 @@ u64 update(const Instr& in, u8* address, u64 b, u64 c) {
       return old;
   }
 }
-u64 update(const Instr& in, u8* address, u64 b, u64 c) {
+}  // namespace
+
+u64 update_atomically(const Instr& in, u8* address, u64 b, u64 c) {
   switch (in.access_bytes) {
     case 2:
       return update<u16>(in, address, b, c);
@@ -104,6 +106,8 @@ u64 update(const Instr& in, u8* address, u64 b, u64 c) {
       return update<u64>(in, address, b, c);
   }
 }
+
+namespace {
 
 void exec_atomic(Warp& w, const Instr& in, u32 m) {
   u64 address[kLanes];
@@ -131,7 +135,8 @@ void exec_atomic(Warp& w, const Instr& in, u32 m) {
                  "an atomic on undefined data in global memory");
         undefined = 0;
       }
-      const u64 old = update(in, p.data, w.value(source, l), in.c.valid ? w.value(in.c, l) : 0);
+      const u64 old =
+          update_atomically(in, p.data, w.value(source, l), in.c.valid ? w.value(in.c, l) : 0);
       wrote = wrote || old == w.value(source, l);
       mark(p, element, undefined != 0 ? (1u << element) - 1 : 0);
       if (!dst.valid) continue;
@@ -169,10 +174,13 @@ void exec_atomic128(Warp& w, const Instr& in, u32 m) {
 }
 
 void decode_atomic(Decoder& dec, const ptx::Statement& st, Modifiers& mods, Instr& in) {
+  if (mods.has("async")) {
+    decode_async_value(dec, st, mods, in);
+    return;
+  }
   const bool red = mods.name() == "red";
   in.cls = InstrClass::kAtomic;
   in.strong = true;
-  if (mods.has("async")) dec.fail("red.async is not supported");
   const int order = mods.take_one({"relaxed", "acquire", "release", "acq_rel"});
   in.acquires = order == 1 || order == 3;
   in.releases = order == 2 || order == 3;

@@ -74,6 +74,7 @@ void exec_init(Warp& w, const Instr& in, u32 m) {
     }
     MBarriers::Object& object = cta.mbarriers.init(cta, p.offset, static_cast<u32>(count));
     object.init_thread = cta.race.thread(cta.thread_index(w, l));
+    object.init_clock = cta.race.tracker().clock(object.init_thread);
   });
 }
 

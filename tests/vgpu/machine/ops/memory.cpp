@@ -363,6 +363,10 @@ void decode_ld(Decoder& dec, const ptx::Statement& st, Modifiers& mods, Instr& i
 }
 
 void decode_st(Decoder& dec, const ptx::Statement& st, Modifiers& mods, Instr& in) {
+  if (mods.has("async")) {
+    decode_async_value(dec, st, mods, in);
+    return;
+  }
   in.cls = InstrClass::kStore;
   in.space = take_space(mods, in);
   take_hints(dec, mods, in);

@@ -83,6 +83,10 @@ void lower_granule(Decoder& dec, const Instr& in);
 void decode_cluster_barrier(Decoder& dec, const ptx::Statement& st, Modifiers& mods, Instr& in);
 bool decode_proxy_fence(Modifiers& mods, Instr& in);
 void exec_watched(Warp& w, const Instr& in, u32 mask);
+void decode_bulk(Decoder& dec, const ptx::Statement& st, Modifiers& mods, Instr& in);
+void decode_async_value(Decoder& dec, const ptx::Statement& st, Modifiers& mods, Instr& in);
+// An atomic's operation and type, at an address: returns the old value.
+u64 update_atomically(const Instr& in, u8* address, u64 b, u64 c);
 void decode_cp_async_arrive(Decoder& dec, const ptx::Statement& st, Modifiers& mods, Instr& in);
 
 void register_integer(OpcodeMap& t);
