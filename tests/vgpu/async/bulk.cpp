@@ -122,7 +122,7 @@ void BulkCopies::count_bytes(BulkCopy& copy, u32 bytes) {
   MBarriers::Object* object = cta.mbarriers.find(cta, copy.barrier);
   if (object == nullptr) {
     copy.warp->report(FindingKind::kBarrierMisuse, *copy.instr, copy.lane,
-                      "the copy completes where no mbarrier is any more");
+                      "the copy completes where there is no mbarrier any more");
   } else {
     if (copy.done()) cta.race.finish_reads(copy.id);
     cta.race.tracker().release_agent(cta.race.agent(copy.barrier), object->arriving);

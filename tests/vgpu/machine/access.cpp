@@ -237,11 +237,22 @@ void mark(const Target& t, u32 bytes, u32 undefined) {
   put_bits(t.defined_bits, t.bit_offset, bytes, ~u64{undefined} & all);
 }
 
+namespace {
+
+// Bytes of the tracker that each CTA of a cluster has.
+u32 tracked_bytes(const Cta& cta) { return static_cast<u32>(align_up(cta.shared.size(), 1024)); }
+
+// The system's part is guarded by flags of its own, which the race check does not follow.
+bool reserved(const Cta& cta, u32 offset) {
+  return cta.shared_base == 0 && cta.race.byte(offset) % tracked_bytes(cta) < Cta::kSharedBase;
+}
+
+}  // namespace
+
 void check_race(Warp& w, const Instr& in, int lane, u32 offset, u32 bytes, bool write,
                 bool strong) {
   Cta& cta = w.cta();
-  // The system's part is guarded by flags of its own, which this check does not follow.
-  if (offset + cta.shared_base < Cta::kSharedBase) return;
+  if (reserved(cta, offset)) return;
   const u32 thread = cta.thread_index(w, lane);
   const RaceReport r = write ? cta.race.write(thread, offset, bytes, strong, in.site)
                              : cta.race.read(thread, offset, bytes, strong, in.site);
@@ -252,7 +263,7 @@ void check_race(Warp& w, const Instr& in, int lane, u32 offset, u32 bytes, bool 
 void check_store_race(Warp& w, const Instr& in, u32 mask, const u64 (&address)[kLanes], int lane,
                       u32 offset, u32 bytes) {
   Cta& cta = w.cta();
-  if (offset + cta.shared_base < Cta::kSharedBase) return;
+  if (reserved(cta, offset)) return;
   const u32 thread = cta.thread_index(w, lane);
   const RaceReport r = cta.race.write(thread, offset, bytes, in.strong, in.site);
   if (in.strong) cta.race.flag_write(thread, offset, bytes, in.releases, false);
@@ -276,7 +287,7 @@ void check_store_race(Warp& w, const Instr& in, u32 mask, const u64 (&address)[k
 
 void report_race(Warp& w, const Instr& in, int lane, u32 offset, bool write, const RaceReport& r) {
   const Cta& cta = w.cta();
-  const u32 bytes = static_cast<u32>(align_up(cta.shared.size(), 1024));
+  const u32 bytes = tracked_bytes(cta);
   const u32 at = cta.race.byte(offset);
   w.report(r.proxy ? FindingKind::kProxy : FindingKind::kSharedRace, in, lane,
            std::string(write ? "write" : "read") + " of shared address " +

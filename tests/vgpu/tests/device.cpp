@@ -8,12 +8,23 @@
 #include <fstream>
 #include <map>
 
+#include "async/tensor_map.h"
 #include "common/error.h"
 #include "machine/decoder.h"
 #include "machine/launch.h"
 
 namespace vgpu::test {
 namespace {
+
+TensorMap encode(const Tensor& t, u64 address) {
+  TensorMap map;
+  const std::string problem =
+      TensorMap::encode({t.type, static_cast<u32>(t.dims.size()), address, t.dims.data(),
+                         t.strides.data(), t.box.data(), t.steps.data(), 0, t.swizzle, 0, t.fill},
+                        map);
+  EXPECT_EQ(problem, "");
+  return map;
+}
 
 // Runs the text on the machine itself, without the stand-in runtime.
 std::string run_virtual(Machine& machine, const std::string& ptx, const std::string& kernel,
@@ -54,12 +65,24 @@ std::string run_virtual(Machine& machine, const std::string& ptx, const std::str
         value = a->base;
       }
       buffers.push_back(a);
-      std::memcpy(params.data() + program->params.at(i).offset, &value, program->params[i].bytes);
+      if (arguments[i].tensor == nullptr)
+        std::memcpy(params.data() + program->params.at(i).offset, &value, program->params[i].bytes);
+    }
+    for (size_t i = 0; i < arguments.size(); ++i) {
+      if (arguments[i].tensor == nullptr) continue;
+      const Tensor& t = *arguments[i].tensor;
+      const TensorMap map = encode(t, buffers.at(t.argument)->base);
+      std::memcpy(params.data() + program->params.at(i).offset, &map, sizeof map);
     }
     LaunchConfig config;
     config.grid[0] = spec.grid;
     config.block[0] = spec.block;
     config.dynamic_shared = spec.dynamic_shared;
+    if (program->cluster[0] != 0) {
+      std::copy(std::begin(program->cluster), std::end(program->cluster), config.cluster);
+      config.clustered = true;
+    }
+    machine.asynchrony = spec.asynchrony;
     machine.seed = spec.seed;
     std::string error;
     try {
@@ -135,6 +158,7 @@ class RealDevice : public TestDevice {
     if (!error_.empty()) return error_;
     call("cuModuleGetFunction", &function, module, kernel.c_str());
     std::vector<u64> values;
+    std::vector<RealMap> maps(arguments.size());
     for (Argument& a : arguments) {
       u64 value = a.scalar;
       if (a.buffer != nullptr) {
@@ -144,7 +168,15 @@ class RealDevice : public TestDevice {
       values.push_back(value);
     }
     std::vector<void*> pointers;
-    for (u64& v : values) pointers.push_back(&v);
+    for (size_t i = 0; i < arguments.size(); ++i) {
+      pointers.push_back(&values[i]);
+      if (arguments[i].tensor == nullptr) continue;
+      const Tensor& t = *arguments[i].tensor;
+      call("cuTensorMapEncodeTiled", &maps[i], t.type, static_cast<u32>(t.dims.size()),
+           reinterpret_cast<void*>(values[t.argument]), t.dims.data(), t.strides.data(),
+           t.box.data(), t.steps.data(), 0, t.swizzle, 0, t.fill);
+      pointers.back() = &maps[i];
+    }
     call("cuLaunchKernel", function, spec.grid, 1u, 1u, spec.block, 1u, 1u, spec.dynamic_shared,
          static_cast<void*>(nullptr), pointers.data(), static_cast<void**>(nullptr));
     call("cuCtxSynchronize");
@@ -159,6 +191,9 @@ class RealDevice : public TestDevice {
   int capability() const override { return capability_; }
 
  private:
+  struct alignas(128) RealMap {
+    u64 words[16];
+  };
   template <class... A>
   void call(const char* name, A... arguments) {
     auto f = reinterpret_cast<int (*)(A...)>(dlsym(library_, name));

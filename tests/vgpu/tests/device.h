@@ -12,11 +12,20 @@
 
 namespace vgpu::test {
 
-// An argument is a buffer (copied in and out) or a 64-bit scalar.
+// A tensor map as cuTensorMapEncodeTiled takes it: its numbers, dimensions innermost first.
+struct Tensor {
+  size_t argument = 0;  // the buffer that has the elements
+  u32 type = 0, swizzle = 0, fill = 0;
+  std::vector<u64> dims, strides;
+  std::vector<u32> box, steps;
+};
+
+// An argument is a buffer (copied in and out), a tensor map or a 64-bit scalar.
 struct Argument {
   std::vector<u8>* buffer = nullptr;
   u64 scalar = 0;
   bool undefined = false;  // a buffer whose content the device has not been told
+  const Tensor* tensor = nullptr;
 };
 template <class T>
 Argument in_out(std::vector<u8>& bytes) {
@@ -27,6 +36,7 @@ struct LaunchSpec {
   u32 grid = 1, block = 32;
   u32 dynamic_shared = 0;
   u64 seed = 1;
+  Asynchrony asynchrony = Asynchrony::kBySeed;
 };
 
 class TestDevice {
