@@ -30,6 +30,7 @@ void Cta::start() {
   cp_async.start(*this, random.next());
   mbarriers.start();
   wgmma.start(random.next());
+  registers.start(static_cast<u32>(warps.size()), launch_registers(program));
   barriers_ = {};
   for (auto& warp : warps) warp->start();
 }

@@ -16,6 +16,7 @@
 #include "async/wgmma.h"
 #include "check/race.h"
 #include "count/counters.h"
+#include "machine/register_pool.h"
 #include "machine/warp.h"
 
 namespace vgpu {
@@ -85,6 +86,7 @@ class Cta {
   CpAsync cp_async;
   MBarriers mbarriers;
   Wgmma wgmma;
+  RegisterPool registers;
   std::vector<std::unique_ptr<Warp>> warps;
   Random random{0};
   u64 steps = 0;

@@ -56,6 +56,8 @@ std::shared_ptr<Program> Decoder::link(const std::string& kernel) {
   program_->locations = {{}};
   std::copy(std::begin(entry->maxntid), std::end(entry->maxntid), program_->maxntid);
   std::copy(std::begin(entry->reqntid), std::end(entry->reqntid), program_->reqntid);
+  program_->maxnreg = entry->maxnreg;
+  program_->minnctapersm = entry->minnctapersm;
   std::copy(std::begin(entry->reqncluster), std::end(entry->reqncluster), program_->cluster);
 
   function_ids_[entry->name] = 0;

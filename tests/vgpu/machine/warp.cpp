@@ -665,7 +665,7 @@ std::string Warp::waiting_for() const {
             : g.state == Group::State::kCollective ? " for other lanes of the member mask"
             : g.state == Group::State::kAligned    ? " for the rest of the warp"
             : g.state == Group::State::kWait       ? waiting_at(g.barrier)
-            : g.state == Group::State::kPark       ? " for the rest of the warpgroup"
+            : g.state == Group::State::kPark       ? parked_for_
                                                    : " ready");
     const std::string source = program_->source_of(in);
     out += " (line " + std::to_string(in.line) + (source.empty() ? "" : ", " + source) + ")";

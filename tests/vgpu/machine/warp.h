@@ -110,9 +110,11 @@ class Warp {
   u32 index() const { return index_; }
   u32 slots() const { return program_->slot_ids; }
   const Watched& watched(const Instr& in) const { return program_->watched[in.watch]; }
-  // For aligned instructions: the warp executes this one again, as `retries` tells, when it is
-  // woken.
-  void park() { parks_ = true; }
+  // For aligned instructions: the warp waits, and executes this one again when it is woken.
+  void park(std::string for_what) {
+    parks_ = true;
+    parked_for_ = std::move(for_what);
+  }
   bool retries() const { return retries_; }
   void unpark();
   u32 live() const { return live_; }
@@ -177,6 +179,7 @@ class Warp {
   u64 clock_ = 0;
   u32 in_vain_ = 0, awaited_ = 0;
   bool parks_ = false, retries_ = false;
+  std::string parked_for_;
   Allocation* allocation_cache_ = nullptr;  // of the last global access; valid within a launch
 };
 

@@ -165,7 +165,7 @@ std::string text(const Row& row, int d_registers, size_t image_bytes) {
     scales += ", " + std::to_string(row.scale_a) + ", " + std::to_string(row.scale_b);
   if (row.a.bits == 16 && !row.registers) scales += row.tile_a.mn_major ? ", 1" : ", 0";
   if (row.a.bits == 16) scales += row.tile_b.mn_major ? ", 1" : ", 0";
-  return ".version 8.0\n.target sm_90a\n.address_size 64\n"
+  return ".version 8.4\n.target sm_90a\n.address_size 64\n"
          ".extern .shared .align 1024 .b8 s[];\n"
          ".visible .entry form(.param .u64 d, .param .u64 a, .param .u64 image, .param .u64 da,\n"
          "                     .param .u64 db, .param .u64 scale)\n{\n"

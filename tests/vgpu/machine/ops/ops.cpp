@@ -59,6 +59,7 @@ void register_all(OpcodeMap& t) {
   register_cluster(t);
   register_video(t);
   register_wgmma(t);
+  register_warpgroup(t);
 }
 
 }  // namespace vgpu::ops
