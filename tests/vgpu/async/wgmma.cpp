@@ -63,7 +63,9 @@ bool Wgmma::step(Warp& w, const Instr& in, u32 mask, const std::array<u64, 3>& w
     return false;
   }
   if (mask != kAllLanes) {
-    w.report(FindingKind::kWarpgroup, in, lane, "only some lanes of the warp execute this");
+    // A warp that is divergent here has been told of.
+    if (mask == w.live())
+      w.report(FindingKind::kWarpgroup, in, lane, "some lanes of the warp have exited");
     return false;
   }
   WarpState& s = state(w);
@@ -161,17 +163,24 @@ void Wgmma::commit(Warp& w) {
   s.groups.push_back(s.issued);
 }
 
-bool Wgmma::wait(Warp& w, u32 pending) {
+bool Wgmma::wait(Warp& w, const Instr& in, u32 pending) {
   WarpState& s = state(w);
   if (s.groups.size() <= pending) return true;
   const u64 target = s.groups[s.groups.size() - 1 - pending];
   const u32 first = w.index() / kWarps * kWarps;
-  for (u32 i = first; i < first + kWarps; ++i)
-    if (i >= warps_.size() || warps_[i].issued < target) return false;
-  for (u32 i = first; i < first + kWarps; ++i)
-    while (warps_[i].finished < target) perform(*w.cta().warps[i], warps_[i]);
-  for (u32 i = first; i < first + kWarps; ++i)
-    while (warps_[i].ended < target) end_reads(w.cta(), warps_[i]);
+  const u32 end = std::min(first + kWarps, static_cast<u32>(warps_.size()));
+  for (u32 i = first; i < first + kWarps; ++i) {
+    const bool missing = i >= end || warps_[i].issued < target;
+    if (missing && !w.cta().warps[i]->done()) return false;
+    if (missing)
+      w.report(FindingKind::kWarpgroup, in, 0,
+               "warp " + std::to_string(i) + " exited without issuing this wgmma group");
+  }
+  for (u32 i = first; i < end; ++i) {
+    const u64 until = std::min(target, warps_[i].issued);
+    while (warps_[i].finished < until) perform(*w.cta().warps[i], warps_[i]);
+    while (warps_[i].ended < until) end_reads(w.cta(), warps_[i]);
+  }
   const u32 agent = w.cta().race.agent(kWarpgroupAgent + w.index() / kWarps);
   for (int l = 0; l < kLanes; ++l) w.cta().race.learn_agent(w.cta().thread_index(w, l), agent);
   while (s.waited < target) retire(w, s);
@@ -215,9 +224,21 @@ void Wgmma::touch(Warp& w, const Instr& in, const std::vector<u32>& registers, b
 }
 
 void Wgmma::warp_exited(Warp& w, const Instr& in) {
-  if (w.index() >= warps_.size()) return;
-  WarpState& s = warps_[w.index()];
-  s.exited = true;
+  const u32 first = w.index() / kWarps * kWarps;
+  if (first >= warps_.size() || first + kWarps > w.cta().warps.size()) return;
+  WarpState& s = state(w);
+  for (u32 i = first; i < first + kWarps; ++i) {
+    Warp& other = *w.cta().warps[i];
+    other.unpark();
+    if (i == w.index() || !other.done()) continue;
+    const u64 steps = i < warps_.size() ? warps_[i].steps : 0;
+    if (steps == s.steps) continue;
+    w.report(FindingKind::kWarpgroup, in, 0,
+             "the warp executed " + std::to_string(s.steps) +
+                 " instructions of its warpgroup (wgmma, setmaxnreg), warp " + std::to_string(i) +
+                 " executed " + std::to_string(steps));
+    break;
+  }
   if (!s.shares.empty()) {
     w.report(FindingKind::kPendingAtExit, in, 0,
              std::to_string(s.shares.size()) + " wgmma are in flight when the warp exits");

@@ -48,7 +48,7 @@ class Wgmma {
   void commit(Warp& w);
   // Completes all but the newest `pending` groups of the warp. False: other warps of the warpgroup
   // have not issued their shares yet.
-  bool wait(Warp& w, u32 pending);
+  bool wait(Warp& w, const Instr& in, u32 pending);
   // An ordinary instruction accesses registers that wgmma instructions of the kernel use.
   void touch(Warp& w, const Instr& in, const std::vector<u32>& registers, bool move);
   void warp_exited(Warp& w, const Instr& in);
@@ -75,7 +75,6 @@ class Wgmma {
     std::deque<u64> groups;  // committed: `issued` at that moment
     u64 steps = 0;
     u32 epoch = 0;  // 0: no fence yet
-    bool exited = false;
     // By register: epoch of the last use by a wgmma and by an ordinary instruction, shares under
     // way, and what the last wgmma used it as: its shape, or 0 as a fragment of A.
     std::vector<u32> used, touched, flying, role;

@@ -274,7 +274,7 @@ struct Program {
   bool uses_grid_workspace = false;   // cooperative groups' grid barrier
   u32 maxntid[3] = {0, 0, 0}, reqntid[3] = {0, 0, 0};
   u32 maxnreg = 0, minnctapersm = 0;
-  u32 largest_increase = 0;  // operand of a setmaxnreg.inc
+  u32 largest_increase = 0;    // operand of a setmaxnreg.inc
   u32 cluster[3] = {0, 0, 0};  // .reqnctapercluster; 0: not given
   u32 registers = 0;           // as cudaFuncAttributes tells: an estimate, not an allocation
 

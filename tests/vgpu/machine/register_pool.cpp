@@ -32,7 +32,8 @@ void RegisterPool::check(Warp& w, const Instr& in) const {
         "setmaxnreg has no effect: the registers at launch are known only with .maxnreg, or with "
         ".maxntid and .minnctapersm");
   } else if (wanted % 8 != 0 || wanted < 24 || wanted > 256) {
-    misuse("the count is " + std::to_string(wanted) + "; allowed are multiples of 8 from 24 to 256");
+    misuse("the count is " + std::to_string(wanted) +
+           "; allowed are multiples of 8 from 24 to 256");
   } else if (in.sub == 0 ? wanted > now : wanted < now) {
     misuse(std::string(in.sub == 0 ? "decrease" : "increase") + " to " + std::to_string(wanted) +
            " registers, but the warp has " + std::to_string(now));

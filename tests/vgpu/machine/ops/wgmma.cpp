@@ -47,7 +47,7 @@ void exec_commit(Warp& w, const Instr& in, u32 m) {
 void exec_wait(Warp& w, const Instr& in, u32 m) {
   Wgmma& wgmma = w.cta().wgmma;
   if (!w.retries() && !wgmma.step(w, in, m)) return;
-  if (!wgmma.wait(w, static_cast<u32>(in.imm))) w.park(" for the rest of its warpgroup");
+  if (!wgmma.wait(w, in, static_cast<u32>(in.imm))) w.park(" for the rest of its warpgroup");
 }
 
 // "m64n128k16": the number behind `axis`.

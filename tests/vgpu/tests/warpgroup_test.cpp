@@ -1,0 +1,246 @@
+// What is found about wgmma and setmaxnreg: broken kernels beside clean twins. stmatrix.
+#include <gtest/gtest.h>
+
+#include <cstring>
+
+#include "tests/device.h"
+
+namespace vgpu::test {
+namespace {
+
+struct Pair {
+  const char* name;
+  FindingKind kind;
+  std::string broken, clean;  // bodies
+  std::string needle;         // part of the broken one's message
+  u32 line = 0;               // of the .loc that the finding must name
+  u32 block = 128;
+  const char* directives = "";
+};
+
+// %da and %db describe a tile of 64 x 16 and one of 8 x 16 f16, not swizzled, in `s`, both zero;
+// %f0 to %f7 are zero, as is A's fragment %r0 to %r3; %p0 is true in the first two warps.
+std::string kernel(const Pair& p, const std::string& body) {
+  std::string zero;
+  for (u32 i = 0; i < 5; ++i)
+    zero += " st.shared.u32 [%r30+" + std::to_string(4 * p.block * i) + "], 0;\n";
+  for (int i = 0; i < 8; ++i) zero += " mov.f32 %f" + std::to_string(i) + ", 0f00000000;\n";
+  for (int i = 0; i < 4; ++i) zero += " mov.b32 %r" + std::to_string(i) + ", 0;\n";
+  return std::string(
+             ".version 8.4\n.target sm_90a\n.address_size 64\n"
+             ".visible .entry k(.param .u64 out, .param .u64 in)") +
+         p.directives +
+         "\n{\n  .shared .align 1024 .b8 s[8192];\n  .reg .pred %p<8>;\n  .reg .b32 %r<32>, %t;\n"
+         "  .reg .b64 %rd<16>, %o, %da, %db;\n  .reg .f32 %f<16>;\n  .loc 1 1 0\n"
+         "  mov.u32 %t, %tid.x;\n  ld.param.u64 %o, [out];\n  mul.wide.u32 %rd0, %t, 4;\n"
+         "  add.u64 %o, %o, %rd0;\n  mov.u32 %r31, s;\n  mad.lo.u32 %r30, %t, 4, %r31;\n"
+         "  shr.u32 %r29, %r31, 4;\n  cvt.u64.u32 %da, %r29;\n"
+         "  or.b64 %da, %da, 0x1000080000;\n  add.u64 %db, %da, 128;\n"
+         "  setp.lt.u32 %p0, %t, 64;\n  setp.eq.u32 %p7, 0, 0;\n" +
+         zero + " fence.proxy.async;\n bar.sync 0;\n" + body +
+         "\n  ret;\n}\n.file 1 \"broken.cu\"\n";
+}
+
+const std::string kFence = " wgmma.fence.sync.aligned;\n",
+                  kCommit = " wgmma.commit_group.sync.aligned;\n",
+                  kWait = " wgmma.wait_group.sync.aligned 0;\n",
+                  kWaitOne = " wgmma.wait_group.sync.aligned 1;\n",
+                  kStore = " st.global.f32 [%o], %f0;\n";
+std::string mma(const std::string& a) {
+  return " wgmma.mma_async.sync.aligned.m64n8k16.f32.f16.f16 {%f0, %f1, %f2, %f3}, " + a +
+         ", %db, %p7, 1, 1, 0" + (a[0] == '{' ? "" : ", 0") + ";\n";
+}
+const std::string kMma = mma("%da"), kMmaRegisters = mma("{%r0, %r1, %r2, %r3}");
+const std::string kGroup = kFence + kMma + kCommit + kWait;
+
+std::string at(int line, const std::string& text) {
+  return " .loc 1 " + std::to_string(line) + " 0\n" + text + " .loc 1 1 0\n";
+}
+std::string set_registers(const char* action, int count) {
+  return std::string(" setmaxnreg.") + action + ".sync.aligned.u32 " + std::to_string(count) +
+         ";\n";
+}
+// The first two warps of four, or the first of two warpgroups, do one thing, the others another.
+std::string either(const std::string& first, const std::string& second) {
+  return " @!%p0 bra.uni ELSE;\n" + first + " bra.uni DONE;\nELSE:\n" + second + "DONE:\n";
+}
+
+std::vector<Pair> pairs() {
+  const std::string read = " add.f32 %f8, %f0, %f0;\n", write = " add.f32 %f1, %f7, %f7;\n",
+                    scale = " mul.f32 %f0, %f0, %f1;\n", change = " add.u32 %r0, %r0, %t;\n",
+                    wide =
+                        " wgmma.mma_async.sync.aligned.m64n16k16.f32.f16.f16 {%f0, %f1, %f2, %f3, "
+                        "%f4, %f5, %f6, %f7}, %da, %db, %p7, 1, 1, 0, 0;\n",
+                    poke = " st.shared.u32 [%r30], 0;\n";
+  const char *bounds = " .maxnreg 64", *thirds = " .maxntid 384 .minnctapersm 1";
+  const std::string second = " setp.lt.u32 %p0, %t, 128;\n";
+  std::vector<Pair> out = {
+      {"accumulator_read_in_flight", FindingKind::kWgmmaRegister,
+       kFence + kMma + kCommit + at(7, read) + kWait + kStore, kGroup + read + kStore,
+       "accumulator", 7},
+      {"accumulator_written_in_flight", FindingKind::kWgmmaRegister,
+       kFence + kMma + kCommit + at(8, write) + kWait + kStore, kGroup + write + kStore,
+       "accumulator", 8},
+      {"fragment_written_in_flight", FindingKind::kWgmmaRegister,
+       kFence + kMmaRegisters + kCommit + at(9, change) + kWait + kStore,
+       kFence + kMmaRegisters + kCommit + kWait + change + kStore, "fragment of A", 9},
+      {"wait_for_too_few_groups", FindingKind::kWgmmaRegister,
+       kFence + kMma + kCommit + kWaitOne + at(10, read) + kWait + kStore,
+       kFence + kMma + kCommit + kCommit + kWaitOne + read + kWait + kStore, "in flight", 10},
+      {"uncommitted", FindingKind::kWgmmaRegister,
+       kFence + kMma + kWait + at(11, read) + kCommit + kWait + kStore,
+       kFence + kMma + kCommit + kWait + read + kStore, "in flight", 11},
+      {"accumulator_as_fragment_in_flight", FindingKind::kWgmmaRegister,
+       kFence + kMma + at(12, mma("{%f0, %f1, %f2, %f3}")) + kCommit + kWait,
+       kFence + kMma + kMma + kCommit + kWait, "in flight", 12},
+      {"no_fence", FindingKind::kWgmmaFence, at(13, kMma) + kCommit + kWait + kStore,
+       kGroup + kStore, "no wgmma.fence", 13},
+      {"no_fence_after_scaling", FindingKind::kWgmmaFence,
+       kGroup + scale + at(14, kMma) + kCommit + kWait + kStore, kGroup + scale + kGroup + kStore,
+       "accumulator register 0", 14},
+      {"no_fence_after_fragment", FindingKind::kWgmmaFence,
+       kFence + change + at(15, kMmaRegisters) + kCommit + kWait,
+       change + kFence + kMmaRegisters + kCommit + kWait, "register 0 of A", 15},
+      {"move_after_use", FindingKind::kWgmmaFence,
+       kGroup + " mov.f32 %f2, 0f00000000;\n" + at(16, kMma) + kCommit + kWait,
+       kFence + " mov.f32 %f2, 0f00000000;\n" + kMma + kCommit + kWait, "accumulator register 2",
+       16},
+      {"another_shape", FindingKind::kWgmmaFence, kFence + kMma + at(17, wide) + kCommit + kWait,
+       kFence + wide + wide + kCommit + kWait, "another shape", 17},
+      {"operand_overwritten_in_flight", FindingKind::kSharedRace,
+       kFence + kMma + kCommit + poke + kWait, kGroup + poke, "not ordered"},
+      {"operand_overwritten_by_another_warpgroup", FindingKind::kSharedRace,
+       second + either(kGroup, poke), second + either(kGroup, "") + " bar.sync 0;\n" + poke,
+       "not ordered", 0, 256},
+      {"no_proxy_fence", FindingKind::kProxy,
+       poke + " bar.sync 0;\n" + kFence + at(19, kMma) + kCommit + kWait,
+       poke + " fence.proxy.async;\n bar.sync 0;\n" + kGroup, "fence.proxy.async", 19},
+      {"half_a_warpgroup", FindingKind::kWarpgroup, either(kGroup, ""), kGroup, "warp"},
+      {"three_warps", FindingKind::kWarpgroup, kGroup, kGroup, "no complete warpgroup", 0, 96},
+      {"other_instruction", FindingKind::kWarpgroup, kFence + either(kMma, kMma) + kCommit + kWait,
+       kGroup, "another warp"},
+      {"other_descriptor", FindingKind::kWarpgroup, " @%p0 add.u64 %db, %db, 1;\n" + kGroup,
+       " add.u64 %db, %db, 1;\n" + kGroup, "differ"},
+      {"exited_lanes", FindingKind::kWarpgroup, " setp.eq.u32 %p1, %t, 5;\n @%p1 exit;\n" + kGroup,
+       kGroup, "exited"},
+      {"divergent", FindingKind::kDivergence,
+       " and.b32 %r9, %t, 16;\n setp.eq.u32 %p0, %r9, 0;\n" + either(kFence, kFence), kGroup,
+       "divergent"},
+      {"exit_in_flight", FindingKind::kPendingAtExit, kFence + kMma + kCommit, kGroup,
+       "in flight when the warp exits"},
+      {"descriptor_past_the_end", FindingKind::kOutOfBounds,
+       " add.u64 %db, %db, 0x200;\n" + kFence + at(20, kMma) + kCommit + kWait, kGroup, "end at",
+       20},
+      {"registers_unknown", FindingKind::kRegisterPool, at(21, set_registers("dec", 32)), kGroup,
+       "no effect", 21},
+      {"decrease_upwards", FindingKind::kRegisterPool, at(22, set_registers("dec", 72)),
+       set_registers("dec", 56), "decrease to 72", 22, 128, bounds},
+      {"increase_downwards", FindingKind::kRegisterPool, at(23, set_registers("inc", 56)),
+       set_registers("dec", 24) + set_registers("inc", 64), "increase to 56", 23, 128, bounds},
+      {"odd_count", FindingKind::kRegisterPool, at(24, set_registers("dec", 42)),
+       set_registers("dec", 40), "multiples of 8", 24, 128, bounds},
+      {"too_few", FindingKind::kRegisterPool, at(25, set_registers("dec", 16)),
+       set_registers("dec", 24), "multiples of 8", 25, 128, bounds},
+      {"half_a_warpgroup_sets_registers", FindingKind::kWarpgroup,
+       either(set_registers("dec", 32), ""), set_registers("dec", 32), "setmaxnreg", 0, 128,
+       bounds},
+      {"pool_too_small", FindingKind::kDeadlock,
+       second + either(set_registers("dec", 40), set_registers("inc", 104)),
+       second + either(set_registers("dec", 24), set_registers("inc", 104)), "from 64 to 104", 0,
+       256, bounds},
+      {"pool_by_launch_bounds", FindingKind::kDeadlock,
+       second + either(set_registers("dec", 24), set_registers("inc", 248)),
+       second + either(set_registers("dec", 24), set_registers("inc", 240)), "from 168 to 248", 0,
+       384, thirds},
+  };
+  for (Pair& p : out)
+    if (p.block == 96) p.clean = "";
+  return out;
+}
+
+Observed run(const Pair& p, const std::string& body, u64 seed) {
+  std::vector<u8> out(static_cast<size_t>(p.block) * 4), in(16);
+  LaunchSpec spec;
+  spec.block = p.block;
+  spec.seed = seed;
+  return observe(kernel(p, body), "k", spec, {{&out}, {&in}}, "h100");
+}
+
+class Warpgroup : public testing::TestWithParam<Pair> {};
+
+TEST_P(Warpgroup, BrokenKernelIsFoundExactly) {
+  const Pair& p = GetParam();
+  for (u64 seed = 1; seed <= 6; ++seed) {
+    const Observed o = run(p, p.broken, seed);
+    ASSERT_FALSE(o.findings.empty()) << p.name << ": nothing found; " << o.error;
+    for (const Finding& f : o.findings) EXPECT_EQ(f.kind, p.kind) << f.str();
+    const Finding& f = o.findings.front();
+    EXPECT_NE(f.message.find(p.needle), std::string::npos) << f.str();
+    if (p.line != 0) {
+      EXPECT_EQ(f.source, "broken.cu:" + std::to_string(p.line)) << f.str();
+    }
+  }
+}
+TEST_P(Warpgroup, CleanTwinIsClean) {
+  const Pair& p = GetParam();
+  for (u64 seed = 1; seed <= 6; ++seed) {
+    const Observed o = run(p, p.clean, seed);
+    EXPECT_EQ(o.error, "");
+    for (const Finding& f : o.findings) ADD_FAILURE() << f.str();
+  }
+}
+INSTANTIATE_TEST_SUITE_P(Machine, Warpgroup, testing::ValuesIn(pairs()),
+                         [](const auto& info) { return std::string(info.param.name); });
+
+struct Store {
+  int count;
+  bool transposed;
+};
+class Stmatrix : public testing::TestWithParam<Store> {};
+
+// Row i of matrix x goes to the address that lane 8 * x + i gives: here rows of 16 bytes in an
+// order of their own.
+TEST_P(Stmatrix, FollowsTheLayout) {
+  if (device().capability() < 90) GTEST_SKIP() << "needs sm_90";
+  const auto [count, transposed] = GetParam();
+  std::string registers, loads;
+  for (int i = 0; i < count; ++i) {
+    registers += (i == 0 ? "{%v" : ", %v") + std::to_string(i);
+    loads += " ld.global.b32 %v" + std::to_string(i) + ", [%rd1+" + std::to_string(4 * i) + "];\n";
+  }
+  const std::string ptx =
+      ".version 8.0\n.target sm_90\n.address_size 64\n"
+      ".visible .entry form(.param .u64 in, .param .u64 out)\n{\n .shared .align 16 .b8 s[512];\n"
+      " .reg .b32 %r<8>, %v<4>;\n .reg .b64 %rd<8>;\n"
+      " ld.param.u64 %rd1, [in];\n ld.param.u64 %rd2, [out];\n mov.u32 %r0, %tid.x;\n"
+      " mul.wide.u32 %rd3, %r0, 16;\n add.u64 %rd1, %rd1, %rd3;\n add.u64 %rd2, %rd2, %rd3;\n" +
+      loads +
+      // Lane l's row is at place (5 * l + 3) % 32.
+      " mov.u32 %r1, s;\n mad.lo.u32 %r2, %r0, 5, 3;\n and.b32 %r2, %r2, 31;\n"
+      " mad.lo.u32 %r3, %r0, 16, %r1;\n st.shared.v4.b32 [%r3], {0, 0, 0, 0};\n bar.sync 0;\n"
+      " mad.lo.u32 %r2, %r2, 16, %r1;\n stmatrix.sync.aligned.m8n8.x" +
+      std::to_string(count) + (transposed ? ".trans" : "") + ".shared.b16 [%r2], " + registers +
+      "};\n bar.sync 0;\n ld.shared.v4.b32 {%v0, %v1, %v2, %v3}, [%r3];\n"
+      " st.global.v4.b32 [%rd2], {%v0, %v1, %v2, %v3};\n ret;\n}\n";
+  Random random(static_cast<u64>(count));
+  std::vector<u8> in(512), out(512);
+  for (u8& b : in) b = static_cast<u8>(random.next());
+  ASSERT_EQ(device().run(ptx, "form", {}, {{&in}, {&out}}), "") << ptx;
+  std::vector<u8> want(512, 0);
+  for (int x = 0; x < count; ++x)
+    for (int lane = 0; lane < 32; ++lane)
+      for (int i = 0; i < 2; ++i) {
+        int row = lane >> 2, column = (lane & 3) * 2 + i;
+        if (transposed) std::swap(row, column);
+        const int place = ((x * 8 + row) * 5 + 3) % 32;
+        std::memcpy(&want[static_cast<size_t>(place * 16 + column * 2)],
+                    &in[static_cast<size_t>(lane * 16 + x * 4 + i * 2)], 2);
+      }
+  EXPECT_EQ(out, want);
+}
+INSTANTIATE_TEST_SUITE_P(Ptx, Stmatrix,
+                         testing::Values(Store{1, false}, Store{1, true}, Store{2, false},
+                                         Store{2, true}, Store{4, false}, Store{4, true}));
+
+}  // namespace
+}  // namespace vgpu::test
