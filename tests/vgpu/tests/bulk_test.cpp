@@ -1,0 +1,433 @@
+// Bulk copies against the definition of their layouts: element by element, from the coordinates of
+// the box to a byte of shared memory. PTX ISA 9.0 sections 5.5 (tensors) and 9.7.9.25.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <numeric>
+
+#include "async/tensor_map.h"
+#include "tests/device.h"
+#include "tests/forms.h"
+
+namespace vgpu::test {
+namespace {
+
+constexpr u32 kElementBytes[] = {1, 2, 4, 4, 8, 8, 2, 4, 8, 2, 4, 4, 4};
+constexpr Asynchrony kAsynchronies[] = {Asynchrony::kEarly, Asynchrony::kLate, Asynchrony::kAny};
+
+// 128 threads; thread 0 issues. %r31 is the shared memory of 32 KiB, %r29 an mbarrier of one
+// arrival, initialised; %o and %i the buffers, %rd14 the map.
+std::string kernel(const std::string& body, const std::string& directives = "") {
+  return ".version 8.6\n.target sm_90a\n.address_size 64\n"
+         ".visible .entry k(.param .u64 out, .param .u64 in, .param .align 64 .b8 map[128]) " +
+         directives +
+         "\n{\n  .shared .align 1024 .b8 s[32768];\n  .shared .align 8 .b64 bar;\n"
+         "  .reg .pred %p<8>;\n  .reg .b32 %r<32>, %t;\n  .reg .b64 %rd<16>, %o, %i;\n"
+         "  mov.u32 %t, %tid.x;\n  ld.param.u64 %o, [out];\n  ld.param.u64 %i, [in];\n"
+         "  mov.u32 %r31, s;\n  mov.u32 %r29, bar;\n  mov.b64 %rd14, map;\n"
+         "  cvta.param.u64 %rd14, %rd14;\n  setp.eq.u32 %p0, %t, 0;\n  @!%p0 bra I;\n"
+         "  mbarrier.init.shared.b64 [%r29], 1;\n  fence.mbarrier_init.release.cluster;\n"
+         "I: bar.sync 0;\n" +
+         body + "\n  ret;\n}\n";
+}
+const std::string kWait =
+    "W: mbarrier.try_wait.parity.shared::cta.b64 %p1, [%r29], 0, 1000;\n @!%p1 bra W;\n";
+// All threads copy `bytes` between shared and global memory, four at a time.
+std::string all_words(u32 bytes, const std::string& body, const std::string& label) {
+  return "mul.lo.u32 %r1, %t, 4;\n" + label + ": setp.ge.u32 %p2, %r1, " + std::to_string(bytes) +
+         ";\n @%p2 bra " + label + "E;\n add.u32 %r2, %r31, %r1;\n cvt.u64.u32 %rd1, %r1;\n" +
+         body + " add.u32 %r1, %r1, 512;\n bra " + label + ";\n" + label + "E:\n";
+}
+std::string shared_to_out(u32 bytes) {
+  return all_words(
+      bytes, "ld.shared.u32 %r3, [%r2];\n add.u64 %rd1, %rd1, %o;\n st.global.u32 [%rd1], %r3;\n",
+      "O");
+}
+std::string in_to_shared(u32 bytes) {
+  return all_words(
+      bytes, "add.u64 %rd1, %rd1, %i;\n ld.global.u32 %r3, [%rd1];\n st.shared.u32 [%r2], %r3;\n",
+      "N");
+}
+std::string by_thread_0(const std::string& body, const std::string& label = "T") {
+  return "@!%p0 bra " + label + ";\n" + body + "\n" + label + ":\n";
+}
+
+struct Box {
+  const char* name;
+  u32 type;
+  std::vector<u64> dims;
+  std::vector<u32> box, steps;
+  std::vector<i32> at;
+  u32 swizzle = 0, fill = 0;
+};
+
+Tensor tensor_of(const Box& b, size_t argument) {
+  Tensor t;
+  t.argument = argument;
+  t.type = b.type;
+  t.swizzle = b.swizzle;
+  t.fill = b.fill;
+  t.dims = b.dims;
+  u64 stride = align_up(b.dims[0] * kElementBytes[b.type], 16);
+  for (size_t d = 1; d < b.dims.size(); ++d) {
+    t.strides.push_back(stride);
+    stride = align_up(stride * b.dims[d], 16);
+  }
+  t.box = b.box;
+  t.steps = b.steps;
+  return t;
+}
+u64 tensor_bytes(const Tensor& t) {
+  u64 bytes = kElementBytes[t.type] * t.dims[0];
+  for (size_t d = 1; d < t.dims.size(); ++d) bytes += t.strides[d - 1] * (t.dims[d] - 1);
+  return align_up(bytes, 16);
+}
+
+// The tables of PTX ISA 9.0 section 5.5.6: which 16-byte piece of a row of 128 bytes a piece goes
+// to, by the row's number.
+u32 swizzled(u32 byte, u32 swizzle) {
+  const u32 row = byte / 128, piece = byte % 128 / 16;
+  constexpr u32 kPieces[] = {1, 2, 4, 8};
+  const u32 within = kPieces[swizzle];
+  const u32 moved = piece / within * within + ((piece % within) ^ (row % within));
+  return row * 128 + moved * 16 + byte % 16;
+}
+
+// Calls f(byte in the tensor or -1, byte in shared memory) for the first byte of every element.
+template <class F>
+u32 for_each_element(const Box& b, const Tensor& t, F&& f) {
+  const size_t rank = b.dims.size();
+  std::vector<u32> index(rank, 0);
+  const u32 size = kElementBytes[b.type];
+  u32 number = 0;
+  for (bool more = true; more; ++number) {
+    i64 at = 0;
+    bool inside = true;
+    for (size_t d = 0; d < rank; ++d) {
+      const u32 step = d == 0 ? 1 : b.steps[d];
+      const i64 x = b.at[d] + i64{index[d]} * step;
+      inside = inside && x >= 0 && x < static_cast<i64>(b.dims[d]);
+      at += x * static_cast<i64>(d == 0 ? size : t.strides[d - 1]);
+    }
+    f(inside ? at : -1, swizzled(number * size, b.swizzle));
+    more = false;
+    for (size_t d = 0; d < rank && !more; ++d) {
+      const u32 step = d == 0 ? 1 : b.steps[d];
+      more = ++index[d] < (b.box[d] + step - 1) / step;
+      if (!more) index[d] = 0;
+    }
+  }
+  return number * size;
+}
+
+std::string coordinates(const Box& b) {
+  std::string out = "{";
+  for (size_t d = 0; d < b.at.size(); ++d) out += (d == 0 ? "" : ", ") + std::to_string(b.at[d]);
+  return out + "}";
+}
+std::string dimension(const Box& b) { return std::to_string(b.dims.size()) + "d"; }
+
+std::vector<Box> boxes() {
+  std::vector<Box> out = {
+      {"one_dimension", 2, {100}, {64}, {1}, {8}},
+      {"one_dimension_past_the_end", 2, {100}, {64}, {1}, {80}},
+      {"one_dimension_before_the_start", 2, {100}, {64}, {1}, {-8}},
+      {"all_outside", 2, {100}, {64}, {1}, {200}},
+      {"three_dimensions", 1, {40, 6, 5}, {16, 3, 2}, {1, 1, 1}, {3, 2, 4}},
+      {"four_dimensions", 9, {64, 5, 4, 3}, {64, 4, 1, 2}, {1, 1, 1, 1}, {0, 3, 1, 2}, 3},
+      {"five_dimensions",
+       6,
+       {32, 4, 3, 3, 2},
+       {32, 3, 2, 2, 2},
+       {1, 1, 1, 1, 1},
+       {0, 1, -1, 2, 1},
+       2},
+      {"element_strides", 2, {32, 20, 9}, {8, 9, 6}, {1, 2, 3}, {4, 3, 1}},
+      {"element_stride_of_the_innermost_is_ignored", 2, {32, 20}, {8, 8}, {4, 8}, {4, 3}},
+      {"nan_fill", 7, {20, 6}, {32, 8}, {1, 1}, {-4, -1}, 3, 1},
+      {"nan_fill_of_halves", 6, {24, 6}, {32, 8}, {1, 1}, {-3, -1}, 2, 1},
+      {"zero_fill", 9, {50, 70}, {64, 64}, {1, 1}, {-7, 20}, 3},
+      {"narrow_box_of_a_wide_swizzle", 1, {64, 40}, {32, 24}, {1, 1}, {8, 3}, 3},
+      {"largest_box", 0, {300, 300}, {64, 256}, {1, 1}, {128, 30}, 2},
+  };
+  static const char* const kNames[13][4] = {
+      {"u8_0", "u8_32", "u8_64", "u8_128"},         {"u16_0", "u16_32", "u16_64", "u16_128"},
+      {"u32_0", "u32_32", "u32_64", "u32_128"},     {"s32_0", "s32_32", "s32_64", "s32_128"},
+      {"u64_0", "u64_32", "u64_64", "u64_128"},     {"s64_0", "s64_32", "s64_64", "s64_128"},
+      {"f16_0", "f16_32", "f16_64", "f16_128"},     {"f32_0", "f32_32", "f32_64", "f32_128"},
+      {"f64_0", "f64_32", "f64_64", "f64_128"},     {"bf16_0", "bf16_32", "bf16_64", "bf16_128"},
+      {"ftz_0", "ftz_32", "ftz_64", "ftz_128"},     {"tf32_0", "tf32_32", "tf32_64", "tf32_128"},
+      {"tftz_0", "tftz_32", "tftz_64", "tftz_128"},
+  };
+  for (u32 type = 0; type < 13; ++type) {
+    for (u32 swizzle = 0; swizzle < 4; ++swizzle) {
+      const u32 inner = (swizzle == 0 ? 48 : 16u << swizzle) / kElementBytes[type];
+      out.push_back(
+          {kNames[type][swizzle], type, {200, 40}, {inner, 20}, {1, 1}, {16, 25}, swizzle});
+    }
+  }
+  return out;
+}
+
+bool flushes(u32 type) { return type == 10 || type == 12; }
+u32 flushed(u32 v) { return (v & 0x7f800000) == 0 ? v & 0x80000000 : v; }
+
+class BulkTensor : public testing::TestWithParam<Box> {};
+
+TEST_P(BulkTensor, Load) {
+  if (device().capability() < 90) GTEST_SKIP();
+  const Box& b = GetParam();
+  const Tensor t = tensor_of(b, 1);
+  std::vector<u8> in(tensor_bytes(t));
+  Random random(in.size());
+  for (u8& v : in) v = static_cast<u8>(random.next());
+  const u32 size = kElementBytes[b.type];
+  std::vector<u8> expected(32768, 0);
+  std::vector<bool> nan(expected.size(), false);
+  const u32 bytes = for_each_element(b, t, [&](i64 from, u32 to) {
+    if (from >= 0) {
+      std::copy_n(&in[static_cast<size_t>(from)], size, &expected[to]);
+      if (flushes(b.type)) {
+        u32 v;
+        std::memcpy(&v, &expected[to], 4);
+        v = flushed(v);
+        std::memcpy(&expected[to], &v, 4);
+      }
+    }
+    nan[to] = from < 0 && b.fill == 1;
+  });
+  const u32 span = static_cast<u32>(align_up(bytes, 128));
+  const std::string text = kernel(
+      all_words(span, "st.shared.u32 [%r2], 0;\n", "Z") +
+      "fence.proxy.async.shared::cta;\n bar.sync 0;\n" +
+      by_thread_0("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%r29], " + std::to_string(bytes) +
+                  ";\n cp.async.bulk.tensor." + dimension(b) +
+                  ".shared::cluster.global.tile.mbarrier::complete_tx::bytes [%r31], [%rd14, " +
+                  coordinates(b) + "], [%r29];") +
+      kWait + shared_to_out(bytes));
+  for (const Asynchrony a : kAsynchronies) {
+    std::vector<u8> out(32768, 0);
+    LaunchSpec spec;
+    spec.block = 128;
+    spec.asynchrony = a;
+    ASSERT_EQ(device().run(text, "k", spec, {{&out}, {&in}, {nullptr, 0, false, &t}}), "");
+    for (u32 i = 0; i < bytes; i += size) {
+      if (nan[i]) {
+        // Which NaN is not written anywhere.
+        const u32 top = out[i + size - 1] << 8 | out[i + size - 2];
+        const u32 exponent = size == 2 ? 0x7c00 : 0x7f80;
+        EXPECT_EQ(top & exponent, exponent) << "byte " << i;
+        continue;
+      }
+      ASSERT_TRUE(std::equal(&out[i], &out[i] + size, &expected[i])) << "byte " << i;
+    }
+  }
+}
+
+TEST_P(BulkTensor, Store) {
+  if (device().capability() < 90) GTEST_SKIP();
+  const Box& b = GetParam();
+  if (flushes(b.type)) GTEST_SKIP() << "what a store does with subnormals is not written anywhere";
+  const Tensor t = tensor_of(b, 0);
+  std::vector<u8> in(32768);
+  Random random(in.size());
+  for (u8& v : in) v = static_cast<u8>(random.next());
+  std::vector<u8> expected(tensor_bytes(t), 0x5a);
+  const u32 size = kElementBytes[b.type];
+  const u32 bytes = for_each_element(b, t, [&](i64 to, u32 from) {
+    if (to >= 0) std::copy_n(&in[from], size, &expected[static_cast<size_t>(to)]);
+  });
+  const u32 span = static_cast<u32>(align_up(bytes, 128));
+  const std::string text =
+      kernel(in_to_shared(span) + "fence.proxy.async.shared::cta;\n bar.sync 0;\n" +
+             by_thread_0("cp.async.bulk.tensor." + dimension(b) +
+                         ".global.shared::cta.tile.bulk_group [%rd14, " + coordinates(b) +
+                         "], [%r31];\n cp.async.bulk.commit_group;\n"
+                         " cp.async.bulk.wait_group.read 0;"));
+  for (const Asynchrony a : kAsynchronies) {
+    std::vector<u8> out(expected.size(), 0x5a);
+    LaunchSpec spec;
+    spec.block = 128;
+    spec.asynchrony = a;
+    ASSERT_EQ(device().run(text, "k", spec, {{&out}, {&in}, {nullptr, 0, false, &t}}), "");
+    EXPECT_EQ(out, expected);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Ptx, BulkTensor, testing::ValuesIn(boxes()),
+                         [](const auto& info) { return std::string(info.param.name); });
+
+// Reductions: 64 elements of shared memory into global memory, with and without a tensor map.
+struct Reduction {
+  const char *op, *type;
+  u32 map_type;  // kNoMap: only without one
+  std::function<u64(u64 old, u64 v)> expected;
+};
+constexpr u32 kNoMap = ~0u;
+
+std::vector<Reduction> reductions() {
+  const auto add = [](u64 a, u64 b) { return a + b; };
+  const auto add_f32 = [](u64 a, u64 b) { return raw(f32(a) + f32(b)); };
+  return {
+      {"add", "u32", 2, add},
+      {"add", "s32", 3, add},
+      {"add", "u64", 4, add},
+      {"inc", "u32", 2, [](u64 a, u64 b) { return a >= b ? 0 : a + 1; }},
+      {"dec", "u32", 2, [](u64 a, u64 b) { return a == 0 || a > b ? b : a - 1; }},
+      {"min", "u32", 2, [](u64 a, u64 b) { return std::min(a, b); }},
+      {"max", "u32", 2, [](u64 a, u64 b) { return std::max(a, b); }},
+      {"min", "s32", 3, [](u64 a, u64 b) { return raw(std::min(s32(a), s32(b))); }},
+      {"max", "s32", 3, [](u64 a, u64 b) { return raw(std::max(s32(a), s32(b))); }},
+      {"min", "u64", 4, [](u64 a, u64 b) { return std::min(a, b); }},
+      {"max", "s64", 5, [](u64 a, u64 b) { return static_cast<u64>(std::max(s64(a), s64(b))); }},
+      {"and", "b32", 2, [](u64 a, u64 b) { return a & b; }},
+      {"or", "b32", 2, [](u64 a, u64 b) { return a | b; }},
+      {"xor", "b32", 2, [](u64 a, u64 b) { return a ^ b; }},
+      {"and", "b64", 4, [](u64 a, u64 b) { return a & b; }},
+      {"add", "f32", 7, add_f32},
+      {"add", "f64", kNoMap, [](u64 a, u64 b) { return raw(f64(a) + f64(b)); }},
+      {"add", "noftz.f16", 6,
+       [](u64 a, u64 b) { return nearest_half(half_value(a) + half_value(b)); }},
+      {"add", "noftz.bf16", 9,
+       [](u64 a, u64 b) { return nearest_bf16(bf16_value(a) + bf16_value(b)); }},
+      {"min", "f16", 6, [](u64 a, u64 b) { return half_value(a) < half_value(b) ? a : b; }},
+      {"max", "bf16", 9, [](u64 a, u64 b) { return bf16_value(a) > bf16_value(b) ? a : b; }},
+  };
+}
+
+class BulkReduction : public testing::TestWithParam<std::tuple<Reduction, bool>> {};
+
+TEST_P(BulkReduction, MatchesHostArithmetic) {
+  if (device().capability() < 90) GTEST_SKIP();
+  const auto& [r, mapped] = GetParam();
+  if (mapped && r.map_type == kNoMap) GTEST_SKIP();
+  const std::string type = r.type;
+  const u32 size = type.ends_with("64") ? 8 : type.ends_with("16") ? 2 : 4;
+  constexpr u32 kCount = 64;
+  Random random(17);
+  std::vector<u8> in(kCount * size), out(in.size()), expected(in.size());
+  for (u32 i = 0; i < kCount; ++i) {
+    u64 a = random.next(), b = random.next();
+    if (type == "f32")
+      a = raw(1.5f * static_cast<float>(i)), b = raw(0.25f - static_cast<float>(i));
+    if (type == "f64") a = raw(1.5 * i), b = raw(0.1 - i);
+    if (type.ends_with("bf16")) {
+      a = nearest_bf16(1.5 * i - 20), b = nearest_bf16(3.0 - i);
+    } else if (type.ends_with("f16")) {
+      a = nearest_half(1.5 * i - 20), b = nearest_half(3.0 - i);
+    } else if (size == 4) {
+      a &= 0xffffffff, b &= 0xffffffff;
+    }
+    const u64 e = r.expected(a, b);
+    std::memcpy(&out[i * size], &a, size);
+    std::memcpy(&in[i * size], &b, size);
+    std::memcpy(&expected[i * size], &e, size);
+  }
+  Tensor t;
+  t.type = mapped ? r.map_type : 2;
+  t.dims = {kCount};
+  t.box = {kCount};
+  t.steps = {1};
+  const std::string reduce =
+      mapped ? "cp.reduce.async.bulk.tensor.1d.global.shared::cta." + std::string(r.op) +
+                   ".tile.bulk_group [%rd14, {0}], [%r31];"
+             : "cp.reduce.async.bulk.global.shared::cta.bulk_group." + std::string(r.op) + "." +
+                   type + " [%o], [%r31], " + std::to_string(in.size()) + ";";
+  LaunchSpec spec;
+  spec.block = 128;
+  ASSERT_EQ(device().run(kernel(in_to_shared(static_cast<u32>(in.size())) +
+                                "fence.proxy.async;\n bar.sync 0;\n" +
+                                by_thread_0(reduce + "\n cp.async.bulk.commit_group;\n"
+                                                     " cp.async.bulk.wait_group 0;")),
+                         "k", spec, {{&out}, {&in}, {nullptr, 0, false, &t}}),
+            "");
+  EXPECT_EQ(out, expected);
+}
+
+INSTANTIATE_TEST_SUITE_P(Ptx, BulkReduction,
+                         testing::Combine(testing::ValuesIn(reductions()), testing::Bool()),
+                         [](const auto& info) {
+                           std::string name = std::string(std::get<0>(info.param).op) + "_" +
+                                              std::get<0>(info.param).type +
+                                              (std::get<1>(info.param) ? "_tensor" : "");
+                           std::replace(name.begin(), name.end(), '.', '_');
+                           return name;
+                         });
+
+// Copies without a tensor map: there and back.
+TEST(Bulk, PlainCopies) {
+  if (device().capability() < 90) GTEST_SKIP();
+  std::vector<u8> in(4096);
+  std::iota(in.begin(), in.end(), u8{3});
+  Tensor t;
+  t.argument = 1;
+  t.type = 2;
+  t.dims = {64};
+  t.box = {64};
+  t.steps = {1};
+  for (const u32 bytes : {16u, 272u, 4096u}) {
+    const std::string n = std::to_string(bytes);
+    const std::string text = kernel(
+        by_thread_0("cp.async.bulk.prefetch.L2.global [%i], " + n +
+                    ";\n cp.async.bulk.prefetch.tensor.1d.L2.global.tile [%rd14, {0}];\n"
+                    " prefetch.tensormap [%rd14];\n createpolicy.fractional.L2::evict_first.b64 "
+                    "%rd5, 1.0;\n"
+                    " mbarrier.arrive.expect_tx.release.cta.shared::cta.b64 %rd4, [%r29], " +
+                    n +
+                    ";\n cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes"
+                    ".L2::cache_hint [%r31], [%i], " +
+                    n + ", [%r29], %rd5;") +
+        kWait +
+        by_thread_0("cp.async.bulk.global.shared::cta.bulk_group.L2::cache_hint [%o], [%r31], " +
+                        n + ", %rd5;\n cp.async.bulk.commit_group;\n cp.async.bulk.wait_group 0;",
+                    "U"));
+    for (const Asynchrony a : kAsynchronies) {
+      std::vector<u8> out(4096, 0);
+      LaunchSpec spec;
+      spec.block = 128;
+      spec.asynchrony = a;
+      ASSERT_EQ(device().run(text, "k", spec, {{&out}, {&in}, {nullptr, 0, false, &t}}), "");
+      EXPECT_TRUE(std::equal(in.begin(), in.begin() + bytes, out.begin()));
+      EXPECT_TRUE(std::all_of(out.begin() + bytes, out.end(), [](u8 v) { return v == 0; }));
+    }
+  }
+}
+
+// What cuTensorMapEncodeTiled refuses.
+TEST(TensorMaps, Arguments) {
+  const u64 dims[] = {64, 64}, strides[] = {128};
+  const u32 box[] = {32, 32}, steps[] = {1, 1};
+  const TensorMap::Request good = {1, 2, 4096, dims, strides, box, steps, 0, 0, 0, 0};
+  TensorMap map;
+  EXPECT_EQ(TensorMap::encode(good, map), "");
+  const auto refused = [&](auto change, const std::string& needle) {
+    TensorMap::Request r = good;
+    change(r);
+    const std::string problem = TensorMap::encode(r, map);
+    EXPECT_NE(problem.find(needle), std::string::npos) << needle << ": " << problem;
+  };
+  using R = TensorMap::Request;
+  const u64 zero[] = {64, 0}, huge[] = {64, (u64{1} << 32) + 1};
+  const u64 odd[] = {136}, far[] = {u64{1} << 40};
+  const u32 wide[] = {64, 257}, none[] = {0, 1}, thin[] = {4, 1}, long_step[] = {1, 9};
+  refused([](R& r) { r.type = 16; }, "data type");
+  refused([](R& r) { r.rank = 0; }, "rank 0");
+  refused([](R& r) { r.rank = 6; }, "rank 6");
+  refused([](R& r) { r.address = 4104; }, "multiple of 16");
+  refused([&](R& r) { r.dims = zero; }, "size 0 of dimension 1");
+  refused([&](R& r) { r.dims = huge; }, "size 4294967297");
+  refused([&](R& r) { r.strides = odd; }, "stride 136");
+  refused([&](R& r) { r.strides = far; }, "2^40");
+  refused([&](R& r) { r.box = wide; }, "box 257");
+  refused([&](R& r) { r.box = none; }, "box 0");
+  refused([&](R& r) { r.box = thin; }, "inner 8 bytes");
+  refused([&](R& r) { r.steps = long_step; }, "element stride 9");
+  refused([](R& r) { r.interleave = 1; }, "3 dimensions");
+  refused([](R& r) { r.swizzle = 1; }, "more than the swizzle's 32");
+  refused([](R& r) { r.swizzle = 7; }, "no swizzle 7");
+  refused([](R& r) { r.promotion = 4; }, "promotion");
+  refused([](R& r) { r.fill = 1; }, "floating-point");
+}
+
+}  // namespace
+}  // namespace vgpu::test
