@@ -227,6 +227,7 @@ Observed observe(const std::string& ptx, const std::string& kernel, const Launch
   machine.device = *find_device(device_key);
   machine.cores = 2;
   machine.count = true;
+  keep_text(ptx);
   Observed out;
   out.error = run_virtual(machine, ptx, kernel, spec, arguments);
   out.findings = machine.findings.list();
