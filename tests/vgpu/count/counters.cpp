@@ -59,13 +59,21 @@ LaunchCounts summarize(const Program& program, const std::vector<PcCount>& count
       const std::string name = flop_name(in);
       out.mufu[name.substr(0, name.find('.'))] += c.lanes;
     }
-    if (in.cls == InstrClass::kStore || in.cls == InstrClass::kAtomic) {
+    if (in.cls == InstrClass::kStore || in.cls == InstrClass::kAtomic ||
+        (c.requests != 0 && in.text.find("bulk_group") != std::string_view::npos)) {
       out.global_store_bytes += c.bytes;
       out.global_store_sectors += c.sectors;
     } else {
       out.global_load_bytes += c.bytes;
       out.global_load_sectors += c.sectors;
     }
+    if (c.requests != 0) {
+      const bool store = in.text.find("bulk_group") != std::string_view::npos;
+      (store ? out.bulk_store_requests : out.bulk_load_requests) += c.requests;
+      (store ? out.bulk_store_bytes : out.bulk_load_bytes) += c.moved;
+      if (in.text.find("multicast") != std::string_view::npos) out.bulk_multicast_bytes += c.moved;
+    }
+    out.blocked_waits += c.blocked;
     out.shared_wavefronts += c.wavefronts;
     out.shared_excess += c.wavefronts - c.ideal;
     if (in.flow == Flow::kBarrier) out.barriers += c.warps;
@@ -112,6 +120,12 @@ std::string to_json(const std::vector<LaunchCounts>& launches) {
     j["shared"] = {{"wavefronts", c.shared_wavefronts},
                    {"conflict_excess", c.shared_excess},
                    {"by_source", conflicts}};
+    j["bulk"] = {{"load_requests", c.bulk_load_requests},
+                 {"load_bytes", c.bulk_load_bytes},
+                 {"multicast_bytes", c.bulk_multicast_bytes},
+                 {"store_requests", c.bulk_store_requests},
+                 {"store_bytes", c.bulk_store_bytes}};
+    j["blocked_waits"] = c.blocked_waits;
     j["barriers"] = c.barriers;
     j["branches"] = c.branches;
     j["divergent_branches"] = c.divergent_branches;

@@ -47,6 +47,9 @@ struct LaunchCounts {
   u64 global_load_sectors = 0, global_store_sectors = 0;
   u64 unique_load_bytes = 0, unique_store_bytes = 0;
   u64 shared_wavefronts = 0, shared_excess = 0;
+  u64 bulk_load_requests = 0, bulk_load_bytes = 0, bulk_multicast_bytes = 0;  // bytes into shared
+  u64 bulk_store_requests = 0, bulk_store_bytes = 0;
+  u64 blocked_waits = 0;  // depends on the order
   u64 barriers = 0, divergent_branches = 0, branches = 0;
   std::vector<SourceCount> conflicts;  // by source line, most excess first
 };

@@ -106,6 +106,7 @@ enum class BoolOp : u8 { kNone, kAnd, kOr, kXor };
 inline constexpr u32 kIsWgmma = ~0u;
 
 struct Instr {
+  enum class Mutation : u8 { kNone, kNoBytes, kHalfBytes, kOtherPhase, kNoWait };
   ExecFn fn = nullptr;
   Operand dst, dst2, a, b, c, d;
   Operand guard;
@@ -127,16 +128,17 @@ struct Instr {
   bool ftz = false, sat = false, relu = false, flag = false;
   bool strong = false;  // volatile, relaxed, acquire, release or atomic access
   bool acquires = false, releases = false;
-  bool in_cluster = false;    // .shared::cluster: the address may be a peer's
-  bool blocks = false;        // a wait that may suspend the thread
-  bool block_start = false;   // a branch may arrive here
-  bool local_symbol = false;  // address is relative to the lane's stack frame
-  u8 access_bytes = 0;        // bytes of one element of a memory access
-  u32 flops = 0;              // FMA counts two, per lane (per warp for matrix instructions)
-  u32 line = 0;               // of the PTX text
-  u32 site = 0;               // index in Program::code
-  u32 loc = 0;                // index into Program::locations
-  u32 watch = 0;              // index into Program::watched, for exec_watched; or kIsWgmma
+  bool in_cluster = false;              // .shared::cluster: the address may be a peer's
+  bool blocks = false;                  // a wait that may suspend the thread
+  Mutation mutation = Mutation::kNone;  // of an mbarrier's instruction
+  bool block_start = false;             // a branch may arrive here
+  bool local_symbol = false;            // address is relative to the lane's stack frame
+  u8 access_bytes = 0;                  // bytes of one element of a memory access
+  u32 flops = 0;  // FMA counts two, per lane (per warp for matrix instructions)
+  u32 line = 0;   // of the PTX text
+  u32 site = 0;   // index in Program::code
+  u32 loc = 0;    // index into Program::locations
+  u32 watch = 0;  // index into Program::watched, for exec_watched; or kIsWgmma
   std::string_view text;
 };
 

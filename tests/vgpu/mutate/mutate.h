@@ -13,7 +13,18 @@
 namespace vgpu {
 
 struct Mutant {
-  enum class Kind : u8 { kDropBarrier, kDropWait, kDropCommit, kFlipGuard };
+  enum class Kind : u8 {
+    kDropBarrier,
+    kDropWait,
+    kDropCommit,
+    kFlipGuard,
+    kDropFence,
+    kDelayFence,  // behind the next barrier, arrival or copy
+    kDropArrive,
+    kDropExpect,  // of the bytes; the arrival stays
+    kHalveExpect,
+    kFlipPhase,  // the parity that a wait waits for
+  };
   Kind kind;
   std::string kernel;
   u32 pc = 0;

@@ -88,7 +88,9 @@ void exec_inval(Warp& w, const Instr& in, u32 m) {
 
 void add_transactions(Warp& w, const Instr& in, int lane, const Place& p, const Operand& bytes,
                       i64 sign) {
-  const i64 n = sign * static_cast<i64>(static_cast<u32>(w.value(bytes, lane)));
+  i64 n = sign * static_cast<i64>(static_cast<u32>(w.value(bytes, lane)));
+  if (in.mutation == Instr::Mutation::kNoBytes) n = 0;
+  if (in.mutation == Instr::Mutation::kHalfBytes) n /= 2;
   const i64 sum = p.object->transactions + n;
   if (std::abs(sum) > MBarriers::kMaxTransactions || ((w.undef(bytes) >> lane) & 1) != 0) {
     w.fault(kFaultLaunchFailure, FindingKind::kTransaction, in, lane,
@@ -144,7 +146,8 @@ void exec_wait(Warp& w, const Instr& in, u32 m) {
   for_each_object(w, in, m, false, [&](int l, const Place& p) {
     const auto complete = [&] {
       const MBarriers::Object& object = object_at(w, in, l, p);
-      const u64 wanted = w.value(in.b, l);
+      u64 wanted = w.value(in.b, l);
+      if (in.mutation == Instr::Mutation::kOtherPhase) ++wanted;
       return in.flag ? (object.phase & 1) != (wanted & 1) : !MBarriers::same_phase(wanted, object);
     };
     bool done = complete();
@@ -152,8 +155,10 @@ void exec_wait(Warp& w, const Instr& in, u32 m) {
       cta.cp_async.poll(cta, p.offset);
       done = complete();
     }
-    if (done && in.acquires)
+    const bool no_wait = in.mutation == Instr::Mutation::kNoWait;
+    if (done && in.acquires && !no_wait)
       cta.race.acquire(cta.thread_index(w, l), object_at(w, in, l, p).completed);
+    done = done || no_wait;
     if (!done) w.wait_in_vain(1u << l, p.offset);
     write_pred(w, in.dst, 1u << l, done ? kAllLanes : 0);
     w.set_undef(in.dst, l, w.undef_of(in.b, l) != 0 ? 1 : 0);
