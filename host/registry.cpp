@@ -29,9 +29,10 @@ constexpr Kernel kCpuForward{"cpu_forward", QKV_DEVICE_CPU, cpu_decline,
                              cpu_plan,      cpu_prepare,    cpu_launch};
 
 // clang-format off
-constexpr std::array<const Kernel*, 4> kKernels{
+constexpr std::array<const Kernel*, 5> kKernels{
     &kCpuForward,
     &kSm80Forward,
+    &kSm80Tf32x3,
     &kSimtForward,
     &kSimtGeneral,
 };

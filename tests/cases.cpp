@@ -358,7 +358,7 @@ void add_tiles(Rows* rows) {
   struct Pattern {
     const char* name;
     std::function<void(Case*)> apply;
-    bool bf16 = false;  // too
+    bool bf16 = false;  // too, and fp32 with the other width
   };
   const Pattern kPatterns[] = {
       {"full", [](Case*) {}},
@@ -378,8 +378,9 @@ void add_tiles(Rows* rows) {
   for (const Pattern& pattern : kPatterns) {
     for (int64_t d : {64, 128, 256}) {
       for (bool rules : {false, true}) {
-        for (qkv_type type : {kF16, kBf16}) {
+        for (qkv_type type : {kF16, kBf16, kF32}) {
           if (type == kBf16 && (d != 128 || !pattern.bf16)) continue;
+          if (type == kF32 && d != (rules ? 64 : 128) && (d == 256 || !pattern.bf16)) continue;
           Case row{.name = std::string("tiles_") + pattern.name + "_d" + std::to_string(d) +
                            (rules ? "_rules" : "") + "_" + type_label(type),
                    .type = type,

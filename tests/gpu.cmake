@@ -72,8 +72,9 @@ if(TARGET vgpu-run)
   endforeach()
 
   add_executable(counted_work_test counted_work_test.cpp)
-  target_link_libraries(counted_work_test PRIVATE qkv_virtual qkv_test_cases GTest::gtest_main)
+  target_link_libraries(counted_work_test PRIVATE qkv_virtual qkv_test_cases GTest::gtest)
   target_compile_definitions(counted_work_test PRIVATE
+    "QKV_COUNTED_WORK=\"${CMAKE_CURRENT_SOURCE_DIR}/counted_work.md\""
     "QKV_VGPU_RUN=\"$<TARGET_FILE:vgpu-run>\""
     "QKV_GPU_CONTRACT_TEST=\"$<TARGET_FILE:gpu_contract_test_virtual>\"")
   add_dependencies(counted_work_test vgpu-run gpu_contract_test_virtual)

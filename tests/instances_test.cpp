@@ -25,9 +25,13 @@ std::string instance(const std::string& kernel, const Case& row) {
     const auto policy = kernels::simt_forward_policy(static_cast<int32_t>(row.d_v));
     return name + " " + std::to_string(policy.max_dim);
   }
+  const bool rules = row.softcap > 0 || row.mask != kAbsent || row.bias != kAbsent || row.alibi;
+  const auto dim = static_cast<int32_t>(std::max(row.d_qk, row.d_v));
+  if (kernel == "sm80_tf32x3") {
+    return kernel + " " + std::to_string(kernels::sm80_tf32x3_policy(dim, rules).max_dim) +
+           (rules ? " true" : " false");
+  }
   if (kernel == "sm80_forward") {
-    const bool rules = row.softcap > 0 || row.mask != kAbsent || row.bias != kAbsent || row.alibi;
-    const auto dim = static_cast<int32_t>(std::max(row.d_qk, row.d_v));
     return name + " " + std::to_string(kernels::sm80_forward_policy(dim, rules).max_dim) +
            (rules ? " true" : " false");
   }
@@ -52,6 +56,8 @@ TEST(Instances, EveryOneIsLaunched) {
   facts.struct_size = sizeof facts;
   ASSERT_EQ(qkv_device_query(0, &facts), QKV_SUCCESS) << qkv_last_error();
   const bool has_sm80 = facts.compute_major >= 8;
+  const int compute = facts.compute_major * 10 + facts.compute_minor;
+  const bool gains_by_tf32 = compute == 80 || compute == 90;
 #define QKV_SIMT_FORWARD(type, max_dim) \
   EXPECT_GT(launches["simt_forward " #type " " #max_dim], 0) << #type ", " #max_dim;
 #define QKV_SIMT_GENERAL(type, score, selection)                          \
@@ -60,6 +66,9 @@ TEST(Instances, EveryOneIsLaunched) {
 #define QKV_SM80_FORWARD(type, max_dim, rules)                                     \
   EXPECT_EQ(launches["sm80_forward " #type " " #max_dim " " #rules] > 0, has_sm80) \
       << #type ", " #max_dim ", " #rules;
+#define QKV_SM80_TF32X3(max_dim, rules)                                      \
+  EXPECT_EQ(launches["sm80_tf32x3 " #max_dim " " #rules] > 0, gains_by_tf32) \
+      << #max_dim ", " #rules;
 #include "kernels/kernels.inc"
 }
 

@@ -119,7 +119,7 @@ struct Decline {
   const char* says;
   void (*edit)(qkv_attention_desc&);
   const char* then = "simt_general";  // the kernel that takes the problem; "" if none does
-  int32_t compute = 90;
+  int32_t compute = 89;
 };
 
 qkv_tensor pair_tensor(qkv_type type) {
@@ -231,6 +231,57 @@ TEST_P(Sm80Forward, Declines) {
       << plan.declined;
 }
 
+class Sm80Tf32x3 : public testing::TestWithParam<Decline> {};
+
+const Decline kTf32x3Declines[] = {
+    {"sm_75", "gains on sm_80 and sm_90 only, the device is sm_75", [](qkv_attention_desc&) {},
+     "simt_forward", 75},
+    {"sm_86", "gains on sm_80 and sm_90 only, the device is sm_86", [](qkv_attention_desc&) {},
+     "simt_forward", 86},
+    {"sm_89", "gains on sm_80 and sm_90 only, the device is sm_89", [](qkv_attention_desc&) {},
+     "simt_forward", 89},
+    {"sm_120", "gains on sm_80 and sm_90 only, the device is sm_120", [](qkv_attention_desc&) {},
+     "simt_forward", 120},
+    {"hard", "computes soft selection only",
+     [](qkv_attention_desc& d) { d.selection = QKV_SELECT_HARD; }, "simt_general", 90},
+    {"weights", "does not write attention weights",
+     [](qkv_attention_desc& d) { d.weights = pair_tensor(QKV_TYPE_F32); }, "simt_general", 90},
+    {"odd_dim", "takes dims that are multiples of 4 up to 128, one here is 66",
+     [](qkv_attention_desc& d) { d = shapes(1, 1, 1, 8, 8, 64, 66); }, "simt_forward", 90},
+    {"wide", "takes dims that are multiples of 4 up to 128, one here is 132",
+     [](qkv_attention_desc& d) { d = shapes(1, 1, 1, 8, 8, 132, 64); }, "simt_forward", 90},
+    {"padded", "gains where the dims fill two thirds of 64, here they are 40 and 44",
+     [](qkv_attention_desc& d) { d = shapes(1, 1, 1, 8, 8, 40, 44); }, "simt_forward", 90},
+    {"stride", "needs strides that are multiples of 4, k.stride[2] is 258",
+     [](qkv_attention_desc& d) { d.k.stride[2] = 258; }, "simt_forward", 90},
+    {"nothing", "", [](qkv_attention_desc&) {}, "sm80_tf32x3", 80},
+    {"fills", "", [](qkv_attention_desc& d) { d = shapes(1, 1, 1, 8, 8, 40, 48); }, "sm80_tf32x3",
+     90},
+    {"rules", "",
+     [](qkv_attention_desc& d) {
+       d.softcap = 2, d.mask = pair_tensor(QKV_TYPE_BOOL), d.bias = pair_tensor(QKV_TYPE_F32);
+     },
+     "sm80_tf32x3", 90},
+};
+
+TEST_P(Sm80Tf32x3, Declines) {
+  const Decline& row = GetParam();
+  FakeCuda cuda({fake_device(row.compute)});
+  cuda.map_everything(0);
+  qkv_attention_desc desc = shapes(2, 4, 4, 100, 200, 64, 64);
+  row.edit(desc);
+  for (qkv_tensor* t : {&desc.q, &desc.k, &desc.v, &desc.o}) t->type = QKV_TYPE_F32;
+  const Problem problem = problem_of(desc);
+  Plan plan;
+  const host::Status status = host::make_plan(problem, cuda.devices[0], &plan);
+  ASSERT_TRUE(status.ok()) << status.reason();
+  EXPECT_STREQ(plan.kernel->name, row.then);
+  const std::string line = host::text("sm80_tf32x3: ", row.says);
+  EXPECT_EQ(plan.declined.find(line) != std::string::npos, *row.says != '\0') << plan.declined;
+}
+
+INSTANTIATE_TEST_SUITE_P(Reasons, Sm80Tf32x3, testing::ValuesIn(kTf32x3Declines),
+                         [](const auto& row) { return std::string(row.param.name); });
 INSTANTIATE_TEST_SUITE_P(Reasons, Sm80Forward, testing::ValuesIn(kSm80Declines),
                          [](const auto& row) { return std::string(row.param.name); });
 INSTANTIATE_TEST_SUITE_P(Reasons, SimtForward, testing::ValuesIn(kDeclines),

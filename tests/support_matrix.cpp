@@ -51,10 +51,12 @@ View pair(const Problem& p, qkv_type type) {
   return {nullptr, type, {2, p.heads_q, p.s_q, p.s_kv}, {0, 0, p.s_kv, 1}};
 }
 
-// A row of the table: all of these problems.
+// A row of the table: all of these problems; in fp32 for a kernel that computes in nothing else,
+// unless the row is about types.
 struct Row {
   const char* name;
   std::vector<std::function<Problem()>> problems;
+  bool of_types = false;
 };
 
 template <class Edit>
@@ -75,8 +77,8 @@ std::vector<Row> all_rows() {
     return Row{name, {plain_with(edits)...}};
   };
   std::vector<Row> rows;
-  rows.push_back({"fp32", {sized({.type = QKV_TYPE_F32})}});
-  rows.push_back({"fp16, bf16", {sized({}), sized({.type = QKV_TYPE_BF16})}});
+  rows.push_back({"fp32", {sized({.type = QKV_TYPE_F32})}, true});
+  rows.push_back({"fp16, bf16", {sized({}), sized({.type = QKV_TYPE_BF16})}, true});
   rows.push_back({"MHA, GQA, MQA", {sized({}), sized({.heads_kv = 2}), sized({.heads_kv = 1})}});
   rows.push_back({"head dims 64, 128, 256",
                   {sized({.d_qk = 64, .d_v = 64}), sized({}), sized({.d_qk = 256, .d_v = 256})}});
@@ -123,27 +125,50 @@ std::vector<Row> all_rows() {
   return rows;
 }
 
-// The oldest generation that a kernel takes a plain problem on; "" if it is not a GPU's.
+Problem in_fp32(Problem p) {
+  p.type = QKV_TYPE_F32;
+  for (View* view : {&p.q, &p.k, &p.v, &p.o}) view->type = QKV_TYPE_F32;
+  if (p.bias.present()) p.bias.type = QKV_TYPE_F32;
+  return p;
+}
+
+DeviceInfo device_of(int32_t compute, int32_t smem_per_block) {
+  DeviceInfo device;
+  device.kind = QKV_DEVICE_CUDA;
+  device.compute = compute;
+  device.sm_count = 132;
+  device.smem_per_block = smem_per_block;
+  return device;
+}
+
+const DeviceInfo& h100() {
+  static const DeviceInfo device = device_of(90, 227 << 10);
+  return device;
+}
+
+bool is_fp32_only(const host::Kernel& kernel) {
+  return !kernel.decline(problem({}), h100()).empty() &&
+         kernel.decline(in_fp32(problem({})), h100()).empty();
+}
+
+// The generations that a kernel takes a plain problem on.
 std::string runs_on(const host::Kernel& kernel) {
   if (kernel.device == QKV_DEVICE_CPU) return "x86-64 and others, AVX-512 and AMX where there";
+  const Problem plain = is_fp32_only(kernel) ? in_fp32(problem({})) : problem({});
+  std::vector<std::string> taken;
+  bool is_latest = false;
   for (const int32_t compute : {70, 75, 80, 86, 89, 90, 100, 120}) {
-    DeviceInfo device;
-    device.kind = QKV_DEVICE_CUDA;
-    device.compute = compute;
-    device.smem_per_block = 99 << 10;
-    device.sm_count = 100;
-    if (kernel.decline(problem({}), device).empty())
-      return host::text("sm_", compute, " and later");
+    is_latest = kernel.decline(plain, device_of(compute, 99 << 10)).empty();
+    if (is_latest) taken.push_back(host::text("sm_", compute));
   }
-  return "none";
+  if (taken.empty()) return "none";
+  if (is_latest) return taken.front() + " and later";
+  std::string all = taken.front();
+  for (size_t n = 1; n < taken.size(); ++n) all += ", " + taken[n];
+  return all;
 }
 
 std::string table() {
-  DeviceInfo h100;
-  h100.kind = QKV_DEVICE_CUDA;
-  h100.compute = 90;
-  h100.sm_count = 132;
-  h100.smem_per_block = 227 << 10;
   std::string names = "|", rule = "| ---", where = "| runs on";
   for (const host::Kernel* kernel : host::kernels()) {
     names += host::text(" | `", kernel->name, "`");
@@ -155,7 +180,10 @@ std::string table() {
     out += host::text("| ", row.name);
     for (const host::Kernel* kernel : host::kernels()) {
       bool takes = true;
-      for (const auto& make : row.problems) takes &= kernel->decline(make(), h100).empty();
+      for (const auto& make : row.problems) {
+        const bool retyped = !row.of_types && is_fp32_only(*kernel);
+        takes &= kernel->decline(retyped ? in_fp32(make()) : make(), h100()).empty();
+      }
       out += takes ? " | yes" : " | -";
     }
     out += " |\n";

@@ -1,6 +1,6 @@
-// A tile of 16-bit elements in shared memory as tensor-core kernels want it: rows of kDim elements,
-// 16-byte chunks exchanged within each 128 bytes by the row's low bits. Eight rows of one column of
-// chunks then lie on different banks, for ldmatrix as for copies along a row.
+// A tile of 16- or 32-bit elements in shared memory as tensor-core kernels want it: rows of kDim
+// elements, 16-byte chunks exchanged within each 128 bytes by the row's low bits. Eight rows of one
+// column of chunks then lie on different banks, for ldmatrix as for copies along a row.
 #pragma once
 
 #include <cstdint>
@@ -12,13 +12,14 @@ namespace qkv::kernels {
 
 template <class T, int kRows, int kDim, int kThreads>
 struct SwizzledTile {
-  static_assert(sizeof(T) == 2 && kDim % 64 == 0);
-  static constexpr int kChunks = kDim / 8;  // of 16 bytes in a row
-  static constexpr int kBytes = kRows * kDim * 2;
+  static constexpr int kElements = 16 / sizeof(T);  // of a chunk
+  static constexpr int kChunks = kDim / kElements;  // of a row
+  static constexpr int kBytes = kRows * kChunks * 16;
+  static_assert((sizeof(T) == 2 || sizeof(T) == 4) && kChunks % 8 == 0);
 
   uint32_t base;  // shared address, 128-byte aligned
 
-  // The address of element (row, 8 chunk).
+  // The address of element (row, kElements chunk).
   __device__ uint32_t at(int row, int chunk) const {
     return base + static_cast<uint32_t>((row * kChunks + (chunk ^ (row & 7))) * 16);
   }
@@ -30,15 +31,15 @@ struct SwizzledTile {
   }
 
   // Starts copying, all threads together, g[0 .. rows)[0 .. dim) into the tile, and 0 beyond; dim
-  // is a multiple of 8. What lies beyond is not read.
+  // is a multiple of kElements. What lies beyond is not read.
   __device__ void copy(const T* g, int64_t g_row, int rows, int dim) const {
     constexpr int kStep = kThreads / kChunks;
     static_assert(kThreads % kChunks == 0 && kRows % kStep == 0);
     // Opaque: a thread's place is worked out anew for each tile, not kept in registers.
     const int thread = ptx::opaque(static_cast<int>(threadIdx.x));
     const int chunk = thread % kChunks, row0 = thread / kChunks;
-    const bool in_dim = chunk * 8 < dim;
-    const T* from = g + row0 * g_row + chunk * 8;
+    const bool in_dim = chunk * kElements < dim;
+    const T* from = g + row0 * g_row + chunk * kElements;
 #pragma unroll
     for (int row = 0; row < kRows; row += kStep, from += kStep * g_row) {
       const bool inside = in_dim && row0 + row < rows;
