@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
+#include <exception>
 #include <filesystem>
 #include <fstream>
 #include <map>
@@ -194,13 +195,16 @@ int write_table() {
   return 0;
 }
 
-int run(int argc, char** argv) {
-  if (argc == 2 && argv[1] == std::string_view("--write")) return write_table();
-  testing::InitGoogleTest(&argc, argv);
-  return RUN_ALL_TESTS();
-}
-
 }  // namespace
 }  // namespace qkv::test
 
-int main(int argc, char** argv) { return qkv::test::run(argc, argv); }
+int main(int argc, char** argv) {
+  try {
+    if (argc == 2 && argv[1] == std::string_view("--write")) return qkv::test::write_table();
+    testing::InitGoogleTest(&argc, argv);
+    return RUN_ALL_TESTS();
+  } catch (const std::exception& e) {
+    std::fprintf(stderr, "%s\n", e.what());
+    return 1;
+  }
+}

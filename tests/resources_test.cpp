@@ -1,0 +1,167 @@
+// What the compiler made of every kernel instance in libqkv, read from the machine code that it
+// carries: no local memory, hence no spilled register; registers and shared memory that let as many
+// blocks reside on a multiprocessor as the policy intends. The PTX for sm_80 makes as good code for
+// sm_86 and sm_89, which run the code of sm_80 as shipped.
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <map>
+#include <set>
+#include <sstream>
+
+#include "kernels/combine/launch.h"
+#include "kernels/core/forward_args.h"
+#include "kernels/merge/launch.h"
+#include "kernels/policy.h"
+#include "tests/cubin.h"
+
+namespace qkv::test {
+namespace {
+
+constexpr int64_t kRegisters = 65536;  // of a multiprocessor, on all architectures
+
+// Shared memory of a multiprocessor in bytes; a block takes 1 KiB beside its own from sm_80 on,
+// which the compiler counts in.
+int64_t smem_of(int compute) {
+  return (compute == 75 ? 64 : compute == 80 ? 164 : compute / 10 == 9 ? 228 : 100) << 10;
+}
+
+// An instance as its policy means it.
+struct Intended {
+  int64_t threads = 0, min_blocks = 1, dynamic_smem = 0;
+  bool on(int compute) const { return compute >= oldest && compute <= newest; }
+  int oldest = 75, newest = 999;
+};
+
+std::string typed(const char* kernel, kernels::Type type, const std::string& rest) {
+  return std::string("qkv::kernels::") + kernel + "<(qkv::kernels::Type)" +
+         std::to_string(static_cast<int>(type)) + ", " + rest + ">";
+}
+
+std::map<std::string, Intended> intended_kernels() {
+  std::map<std::string, Intended> all;
+  all["qkv::kernels::merge"] = {.threads = kernels::kMergeThreads};
+  for (const char* type : {"1", "2", "3"})
+    all[std::string("qkv::kernels::combine<(qkv::kernels::Type)") + type + ">"] = {
+        .threads = kernels::kCombineThreads};
+#define QKV_SIMT_FORWARD(type, max_dim)                            \
+  all[typed("simt_forward", kernels::Type::k##type, #max_dim)] = { \
+      .threads = kernels::simt_forward_policy(max_dim).threads,    \
+      .min_blocks = kernels::simt_forward_policy(max_dim).min_blocks};
+#define QKV_SIMT_GENERAL(type, score, selection)                                      \
+  all[typed("simt_general", kernels::Type::k##type,                                   \
+            "(qkv::kernels::Score)" + std::to_string(int(kernels::Score::k##score)) + \
+                ", (qkv::kernels::Selection)" +                                       \
+                std::to_string(int(kernels::Selection::k##selection)))] = {           \
+      .threads = kernels::kSimtGeneralThreads};
+#define QKV_SM80_FORWARD(type, max_dim, rules)                                                     \
+  all[typed("sm80_forward", kernels::Type::k##type, #max_dim ", " #rules)] = {                     \
+      .threads = kernels::kSm80Threads,                                                            \
+      .min_blocks = kernels::sm80_forward_policy(max_dim, rules).min_blocks,                       \
+      .dynamic_smem =                                                                              \
+          int64_t(kernels::sm80_forward_smem_bytes(kernels::sm80_forward_policy(max_dim, rules))), \
+      .oldest = 80};
+#define QKV_SM80_TF32X3(max_dim, rules)                                                          \
+  all["qkv::kernels::sm80_tf32x3<" #max_dim ", " #rules ">"] = {                                 \
+      .threads = kernels::kSm80Threads,                                                          \
+      .min_blocks = kernels::sm80_tf32x3_policy(max_dim, rules).min_blocks,                      \
+      .dynamic_smem =                                                                            \
+          int64_t(kernels::sm80_tf32x3_smem_bytes(kernels::sm80_tf32x3_policy(max_dim, rules))), \
+      .oldest = 80,                                                                              \
+      .newest = 99};
+#include "kernels/kernels.inc"
+  return all;
+}
+
+void expect_fits(const CompiledKernel& kernel, const Intended& intended) {
+  SCOPED_TRACE(kernel.name + " for sm_" + std::to_string(kernel.compute));
+  EXPECT_EQ(kernel.stack, 0) << "bytes of local memory";
+  ASSERT_GT(kernel.registers, 0);
+  // Registers are given to warps by 256.
+  const int64_t registers = (int64_t{kernel.registers} + 7) / 8 * 8 * intended.threads;
+  EXPECT_LE(registers * intended.min_blocks, kRegisters)
+      << kernel.registers << " registers, " << intended.threads << " threads, "
+      << intended.min_blocks << " blocks";
+  // Where a multiprocessor has 100 KiB or less, one block is what the policies promise.
+  const bool is_large = smem_of(kernel.compute) > 100 << 10;
+  const int64_t smem = kernel.smem + intended.dynamic_smem;
+  EXPECT_LE(smem * (is_large ? intended.min_blocks : 1), smem_of(kernel.compute))
+      << smem << " bytes of shared memory a block";
+}
+
+const FatBinary& library() {
+  static const FatBinary binary = read_fat_binary(QKV_LIBRARY);
+  return binary;
+}
+
+TEST(Resources, OfEveryShippedInstance) {
+  std::map<std::string, Intended> intended = intended_kernels();
+  std::map<std::string, std::set<int>> compiled;
+  std::set<int> targets;
+  for (const std::string& cubin : library().cubins) {
+    for (const CompiledKernel& kernel : kernels_of_cubin(cubin)) {
+      const auto at = intended.find(kernel.name);
+      ASSERT_NE(at, intended.end()) << kernel.name << " has no intended resources here";
+      expect_fits(kernel, at->second);
+      compiled[kernel.name].insert(kernel.compute);
+      targets.insert(kernel.compute);
+    }
+  }
+  for (const auto& [name, of] : intended) {
+    for (const int compute : targets)
+      EXPECT_EQ(compiled[name].count(compute) == 1, of.on(compute)) << name << ", sm_" << compute;
+  }
+}
+
+// The entries of a PTX text whose mangled names hold `part`.
+std::vector<std::string> entries(const std::string& ptx, const std::string& part) {
+  constexpr std::string_view kEntry = ".entry ";
+  std::vector<std::string> names;
+  for (size_t at = ptx.find(kEntry); at != std::string::npos; at = ptx.find(kEntry, at)) {
+    at += kEntry.size();
+    const std::string name = ptx.substr(at, ptx.find('(', at) - at);
+    if (name.find(part) != std::string::npos) names.push_back(name);
+  }
+  return names;
+}
+
+class Recompiled : public testing::TestWithParam<int> {};
+
+TEST_P(Recompiled, WidthOf128Fits) {
+  const std::map<std::string, Intended> intended = intended_kernels();
+  const auto folder = std::filesystem::temp_directory_path();
+  const std::string stem = (folder / ("qkv-recompiled-" + std::to_string(getpid()))).string();
+  std::set<std::string> seen;
+  for (const std::string& ptx : library().ptx) {
+    const std::vector<std::string> names = entries(ptx, "sm80_forwardILNS0_4TypeE");
+    for (const std::string& name : names) {
+      if (name.find("ELi128E") == std::string::npos) continue;
+      std::ofstream(stem + ".ptx") << ptx.c_str();
+      std::ostringstream text;
+      text << '"' << QKV_PTXAS << "\" -arch=sm_" << GetParam() << " -e " << name << " -o " << stem
+           << ".cubin " << stem << ".ptx";
+      const std::string command = text.str();
+      ASSERT_EQ(std::system(command.c_str()), 0) << command;
+      std::ifstream in(stem + ".cubin", std::ios::binary);
+      for (const CompiledKernel& kernel :
+           kernels_of_cubin(std::string(std::istreambuf_iterator<char>(in), {}))) {
+        if (!seen.insert(kernel.name).second) continue;
+        ASSERT_EQ(intended.count(kernel.name), 1u) << kernel.name;
+        expect_fits(kernel, intended.at(kernel.name));
+      }
+    }
+  }
+  std::filesystem::remove(stem + ".ptx");
+  std::filesystem::remove(stem + ".cubin");
+  EXPECT_EQ(seen.size(), 4u) << "fp16 and bf16, with rules and without";
+}
+
+INSTANTIATE_TEST_SUITE_P(ComputeCapability, Recompiled, testing::Values(86, 89));
+
+}  // namespace
+}  // namespace qkv::test
