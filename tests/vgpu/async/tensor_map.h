@@ -46,7 +46,7 @@ struct TensorMap {
   u32 count(u32 dim) const { return (box[dim] + step[dim] - 1) / step[dim]; }
   u32 box_bytes() const;
   // Where a byte of the box lands: the pattern exchanges 16-byte pieces within each 128 bytes of
-  // shared memory, by the address's own bits. PTX ISA 9.0 section 5.5.6.
+  // shared memory, by the address's own bits. PTX ISA 9.0 section 5.5.7.
   u64 swizzled(u64 address) const {
     const u64 mask = swizzle_bytes / 16u == 0 ? 0 : swizzle_bytes / 16u - 1;
     return address ^ (address >> 7 & mask) << 4;

@@ -79,6 +79,8 @@ RaceReport RaceTracker::async_read(AsyncId id, u32 offset, u32 bytes) {
     before = write;
     conflict_with_write(write, op.thread, report);
   }
+  op.low = op.reads.empty() ? offset : std::min(op.low, offset);
+  op.high = op.reads.empty() ? offset + bytes : std::max(op.high, offset + bytes);
   if (!op.reads.empty() && op.reads.back().offset + op.reads.back().bytes == offset) {
     count_blocks(op.reads.back(), false);
     op.reads.back().bytes += bytes;
@@ -159,7 +161,7 @@ bool RaceTracker::conflict_with_reads(u32 thread, u32 offset, u32 bytes, RaceRep
     any = any || reading_[b] != 0;
   if (!any) return false;
   for (AsyncOperation& op : operations_) {
-    if (!op.used || op.reads.empty()) continue;
+    if (op.reads.empty() || offset >= op.high || op.low >= offset + bytes) continue;
     Access access = make(op.agent, op.under_way ? kUnderWay : op.clock, false, op.site);
     if (op.agent >= threads_) access.rest |= kByAgent;
     for (const ByteRange& r : op.reads) {

@@ -39,6 +39,7 @@ struct AsyncOperation {
   u32 thread = 0, agent = 0, site = 0;
   u32 clock = 0;  // of its finished reads
   std::vector<ByteRange> reads;
+  u32 low = 0, high = 0;  // the bytes around them
 };
 
 }  // namespace vgpu

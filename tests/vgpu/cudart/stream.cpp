@@ -193,6 +193,12 @@ cudaError_t Runtime::launch(const void* function, dim3 grid, dim3 block, void** 
   }
   if (const cudaError_t e = cluster_dims(*kernel, *linked, grid, cluster); e != cudaSuccess)
     return e;
+  constexpr u64 kClusterThreads = 15 * 1024;  // that the race check can tell apart
+  if (threads * std::max(1u, cluster.x * cluster.y * cluster.z) > kClusterThreads) {
+    std::fprintf(stderr, "vgpu: clusters of more than %llu threads are not supported\n",
+                 static_cast<unsigned long long>(kClusterThreads));
+    return cudaErrorNotSupported;
+  }
   std::vector<u8> params(linked->param_bytes);
   for (size_t i = 0; i < linked->params.size(); ++i)
     std::memcpy(params.data() + linked->params[i].offset, args[i], linked->params[i].bytes);

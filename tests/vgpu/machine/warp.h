@@ -137,6 +137,9 @@ class Warp {
   std::string waiting_at(u32 barrier) const;
 
  private:
+  // A group that has run this long while others were ready steps aside.
+  static constexpr u32 kPatience = 4096;
+
   void shadow_slow(const Instr& in, u32 mask, u32 sources);
   void merge();
   int pick();

@@ -145,5 +145,49 @@ TEST(Occupancy, AnEstimateOfRegistersForbidsNothing) {
   }
 }
 
+// A cluster of two: CTA 0 loads 512 bytes for both, each CTA loads 256 and stores 128.
+TEST(Counters, BulkCopies) {
+  const std::string text =
+      ".version 8.6\n.target sm_90a\n.address_size 64\n"
+      ".visible .entry k(.param .u64 in, .param .u64 out) .explicitcluster "
+      ".reqnctapercluster 2, 1, 1\n{\n .shared .align 128 .b8 s[1024];\n .shared .b64 bar;\n"
+      " .reg .pred %p<4>;\n .reg .b16 %m;\n .reg .b32 %r<4>;\n .reg .b64 %rd<4>;\n"
+      " ld.param.u64 %rd0, [in];\n ld.param.u64 %rd1, [out];\n mov.u32 %r0, %cluster_ctarank;\n"
+      " setp.ne.u32 %p0, %r0, 0;\n mbarrier.init.shared.b64 [bar], 1;\n"
+      " fence.mbarrier_init.release.cluster;\n barrier.cluster.arrive;\n barrier.cluster.wait;\n"
+      " mbarrier.arrive.expect_tx.shared.b64 _, [bar], 768;\n mov.u16 %m, 3;\n"
+      " @!%p0 cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes"
+      ".multicast::cluster [s], [%rd0], 512, [bar], %m;\n"
+      " cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [s+512], [%rd0+512], 256,"
+      " [bar];\nW: mbarrier.try_wait.parity.shared.b64 %p1, [bar], 0;\n @!%p1 bra W;\n"
+      " cp.async.bulk.global.shared::cta.bulk_group [%rd1], [s+256], 128;\n"
+      " cp.async.bulk.commit_group;\n cp.async.bulk.wait_group 0;\n"
+      " barrier.cluster.arrive;\n barrier.cluster.wait;\n ret;\n}\n";
+  for (const Asynchrony a : {Asynchrony::kEarly, Asynchrony::kLate, Asynchrony::kAny}) {
+    std::vector<u8> in(1024, 1), out(1024, 0);
+    LaunchSpec spec;
+    spec.grid = 2;
+    spec.block = 1;
+    spec.asynchrony = a;
+    const Observed o = observe(text, "k", spec, {{&in}, {&out}}, "h100");
+    ASSERT_EQ(o.error, "");
+    for (const Finding& f : o.findings) ADD_FAILURE() << f.str();
+    EXPECT_EQ(o.counts.bulk_load_requests, 3u);
+    EXPECT_EQ(o.counts.bulk_load_bytes, 2u * 512 + 2 * 256);
+    EXPECT_EQ(o.counts.bulk_multicast_bytes, 2u * 512);
+    EXPECT_EQ(o.counts.bulk_store_requests, 2u);
+    EXPECT_EQ(o.counts.bulk_store_bytes, 2u * 128);
+    EXPECT_EQ(o.counts.global_load_bytes, 512u + 2 * 256);
+    EXPECT_EQ(o.counts.global_load_sectors, 16u + 2 * 8);
+    EXPECT_EQ(o.counts.unique_load_bytes, 768u);
+    EXPECT_EQ(o.counts.global_store_bytes, 2u * 128);
+    EXPECT_EQ(o.counts.unique_store_bytes, 128u);
+    // Late copies come when everything waits.
+    if (a == Asynchrony::kLate) {
+      EXPECT_NE(o.counts.blocked_waits, 0u);
+    }
+  }
+}
+
 }  // namespace
 }  // namespace vgpu::test

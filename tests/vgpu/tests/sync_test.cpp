@@ -6,13 +6,15 @@
 namespace vgpu::test {
 namespace {
 
-std::vector<u32> run(const std::string& body, u64 seed = 1, u32 block = 1) {
+std::vector<u32> run(const std::string& body, u64 seed = 1, u32 block = 1, int needs = 80) {
   const std::string ptx =
-      ".version 7.1\n.target sm_80\n.address_size 64\n"
-      ".visible .entry k(.param .u64 out, .param .u64 in)\n{\n  .reg .pred %p<8>;\n"
-      "  .reg .b32 %r<32>, %t;\n  .reg .b64 %rd<16>, %o, %i;\n"
-      "  .shared .align 8 .b64 bar;\n  .shared .align 16 .b8 data[1024];\n"
-      "  ld.param.u64 %o, [out];\n  ld.param.u64 %i, [in];\n  mov.u32 %t, %tid.x;\n" +
+      (needs < 90 ? ".version 7.1\n.target sm_80" : ".version 8.6\n.target sm_90a") +
+      std::string(
+          "\n.address_size 64\n"
+          ".visible .entry k(.param .u64 out, .param .u64 in)\n{\n  .reg .pred %p<8>;\n"
+          "  .reg .b32 %r<32>, %t;\n  .reg .b64 %rd<16>, %o, %i;\n"
+          "  .shared .align 8 .b64 bar;\n  .shared .align 16 .b8 data[1024];\n"
+          "  ld.param.u64 %o, [out];\n  ld.param.u64 %i, [in];\n  mov.u32 %t, %tid.x;\n") +
       body + "\n  ret;\n}\n";
   std::vector<u8> out(1024), in(4096);
   for (size_t i = 0; i < in.size(); ++i) in[i] = static_cast<u8>(i * 7);
@@ -96,6 +98,35 @@ TEST(MBarrier, TracksCopies) {
       }
     }
   }
+}
+
+// Transactions: a phase is complete when its arrivals and its bytes are. PTX ISA 9.0 section
+// 9.7.13.15.5.
+TEST(MBarrier, Transactions) {
+  if (device().capability() < 90) GTEST_SKIP();
+  const std::string complete = "mbarrier.complete_tx.relaxed.cta.shared::cta.b64 [bar], ";
+  const std::vector<u32> out = run(
+      "mbarrier.init.shared::cta.b64 [bar], 2;\n"
+      "mbarrier.arrive.expect_tx.release.cta.shared::cta.b64 %rd0, [bar], 48;\n" +
+          show_count(0, 0) + "mbarrier.arrive.release.cta.shared::cta.b64 %rd1, [bar], 1;\n" +
+          show_wait(1, ".shared.b64 %p1, [bar], %rd0") + complete + "32;\n" +
+          show_wait(2, ".acquire.cta.shared::cta.b64 %p1, [bar], %rd0") + complete + "16;\n" +
+          show_wait(3, ".relaxed.cta.shared::cta.b64 %p1, [bar], %rd0") +
+          // Bytes that come before they are expected, and a thread that drops out expecting some.
+          complete +
+          "64;\n mbarrier.arrive.relaxed.cta.shared::cta.b64 %rd2, [bar];\n"
+          "mbarrier.expect_tx.relaxed.cta.shared::cta.b64 [bar], 16;\n" +
+          show_wait(4, ".parity.acquire.cluster.shared::cta.b64 %p1, [bar], 1") +
+          "mbarrier.arrive_drop.expect_tx.release.cta.shared::cta.b64 %rd3, [bar], 48;\n" +
+          show_wait(5, ".parity.shared::cta.b64 %p1, [bar], 1") +
+          "mbarrier.try_wait.shared::cta.b64 %p1, [bar], %rd3, 1000;\n selp.u32 %r1, 1, 0, %p1;\n"
+          "st.global.u32 [%o+24], %r1;\n"
+          // One arrival is left to expect.
+          "mbarrier.arrive.shared::cta.b64 %rd4, [bar];\n" +
+          show_count(7, 4) + show_wait(8, ".shared::cta.b64 %p1, [bar], %rd4"),
+      1, 1, 90);
+  const std::vector<u32> expected = {2, 0, 0, 1, 0, 1, 1, 1, 1};
+  for (size_t i = 0; i < expected.size(); ++i) EXPECT_EQ(out[i], expected[i]) << i;
 }
 
 }  // namespace

@@ -1,6 +1,6 @@
 // Clusters, proxy fences and what else Hopper brought for threads that work together. PTX ISA 9.0
 // sections 9.7.9.23 (mapa), 9.7.9.24 (getctarank), 9.7.13.3 (barrier.cluster), 9.7.13.4
-// (fence.proxy, fence.mbarrier_init), 9.7.14.6 (elect.sync), 9.7.13.13 (griddepcontrol).
+// (fence.proxy, fence.mbarrier_init), 9.7.13.13 (griddepcontrol), 9.7.13.14 (elect.sync).
 #include "machine/cluster.h"
 #include "machine/access.h"
 #include "machine/cta.h"
@@ -106,12 +106,12 @@ void exec_cluster_wait(Warp& w, const Instr& in, u32 m) {
       m, [&](int l) { cta.race.acquire(cta.thread_index(w, l), cta.cluster.barrier_released()); });
 }
 
-// A fence between the proxies concerns shared memory unless it names another space.
+// in.flag: not of initialisations alone.
 void exec_proxy_fence(Warp& w, const Instr& in, u32 m) {
   Cta& cta = w.cta();
   for_each_lane(m, [&](int l) {
     const u32 thread = cta.thread_index(w, l);
-    if (in.sub == 0) cta.race.proxy_fence(thread);
+    if (in.flag) cta.race.proxy_fence(thread);
     cta.mbarriers.fence_init(cta.race.thread(thread));
     cta.race.fence(thread);
   });
@@ -141,9 +141,9 @@ bool decode_proxy_fence(Modifiers& mods, Instr& in) {
   const bool init = mods.has("mbarrier_init");
   if (!init && !mods.has("proxy")) return false;
   const bool async = mods.has("async") || mods.has("async::generic");
-  in.sub = !init && async && !mods.has("global") ? 0 : 1;
+  in.flag = async;
   in.cls = InstrClass::kBarrier;
-  in.fn = init || async ? exec_proxy_fence : exec_nothing;
+  in.fn = init || (async && !mods.has("global")) ? exec_proxy_fence : exec_nothing;
   while (!mods.take_any().empty()) {
   }
   return true;

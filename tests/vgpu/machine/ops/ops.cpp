@@ -57,6 +57,7 @@ void register_all(OpcodeMap& t) {
   register_async(t);
   register_mbarrier(t);
   register_cluster(t);
+  register_tensormap(t);
   register_video(t);
   register_wgmma(t);
   register_warpgroup(t);

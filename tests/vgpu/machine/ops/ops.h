@@ -107,6 +107,7 @@ void register_mbarrier(OpcodeMap& t);
 void register_cluster(OpcodeMap& t);
 void register_wgmma(OpcodeMap& t);
 void register_warpgroup(OpcodeMap& t);
+void register_tensormap(OpcodeMap& t);
 void register_video(OpcodeMap& t);
 void register_all(OpcodeMap& t);
 
