@@ -27,12 +27,12 @@ bool a_in_registers(const Instr& in) { return in.vec == 1; }
 
 }  // namespace
 
-void Wgmma::start(u64 seed) {
+void Wgmma::start(Cta& cta, u64 seed) {
   warps_.clear();
   groups_.clear();
   random_ = Random(seed);
   open_ = 0;
-  policy_ = random_.below(3);
+  policy_ = cta.launch.asynchrony(random_.next());
 }
 
 Wgmma::WarpState& Wgmma::state(const Warp& w) {
@@ -154,7 +154,7 @@ void Wgmma::issue(Warp& w, const Instr& in, u64 a, u64 b, bool scale_d) {
   begin_reads(w, s.shares.back());
   ++s.issued;
   ++open_;
-  if (policy_ == 0 || (policy_ == 2 && random_.below(4) == 0))
+  if (policy_ == Asynchrony::kEarly || (policy_ == Asynchrony::kAny && random_.below(4) == 0))
     while (s.finished < s.issued) perform(w, s);
 }
 
@@ -251,7 +251,7 @@ void Wgmma::warp_exited(Warp& w, const Instr& in) {
 }
 
 void Wgmma::maybe_advance(Cta& cta) {
-  if (policy_ != 2 || random_.below(2) == 0) return;
+  if (policy_ != Asynchrony::kAny || random_.below(2) == 0) return;
   const u32 i = random_.below(static_cast<u32>(warps_.size()));
   WarpState& s = warps_[i];
   if (s.finished < s.issued) perform(*cta.warps[i], s);

@@ -38,7 +38,7 @@ inline constexpr u8 kWgmmaF32 = 0, kWgmmaF16 = 1, kWgmmaS32 = 2;
 
 class Wgmma {
  public:
-  void start(u64 seed);
+  void start(Cta& cta, u64 seed);
   // The next instruction of its warpgroup that all four warps must execute alike; `what` are the
   // operands that must be the same. False, and a finding, where this warp cannot execute it.
   bool step(Warp& w, const Instr& in, u32 mask, const std::array<u64, 3>& what = {});
@@ -112,8 +112,8 @@ class Wgmma {
   std::vector<float> product_;
 
   Random random_{0};
-  u64 open_ = 0;    // shares not done
-  u32 policy_ = 0;  // 0: at issue, 1: at the wait, 2: anywhere
+  u64 open_ = 0;  // shares not done
+  Asynchrony policy_ = Asynchrony::kAny;
 };
 
 }  // namespace vgpu

@@ -29,6 +29,16 @@ const char* class_name(InstrClass cls) {
 
 namespace {
 
+// Shape and types of a wgmma: what stands behind ".aligned.".
+std::string wgmma_name(const Instr& in) {
+  const std::string_view text = in.text.substr(in.text.find(".aligned.") + 9);
+  return std::string(text.substr(0, text.find_first_of(" \t")));
+}
+// A warp's part: its own sixteen rows of A, a quarter of B; 32 bytes of each row and column.
+u64 wgmma_read_bytes(const Instr& in) {
+  return (in.vec == 1 ? 0 : 16 * 32) + u64{in.sub} * 8 * 32 / 4;
+}
+
 // "fma.rn.ftz.f32" -> "fma.f32"; "mma.sync...f32.bf16.bf16.f32" -> "mma.bf16".
 std::string flop_name(const Instr& in) {
   const std::string_view text = in.text;
@@ -36,7 +46,8 @@ std::string flop_name(const Instr& in) {
   const size_t begin = text.find_first_not_of(" \t", start);
   const size_t end = text.find_first_of(" \t", begin);
   const std::string_view opcode = text.substr(begin, end - begin);
-  const std::string base(opcode.substr(0, opcode.find('.')));
+  std::string base(opcode.substr(0, opcode.find('.')));
+  if (base == "wgmma") base = "mma";
   return base + "." + std::string(ptx::type_name(in.type));
 }
 
@@ -55,6 +66,10 @@ LaunchCounts summarize(const Program& program, const std::vector<PcCount>& count
     out.by_class[static_cast<size_t>(in.cls)] += c.warps;
     if (in.flops != 0)
       out.flops[flop_name(in)] += in.flops * (in.cls == InstrClass::kMatrix ? c.warps : c.lanes);
+    if (in.watch == kIsWgmma) {
+      out.wgmma[wgmma_name(in)] += c.warps;
+      out.tensor_read_bytes += wgmma_read_bytes(in) * c.warps;
+    }
     if (in.cls == InstrClass::kSpecial) {
       const std::string name = flop_name(in);
       out.mufu[name.substr(0, name.find('.'))] += c.lanes;
@@ -88,6 +103,7 @@ LaunchCounts summarize(const Program& program, const std::vector<PcCount>& count
       s.excess += c.wavefronts - c.ideal;
     }
   }
+  for (auto& [name, n] : out.wgmma) n /= 4;  // warps
   for (auto& [line, s] : conflicts) out.conflicts.push_back(std::move(s));
   std::stable_sort(out.conflicts.begin(), out.conflicts.end(),
                    [](const SourceCount& a, const SourceCount& b) { return a.excess > b.excess; });
@@ -125,6 +141,8 @@ std::string to_json(const std::vector<LaunchCounts>& launches) {
                  {"multicast_bytes", c.bulk_multicast_bytes},
                  {"store_requests", c.bulk_store_requests},
                  {"store_bytes", c.bulk_store_bytes}};
+    j["wgmma"] = c.wgmma;
+    j["tensor_read_bytes"] = c.tensor_read_bytes;
     j["blocked_waits"] = c.blocked_waits;
     j["barriers"] = c.barriers;
     j["branches"] = c.branches;

@@ -49,7 +49,9 @@ struct LaunchCounts {
   u64 shared_wavefronts = 0, shared_excess = 0;
   u64 bulk_load_requests = 0, bulk_load_bytes = 0, bulk_multicast_bytes = 0;  // bytes into shared
   u64 bulk_store_requests = 0, bulk_store_bytes = 0;
-  u64 blocked_waits = 0;  // depends on the order
+  std::map<std::string, u64> wgmma;  // "m64n128k16.f32.f16.f16": by warpgroups
+  u64 tensor_read_bytes = 0;         // of shared memory, by wgmma
+  u64 blocked_waits = 0;             // depends on the order
   u64 barriers = 0, divergent_branches = 0, branches = 0;
   std::vector<SourceCount> conflicts;  // by source line, most excess first
 };

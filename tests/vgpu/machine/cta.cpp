@@ -29,7 +29,7 @@ void Cta::start() {
   std::fill(shared_defined.begin(), shared_defined.end(), u8{0});
   cp_async.start(*this, random.next());
   mbarriers.start();
-  wgmma.start(random.next());
+  wgmma.start(*this, random.next());
   registers.start(static_cast<u32>(warps.size()), launch_registers(program));
   barriers_ = {};
   for (auto& warp : warps) warp->start();

@@ -25,6 +25,8 @@ const char* kind_name(Mutant::Kind kind) {
       return "halve-expect";
     case Mutant::Kind::kFlipPhase:
       return "flip-phase";
+    case Mutant::Kind::kRaiseWait:
+      return "raise-wait";
   }
   return "";
 }
@@ -104,6 +106,9 @@ std::vector<Mutant::Kind> kinds_of(const Program& program, u32 pc) {
     return {Kind::kDropFence};
   }
   if (in.cls == InstrClass::kBarrier && in.flow != Flow::kNone) return {Kind::kDropBarrier};
+  if (in.cls == InstrClass::kAsync && has(in, "wgmma.fence")) return {Kind::kDropFence};
+  if (in.cls == InstrClass::kAsync && has(in, "wgmma.wait_group"))
+    return {Kind::kDropWait, Kind::kRaiseWait};
   if (in.cls == InstrClass::kAsync && has(in, "wait")) return {Kind::kDropWait};
   if (in.cls == InstrClass::kAsync && has(in, "commit")) return {Kind::kDropCommit};
   if (is_bounds_compare(in)) return {Kind::kFlipGuard};
@@ -166,6 +171,9 @@ void apply(const Mutant& mutant, Program& program) {
       program.code[next].block_start = start;
       return;
     }
+    case Mutant::Kind::kRaiseWait:
+      ++in.imm;
+      return;
     case Mutant::Kind::kDropWait:
       if (in.flow == Flow::kWait) {
         in.mutation = Instr::Mutation::kNoWait;

@@ -23,7 +23,8 @@ struct Mutant {
     kDropArrive,
     kDropExpect,  // of the bytes; the arrival stays
     kHalveExpect,
-    kFlipPhase,  // the parity that a wait waits for
+    kFlipPhase,
+    kRaiseWait,  // the parity that a wait waits for
   };
   Kind kind;
   std::string kernel;

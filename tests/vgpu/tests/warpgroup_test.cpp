@@ -3,6 +3,10 @@
 
 #include <cstring>
 
+#include "common/error.h"
+#include "machine/decoder.h"
+#include "machine/launch.h"
+#include "mutate/mutate.h"
 #include "tests/device.h"
 
 namespace vgpu::test {
@@ -191,6 +195,61 @@ TEST_P(Warpgroup, CleanTwinIsClean) {
 }
 INSTANTIATE_TEST_SUITE_P(Machine, Warpgroup, testing::ValuesIn(pairs()),
                          [](const auto& info) { return std::string(info.param.name); });
+
+TEST(WarpgroupCounters, CountWhatTensorCoresDo) {
+  const Pair p{"", FindingKind::kTrap, "", "", ""};
+  for (u64 seed : {1, 2, 3}) {
+    const Observed o =
+        run(p, kFence + kMma + kMma + kMmaRegisters + kCommit + kWait + kStore, seed);
+    ASSERT_TRUE(o.findings.empty()) << o.findings.front().str();
+    EXPECT_EQ(o.counts.wgmma, (std::map<std::string, u64>{{"m64n8k16.f32.f16.f16", 3}}));
+    EXPECT_EQ(o.counts.flops.at("mma.f16"), 3u * 2 * 64 * 8 * 16);
+    EXPECT_EQ(o.counts.tensor_read_bytes, 2u * 64 * 16 * 2 + 3u * 8 * 16 * 2);
+    EXPECT_EQ(o.counts.by_class[static_cast<size_t>(InstrClass::kMatrix)], 3u * 4);
+  }
+}
+
+// No mutant of a kernel with wgmma and setmaxnreg goes unnoticed.
+TEST(WarpgroupMutation, EveryMutantIsFound) {
+  const Pair p{"", FindingKind::kTrap, "", "", "", 0, 256, " .maxnreg 64"};
+  const std::string text =
+      kernel(p, " setp.lt.u32 %p0, %t, 128;\n" +
+                    either(set_registers("dec", 24), set_registers("inc", 104)) + kGroup +
+                    " mul.f32 %f0, %f0, %f1;\n" + kGroup + " add.f32 %f8, %f0, %f0;\n");
+  const std::shared_ptr<const ptx::Module> module = ptx::parse_module(text);
+  const SymbolTable none{[](const std::string&) { return std::nullopt; }};
+  const auto found = [&](const Mutant* mutant, u64 seed) {
+    const auto program = link_program(module, "k", none);
+    if (mutant != nullptr) apply(*mutant, *program);
+    Machine machine;
+    machine.device = *find_device("h100");
+    machine.seed = seed;
+    LaunchConfig config;
+    config.block[0] = p.block;
+    try {
+      Launch(machine, *program, config, std::vector<u8>(program->param_bytes)).run();
+    } catch (const Fault&) {
+      EXPECT_NE(machine.findings.size(), 0u);
+    }
+    return machine.findings.size() != 0;
+  };
+  std::map<Mutant::Kind, int> kinds;
+  for (u64 seed : {1, 2, 3}) EXPECT_FALSE(found(nullptr, seed));
+  for (const Mutant& m : find_mutants(*link_program(module, "k", none))) {
+    if (m.text.find("wgmma") == std::string::npos && m.text.find("setmaxnreg") == std::string::npos)
+      continue;
+    ++kinds[m.kind];
+    if (m.text.find("setmaxnreg.inc") != std::string::npos) continue;  // nothing needs them
+    for (u64 seed : {1, 2, 3}) EXPECT_TRUE(found(&m, seed)) << m.str();
+  }
+  using Kind = Mutant::Kind;
+  const std::map<Kind, int> want = {{Kind::kDropBarrier, 2},
+                                    {Kind::kDropWait, 2},
+                                    {Kind::kDropCommit, 2},
+                                    {Kind::kDropFence, 2},
+                                    {Kind::kRaiseWait, 2}};
+  EXPECT_EQ(kinds, want);
+}
 
 struct Store {
   int count;
