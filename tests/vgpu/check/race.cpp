@@ -148,6 +148,14 @@ void RaceTracker::release(u32 thread, Clocks& released) {
   released.plain[thread] = top_;  // knows what came before this clock
 }
 
+void RaceTracker::release_fenced(u32 thread, Clocks& released) {
+  if (fenced_[thread] == 0) return;
+  ensure_rows();
+  Clocks::join(released.plain, row(thread), width_);
+  if (!proxied_rows_.empty()) Clocks::join(released.proxied, proxied_row(thread), width_);
+  released.plain[thread] = std::max(released.plain[thread], fenced_[thread]);
+}
+
 void RaceTracker::barrier_some(const std::vector<u32>& waiters, const Clocks& released) {
   ensure_rows();
   Clocks joined = released;

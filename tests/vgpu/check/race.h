@@ -59,6 +59,8 @@ class RaceTracker {
   // A thread that arrives without waiting: what it did until now goes into `released`, what it does
   // from now on does not.
   void release(u32 thread, Clocks& released);
+  // A thread that arrives relaxed: only what it did before its latest fence goes into `released`.
+  void release_fenced(u32 thread, Clocks& released);
   // `waiters` learn what they all had done, and what was released.
   void barrier_some(const std::vector<u32>& waiters, const Clocks& released);
   void warp_sync(u32 warp, u32 mask);
@@ -183,6 +185,9 @@ class CtaRace {
   void barrier_all();
   void barrier_some(std::vector<u32> waiters, const Clocks& released);
   void release(u32 thread, Clocks& released) { tracker_->release(thread0_ + thread, released); }
+  void release_fenced(u32 thread, Clocks& released) {
+    tracker_->release_fenced(thread0_ + thread, released);
+  }
   void warp_sync(u32 warp, u32 mask) { tracker_->warp_sync(thread0_ / kLanes + warp, mask); }
   u32 tick(u32 thread) { return tracker_->tick(thread0_ + thread); }
   void release_until(u32 thread, u32 clock, Clocks& released) {

@@ -127,7 +127,8 @@ void Cluster::arrive(Warp& warp, const Instr& in, u32 mask, bool releases) {
                     " threads exited without reaching this barrier");
   }
   for_each_lane(mask, [&](int lane) {
-    if (releases) cta.race.release(cta.thread_index(warp, lane), arriving_);
+    const u32 thread = cta.thread_index(warp, lane);
+    releases ? cta.race.release(thread, arriving_) : cta.race.release_fenced(thread, arriving_);
   });
   arrived_ += static_cast<u32>(std::popcount(mask));
   if (arrived_ >= live_) complete();

@@ -238,6 +238,20 @@ std::vector<Pair> pairs() {
            kClusterSync,
        "of CTA",
        true},
+      {"peer_memory_after_relaxed_arrive",
+       {kSharedRace},
+       kWrite +
+           "barrier.cluster.arrive.relaxed;\n barrier.cluster.wait;\n"
+           "mov.u32 %r2, %cluster_ctarank;\n xor.b32 %r2, %r2, 1;\n"
+           "mapa.shared::cluster.u32 %r3, %r30, %r2;\n ld.shared::cluster.u32 %r4, [%r3];\n" +
+           kClusterSync,
+       kWrite +
+           "fence.acq_rel.cluster;\n barrier.cluster.arrive.relaxed;\n barrier.cluster.wait;\n"
+           "mov.u32 %r2, %cluster_ctarank;\n xor.b32 %r2, %r2, 1;\n"
+           "mapa.shared::cluster.u32 %r3, %r30, %r2;\n ld.shared::cluster.u32 %r4, [%r3];\n" +
+           kClusterSync,
+       "of CTA",
+       true},
       {"peer_exited",
        {kExitedPeer},
        init("", 64) + kClusterSync +
