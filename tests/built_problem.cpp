@@ -444,6 +444,19 @@ uint64_t test_repeats() {
   return text == nullptr ? 4 : std::strtoull(text, nullptr, 10);
 }
 
+std::string left_out(const Case& row) {
+  static const char* named = std::getenv("QKV_TEST_KERNELS");
+  if (named == nullptr) return {};
+  const BuiltProblem built(row, {.seed = test_seed()});
+  const qkv_attention_desc desc = built.desc();
+  qkv_query_result result{};
+  result.struct_size = sizeof result;
+  if (qkv_query(&desc, &result) != QKV_SUCCESS || result.supported != 1) return {};
+  const std::string list = std::string(",") + named + ",";
+  if (list.find(std::string(",") + result.kernel + ",") != std::string::npos) return {};
+  return std::string("planned on ") + result.kernel + ", which other runs test";
+}
+
 std::string replay(const Case& row) {
   std::ostringstream out;
   out << "case: " << describe(row) << "\nreplay: QKV_TEST_SEED=" << test_seed();

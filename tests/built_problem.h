@@ -131,6 +131,10 @@ uint64_t test_seed();
 // slow devices, else 4, once with each.
 uint64_t test_repeats();
 
+// Why the case is left to other runs: QKV_TEST_KERNELS names, separated by commas, the kernels
+// whose cases run in this one, and the plan has another. "" if the case runs.
+std::string left_out(const Case& row);
+
 // A line that runs the current test again with the same inputs.
 std::string replay(const Case& row);
 

@@ -27,6 +27,7 @@ class Contract : public testing::TestWithParam<Case> {
  protected:
   void SetUp() override {
     if (const std::string reason = place().missing(); !reason.empty()) GTEST_SKIP() << reason;
+    if (const std::string reason = left_out(row()); !reason.empty()) GTEST_SKIP() << reason;
   }
   void TearDown() override { place().set_threads(0); }
 

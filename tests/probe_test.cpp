@@ -13,6 +13,7 @@ class Probe : public testing::TestWithParam<Case> {
  protected:
   void SetUp() override {
     if (const std::string reason = place().missing(); !reason.empty()) GTEST_SKIP() << reason;
+    if (const std::string reason = left_out(row()); !reason.empty()) GTEST_SKIP() << reason;
   }
 
   const Case& row() const { return GetParam(); }
