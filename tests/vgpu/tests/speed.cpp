@@ -53,15 +53,17 @@ int main() {
   const double matrix = seconds(mma + mma + mma + mma, kRepeats);
   std::printf("mma m16n8k16: %.2f us\n", matrix / (4.0 * kRepeats) * 1e6);
 
-  // Operands of 64 and 128 rows of 128 bytes, swizzled, K-major.
+  // Operands of 64 and 128 rows of 128 bytes, swizzled, K-major, all written by one thread: to the
+  // race check that is what a copy is.
   std::string registers;
   for (int i = 0; i < 64; ++i) registers += (i == 0 ? "{%d" : ", %d") + std::to_string(i);
   const std::string wgmma = " wgmma.mma_async.sync.aligned.m64n128k16.f32.f16.f16 " + registers +
                             "}, %rd0, %rd1, %p1, 1, 1, 0, 0;\n";
   std::string fill =
-      " mov.u32 %r8, s;\n mad.lo.u32 %r9, %r0, 4, %r8;\n add.u32 %r10, %r8, 24576;\n"
-      "F: st.shared.u32 [%r9], 0x3c003c00;\n add.u32 %r9, %r9, 512;\n"
-      " setp.lt.u32 %p0, %r9, %r10;\n @%p0 bra F;\n fence.proxy.async;\n bar.sync 0;\n"
+      " mov.u32 %r8, s;\n mov.u32 %r9, %r8;\n add.u32 %r10, %r8, 24576;\n"
+      " setp.ne.u32 %p0, %r0, 0;\n @%p0 bra G;\n"
+      "F: st.shared.u32 [%r9], 0x3c003c00;\n add.u32 %r9, %r9, 4;\n"
+      " setp.lt.u32 %p0, %r9, %r10;\n @%p0 bra F;\nG:\n fence.proxy.async;\n bar.sync 0;\n"
       " shr.u32 %r8, %r8, 4;\n cvt.u64.u32 %rd0, %r8;\n or.b64 %rd0, %rd0, 0x4000004000010000;\n"
       " add.u64 %rd1, %rd0, 512;\n setp.eq.u32 %p1, 0, 0;\n";
   for (int i = 0; i < 64; ++i) fill += " mov.f32 %d" + std::to_string(i) + ", 0f00000000;\n";
