@@ -149,7 +149,7 @@ void RaceTracker::release(u32 thread, Clocks& released) {
 }
 
 void RaceTracker::release_fenced(u32 thread, Clocks& released) {
-  if (fenced_[thread] == 0) return;
+  if (fenced_[thread] <= base_) return;
   ensure_rows();
   Clocks::join(released.plain, row(thread), width_);
   if (!proxied_rows_.empty()) Clocks::join(released.proxied, proxied_row(thread), width_);
@@ -225,11 +225,7 @@ void RaceTracker::flag_write(u32 thread, u32 offset, u32 bytes, bool releases, b
     // Atomics add to what was released before them, a plain write replaces it.
     if (!atomic) flags_.erase(word);
     if (!news) continue;
-    ensure_rows();
-    Clocks& flag = flags_[word];
-    Clocks::join(flag.plain, row(thread), width_);
-    if (!proxied_rows_.empty()) Clocks::join(flag.proxied, proxied_row(thread), width_);
-    flag.plain[thread] = std::max(flag.plain[thread], fenced_[thread]);
+    release_fenced(thread, flags_[word]);
   }
 }
 
@@ -241,7 +237,7 @@ void RaceTracker::flag_read(u32 thread, u32 offset, u32 bytes, bool acquires) {
     if (acquires) {
       acquire(thread, it->second);
     } else {
-      seen_[thread].join(it->second);
+      observe(thread, it->second);
     }
   }
 }

@@ -59,7 +59,7 @@ class RaceTracker {
   // A thread that arrives without waiting: what it did until now goes into `released`, what it does
   // from now on does not.
   void release(u32 thread, Clocks& released);
-  // A thread that arrives relaxed: only what it did before its latest fence goes into `released`.
+  // A relaxed arrival: what it did until its latest fence goes into `released`.
   void release_fenced(u32 thread, Clocks& released);
   // `waiters` learn what they all had done, and what was released.
   void barrier_some(const std::vector<u32>& waiters, const Clocks& released);
@@ -71,6 +71,8 @@ class RaceTracker {
   void release_until(u32 thread, u32 clock, Clocks& released);
   // The thread learns what was released.
   void acquire(u32 thread, const Clocks& released);
+  // It will, by its next fence.
+  void observe(u32 thread, const Clocks& released) { seen_[thread].join(released); }
 
   // Flags in shared memory: a strong write or read of `bytes` at `offset`, and fences.
   void fence(u32 thread);
@@ -187,6 +189,9 @@ class CtaRace {
   void release(u32 thread, Clocks& released) { tracker_->release(thread0_ + thread, released); }
   void release_fenced(u32 thread, Clocks& released) {
     tracker_->release_fenced(thread0_ + thread, released);
+  }
+  void observe(u32 thread, const Clocks& released) {
+    tracker_->observe(thread0_ + thread, released);
   }
   void warp_sync(u32 warp, u32 mask) { tracker_->warp_sync(thread0_ / kLanes + warp, mask); }
   u32 tick(u32 thread) { return tracker_->tick(thread0_ + thread); }

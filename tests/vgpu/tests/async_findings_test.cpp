@@ -68,6 +68,18 @@ const std::string kCommit = "cp.async.bulk.commit_group;";
 const std::string kWaitRead = "cp.async.bulk.wait_group.read 0;";
 const std::string kWaitAll = "cp.async.bulk.wait_group 0;";
 
+const std::string kRelaxedWait =
+    "W: mbarrier.try_wait.parity.relaxed.cta.shared::cta.b64 %p1, [%r29], 0;\n @!%p1 bra W;\n";
+// Thread 0 of each CTA arrives at the other one's mbarrier.
+std::string relaxed_init(const std::string& fence) {
+  return "@!%p0 bra I;\n mbarrier.init.shared.b64 [%r29], 1;\n " + fence +
+         "\nI: barrier.cluster.arrive.relaxed;\n barrier.cluster.wait;\n"
+         "mov.u32 %r2, %cluster_ctarank;\n xor.b32 %r2, %r2, 1;\n"
+         "mapa.shared::cluster.u32 %r3, %r29, %r2;\n"
+         "@%p0 mbarrier.arrive.release.cluster.shared::cluster.b64 _, [%r3];\n" +
+         kClusterSync;
+}
+
 std::vector<Pair> pairs() {
   using enum FindingKind;
   const std::string loaded = init() + load() + wait(0);
@@ -277,6 +289,27 @@ std::vector<Pair> pairs() {
            wait(0) + "bra E;\nA: " + arrive_at_0 + "E: " + kClusterSync,
        "",
        true},
+      {"relaxed_cluster_arrival_after_initialisation",
+       {kSharedRace},
+       relaxed_init(""),
+       relaxed_init(kInitFence),
+       "of CTA",
+       true},
+      {"relaxed_mbarrier_arrival",
+       {kSharedRace},
+       init("", 64) + kWrite + "mbarrier.arrive.relaxed.cta.shared::cta.b64 _, [%r29];\n" +
+           wait(0) + "xor.b32 %r2, %r30, 256;\n ld.shared.u32 %r3, [%r2];\n",
+       init("", 64) + kWrite +
+           "fence.acq_rel.cta;\n mbarrier.arrive.relaxed.cta.shared::cta.b64 _, [%r29];\n" +
+           wait(0) + "xor.b32 %r2, %r30, 256;\n ld.shared.u32 %r3, [%r2];\n",
+       "by thread"},
+      {"relaxed_mbarrier_wait",
+       {kSharedRace},
+       init("", 64) + kWrite + "mbarrier.arrive.shared::cta.b64 _, [%r29];\n" + kRelaxedWait +
+           "xor.b32 %r2, %r30, 256;\n ld.shared.u32 %r3, [%r2];\n",
+       init("", 64) + kWrite + "mbarrier.arrive.shared::cta.b64 _, [%r29];\n" + kRelaxedWait +
+           "fence.acq_rel.cta;\n xor.b32 %r2, %r30, 256;\n ld.shared.u32 %r3, [%r2];\n",
+       "by thread"},
       {"cluster_barrier_without_arrival",
        {kBarrierMisuse},
        "barrier.cluster.wait;",

@@ -125,7 +125,11 @@ void exec_arrive(Warp& w, const Instr& in, u32 m) {
       }
       object.expected -= static_cast<u32>(count);
     }
-    if (in.releases) cta.race.release(cta.thread_index(w, l), object.arriving);
+    if (in.releases) {
+      cta.race.release(cta.thread_index(w, l), object.arriving);
+    } else {
+      cta.race.release_fenced(cta.thread_index(w, l), object.arriving);
+    }
     p.cta->mbarriers.arrive(*p.cta, p.offset, object, static_cast<u32>(count));
     if (!in.dst.valid) return;
     w.set_value(in.dst, l, state);
@@ -156,8 +160,14 @@ void exec_wait(Warp& w, const Instr& in, u32 m) {
       done = complete();
     }
     const bool no_wait = in.mutation == Instr::Mutation::kNoWait;
-    if (done && in.acquires && !no_wait)
-      cta.race.acquire(cta.thread_index(w, l), object_at(w, in, l, p).completed);
+    if (done && !no_wait) {
+      const Clocks& completed = object_at(w, in, l, p).completed;
+      if (in.acquires) {
+        cta.race.acquire(cta.thread_index(w, l), completed);
+      } else {
+        cta.race.observe(cta.thread_index(w, l), completed);
+      }
+    }
     done = done || no_wait;
     if (!done) w.wait_in_vain(1u << l, p.offset);
     write_pred(w, in.dst, 1u << l, done ? kAllLanes : 0);

@@ -1,0 +1,103 @@
+// What the runtime and the driver do for Hopper: launches in clusters, tensor maps.
+#include <cuda.h>
+#include <gtest/gtest.h>
+
+#include "tests/runtime_kernels.h"
+
+namespace vgpu::test {
+namespace {
+
+bool hopper() {
+  int major = 0;
+  EXPECT_EQ(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0), cudaSuccess);
+  return major >= 9;
+}
+
+struct ClusterLaunch {
+  explicit ClusterLaunch(unsigned size, unsigned grid) {
+    attribute.id = cudaLaunchAttributeClusterDimension;
+    attribute.val.clusterDim = {size, 1, 1};
+    config.gridDim = grid;
+    config.blockDim = 64;
+    config.dynamicSmemBytes = 1024;
+    config.attrs = &attribute;
+    config.numAttrs = 1;
+  }
+  cudaLaunchAttribute attribute{};
+  cudaLaunchConfig_t config{};
+};
+
+TEST(Clusters, AreLaunchedWhenTheyFit) {
+  float* data = nullptr;
+  ASSERT_EQ(cudaMalloc(reinterpret_cast<void**>(&data), 4096), cudaSuccess);
+  int words = 256;
+  void* arguments[] = {&data, &words};
+  const auto launch = [&](unsigned size, unsigned grid) {
+    const ClusterLaunch l(size, grid);
+    const cudaError_t e = cudaLaunchKernelExC(&l.config, shared_kernel(), arguments);
+    (void)cudaGetLastError();
+    return e;
+  };
+  EXPECT_EQ(launch(1, 1), cudaSuccess);
+  if (hopper()) {
+    EXPECT_EQ(launch(4, 8), cudaSuccess);
+    EXPECT_NE(launch(4, 6), cudaSuccess);
+    EXPECT_NE(launch(16, 16), cudaSuccess);
+    ASSERT_EQ(
+        cudaFuncSetAttribute(shared_kernel(), cudaFuncAttributeNonPortableClusterSizeAllowed, 1),
+        cudaSuccess);
+    EXPECT_EQ(launch(16, 16), cudaSuccess);
+    EXPECT_NE(launch(32, 32), cudaSuccess);
+    const ClusterLaunch l(4, 8);
+    int clusters = 0, blocks = 0, sms = 0;
+    ASSERT_EQ(cudaOccupancyMaxActiveClusters(&clusters, shared_kernel(), &l.config), cudaSuccess);
+    ASSERT_EQ(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, shared_kernel(), 64, 1024),
+              cudaSuccess);
+    ASSERT_EQ(cudaDeviceGetAttribute(&sms, cudaDevAttrMultiProcessorCount, 0), cudaSuccess);
+    EXPECT_GT(clusters, 0);
+    EXPECT_LE(clusters * 4, blocks * sms);
+  } else {
+    EXPECT_NE(launch(2, 2), cudaSuccess);
+  }
+  EXPECT_EQ(cudaDeviceSynchronize(), cudaSuccess);
+  EXPECT_EQ(cudaFree(data), cudaSuccess);
+}
+
+TEST(TensorMaps, AreEncodedByTheDriver) {
+  if (!hopper()) GTEST_SKIP() << "tensor maps need sm_90";
+  const auto find = [](const char* name) {
+    void* function = nullptr;
+    cudaDriverEntryPointQueryResult status{};
+    EXPECT_EQ(cudaGetDriverEntryPointByVersion(name, &function, 12000, cudaEnableDefault, &status),
+              cudaSuccess);
+    EXPECT_EQ(status, cudaDriverEntryPointSuccess) << name;
+    return function;
+  };
+  const auto encode =
+      reinterpret_cast<decltype(&cuTensorMapEncodeTiled)>(find("cuTensorMapEncodeTiled"));
+  const auto move =
+      reinterpret_cast<decltype(&cuTensorMapReplaceAddress)>(find("cuTensorMapReplaceAddress"));
+  ASSERT_NE(encode, nullptr);
+  ASSERT_NE(move, nullptr);
+  char* data = nullptr;
+  ASSERT_EQ(cudaMalloc(reinterpret_cast<void**>(&data), 65536), cudaSuccess);
+  CUtensorMap map;
+  const cuuint64_t dims[] = {64, 256}, strides[] = {128};
+  const cuuint32_t box[] = {64, 64}, wide[] = {128, 64}, steps[] = {1, 1};
+  const auto make = [&](const cuuint32_t* size, void* address, CUtensorMapSwizzle swizzle) {
+    return encode(&map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 2, address, dims, strides, size, steps,
+                  CU_TENSOR_MAP_INTERLEAVE_NONE, swizzle, CU_TENSOR_MAP_L2_PROMOTION_L2_128B,
+                  CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+  };
+  EXPECT_EQ(make(box, data, CU_TENSOR_MAP_SWIZZLE_128B), CUDA_SUCCESS);
+  EXPECT_EQ(move(&map, data + 1024), CUDA_SUCCESS);
+  EXPECT_EQ(move(&map, data + 8), CUDA_ERROR_INVALID_VALUE);
+  EXPECT_EQ(make(wide, data, CU_TENSOR_MAP_SWIZZLE_NONE), CUDA_SUCCESS);
+  EXPECT_EQ(make(wide, data, CU_TENSOR_MAP_SWIZZLE_128B), CUDA_ERROR_INVALID_VALUE);
+  EXPECT_EQ(make(box, data + 8, CU_TENSOR_MAP_SWIZZLE_128B), CUDA_ERROR_INVALID_VALUE);
+  EXPECT_EQ(make(box, nullptr, CU_TENSOR_MAP_SWIZZLE_128B), CUDA_ERROR_INVALID_VALUE);
+  EXPECT_EQ(cudaFree(data), cudaSuccess);
+}
+
+}  // namespace
+}  // namespace vgpu::test
