@@ -87,7 +87,8 @@ std::vector<Pair> pairs() {
       "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%r31], ";
   const auto bulk = [&](const std::string& source, const std::string& bytes) {
     return init() + "@!%p0 bra L;\n mbarrier.arrive.expect_tx.shared.b64 _, [%r29], 512;\n " +
-           plain + source + ", " + bytes + ", [%r29];\nL:\n" + wait(0) + kRead;
+           "mov.u32 %r5, " + bytes + ";\n " + plain + source + ", %r5, [%r29];\nL:\n" + wait(0) +
+           kRead;
   };
   // CTA 0 waits at its mbarrier for the arrival of CTA 1.
   const std::string peer =
