@@ -30,6 +30,7 @@ bool a_in_registers(const Instr& in) { return in.vec == 1; }
 void Wgmma::start(Cta& cta, u64 seed) {
   warps_.clear();
   groups_.clear();
+  tiles_.clear();
   random_ = Random(seed);
   open_ = 0;
   policy_ = cta.launch.asynchrony(random_.next());
@@ -289,6 +290,26 @@ const Wgmma::Place& Wgmma::checked_place(Warp& w, const Instr& in, u64 descripto
   return p;
 }
 
+// A hint where a descriptor names another swizzle than that of the copy that the bytes come from.
+void Wgmma::compare_layout(Warp& w, const Instr& in, u64 descriptor, u32 unit) {
+  if (tiles_.empty()) return;
+  auto it = tiles_.upper_bound(unit);
+  if (it == tiles_.begin()) return;
+  const auto& [address, tile] = *--it;
+  if (unit >= address + tile.bytes) return;
+  const MatrixDescriptor d(descriptor);
+  const u32 swizzle = d.swizzle == 16 ? 0 : d.swizzle;
+  if (swizzle != tile.swizzle) {
+    w.hint(in, "the descriptor's swizzle is " + std::to_string(swizzle) +
+                   " bytes, but a tensor map with a swizzle of " + std::to_string(tile.swizzle) +
+                   " put the tile at shared address " + std::to_string(address));
+  } else if (swizzle != 0 && d.base_offset != 0) {
+    w.hint(in, "the descriptor's base offset is " + std::to_string(d.base_offset) +
+                   ", but the patterns of tensor copies begin at multiples of " +
+                   std::to_string(8 * swizzle) + " bytes");
+  }
+}
+
 void Wgmma::begin_reads(Warp& w, Share& share) {
   const Instr& in = *share.in;
   Cta& cta = w.cta();
@@ -304,8 +325,13 @@ void Wgmma::begin_reads(Warp& w, Share& share) {
         report_race(w, in, 0, r.offset - cta.shared_base, false, report);
     }
   };
-  if (!a_in_registers(in)) read(checked_place(w, in, share.a, in.flag, rank * 16, 16));
-  checked_place(w, in, share.b, in.relu, 0, blocks * 8);
+  if (!a_in_registers(in)) {
+    const Place& a = checked_place(w, in, share.a, in.flag, rank * 16, 16);
+    compare_layout(w, in, share.a, a.units.front());
+    read(a);
+  }
+  const Place& b = checked_place(w, in, share.b, in.relu, 0, blocks * 8);
+  compare_layout(w, in, share.b, b.units.front());
   const u32 first = blocks < kWarps ? 0 : blocks * rank / kWarps;
   const u32 last = blocks < kWarps ? blocks : blocks * (rank + 1) / kWarps;
   read(place(share.b, in.relu, first * 8, (last - first) * 8));

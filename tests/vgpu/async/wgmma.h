@@ -51,6 +51,8 @@ class Wgmma {
   bool wait(Warp& w, const Instr& in, u32 pending);
   // An ordinary instruction accesses registers that wgmma instructions of the kernel use.
   void touch(Warp& w, const Instr& in, const std::vector<u32>& registers, bool move);
+  // A tensor copy puts a tile into shared memory, for hints.
+  void tile_copied(u32 address, u32 bytes, u32 swizzle) { tiles_[address] = {bytes, swizzle}; }
   void warp_exited(Warp& w, const Instr& in);
   // A chance for products under way to complete.
   void maybe_advance(Cta& cta);
@@ -96,6 +98,7 @@ class Wgmma {
   const Place& place(u64 descriptor, bool mn_major, u32 first, u32 rows);
   const Place& checked_place(Warp& w, const Instr& in, u64 descriptor, bool mn_major, u32 first,
                              u32 rows);
+  void compare_layout(Warp& w, const Instr& in, u64 descriptor, u32 unit);
   void begin_reads(Warp& w, Share& share);
   void end_reads(Cta& cta, WarpState& s);
   void gather(Warp& w, const std::vector<u32>& units);
@@ -104,6 +107,10 @@ class Wgmma {
 
   std::vector<WarpState> warps_;
   std::vector<Group> groups_;
+  struct Tile {
+    u32 bytes = 0, swizzle = 0;
+  };
+  std::map<u32, Tile> tiles_;                   // by address
   std::map<std::array<u64, 2>, Place> places_;  // by descriptor, major and rows
   // Of one share at a time.
   TileA a_;

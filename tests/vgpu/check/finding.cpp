@@ -59,6 +59,8 @@ const char* finding_name(FindingKind kind) {
       return "warpgroup";
     case FindingKind::kRegisterPool:
       return "register-pool";
+    case FindingKind::kHint:
+      return "hint";
   }
   return "unknown";
 }
@@ -84,6 +86,18 @@ void Findings::add(Finding finding) {
   findings_.push_back(std::move(finding));
 }
 
+void Findings::hint(Finding finding) {
+  std::lock_guard lock(mutex_);
+  const auto key = std::make_tuple(finding.kind, finding.kernel, finding.line);
+  if (!index_.try_emplace(key, hints_.size()).second) return;
+  if (printer_) printer_(finding);
+  hints_.push_back(std::move(finding));
+}
+std::vector<Finding> Findings::hints() const {
+  std::lock_guard lock(mutex_);
+  return hints_;
+}
+
 std::vector<Finding> Findings::list() const {
   std::lock_guard lock(mutex_);
   return findings_;
@@ -95,6 +109,7 @@ size_t Findings::size() const {
 void Findings::clear() {
   std::lock_guard lock(mutex_);
   findings_.clear();
+  hints_.clear();
   index_.clear();
 }
 

@@ -36,6 +36,7 @@ enum class FindingKind : u8 {
   kWgmmaFence,
   kWarpgroup,
   kRegisterPool,
+  kHint,
 };
 const char* finding_name(FindingKind kind);
 
@@ -60,12 +61,15 @@ class Findings {
   void add(Finding finding);
   std::vector<Finding> list() const;
   size_t size() const;
+  // Something that looks like a mistake and need not be one: printed, but no finding.
+  void hint(Finding finding);
+  std::vector<Finding> hints() const;
   void clear();
   void set_printer(std::function<void(const Finding&)> printer) { printer_ = std::move(printer); }
 
  private:
   mutable std::mutex mutex_;
-  std::vector<Finding> findings_;
+  std::vector<Finding> findings_, hints_;
   std::map<std::tuple<FindingKind, std::string, u32>, size_t> index_;
   std::function<void(const Finding&)> printer_;
 };

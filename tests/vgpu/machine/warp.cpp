@@ -181,7 +181,8 @@ void Warp::set_undefined(const Operand& o, u32 mask) {
 
 const Instr& Warp::at(u32 pc) const { return program_->code[pc]; }
 
-void Warp::report(FindingKind kind, const Instr& in, int lane, const std::string& message) {
+Finding Warp::finding(FindingKind kind, const Instr& in, int lane,
+                      const std::string& message) const {
   Finding f;
   f.kind = kind;
   f.kernel = program_->kernel;
@@ -191,7 +192,13 @@ void Warp::report(FindingKind kind, const Instr& in, int lane, const std::string
   f.text = std::string(in.text);
   f.source = program_->source_of(in);
   f.message = message;
-  cta_->launch.machine.findings.add(std::move(f));
+  return f;
+}
+void Warp::report(FindingKind kind, const Instr& in, int lane, const std::string& message) {
+  cta_->launch.machine.findings.add(finding(kind, in, lane, message));
+}
+void Warp::hint(const Instr& in, const std::string& message) {
+  cta_->launch.machine.findings.hint(finding(FindingKind::kHint, in, 0, message));
 }
 
 void Warp::fault(int code, FindingKind kind, const Instr& in, int lane,

@@ -131,6 +131,7 @@ class Warp {
   u64 tick() { return ++clock_; }
   Allocation*& allocation_cache() { return allocation_cache_; }
   void report(FindingKind kind, const Instr& in, int lane, const std::string& message);
+  void hint(const Instr& in, const std::string& message);
   [[noreturn]] void fault(int code, FindingKind kind, const Instr& in, int lane,
                           const std::string& message);
   std::string waiting_for() const;
@@ -140,6 +141,7 @@ class Warp {
   // A group that has run this long while others were ready steps aside.
   static constexpr u32 kPatience = 4096;
 
+  Finding finding(FindingKind kind, const Instr& in, int lane, const std::string& message) const;
   void shadow_slow(const Instr& in, u32 mask, u32 sources);
   void merge();
   int pick();

@@ -231,6 +231,7 @@ Observed observe(const std::string& ptx, const std::string& kernel, const Launch
   Observed out;
   out.error = run_virtual(machine, ptx, kernel, spec, arguments);
   out.findings = machine.findings.list();
+  out.hints = machine.findings.hints();
   if (!machine.launches.empty()) out.counts = machine.launches.back();
   return out;
 }

@@ -54,7 +54,7 @@ TestDevice& device();  // the one the environment asks for
 // Only on the virtual GPU: what a run found and counted.
 struct Observed {
   std::string error;
-  std::vector<Finding> findings;
+  std::vector<Finding> findings, hints;
   LaunchCounts counts;
 };
 Observed observe(const std::string& ptx, const std::string& kernel, const LaunchSpec& spec,

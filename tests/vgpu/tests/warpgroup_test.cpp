@@ -251,6 +251,84 @@ TEST(WarpgroupMutation, EveryMutantIsFound) {
   EXPECT_EQ(kinds, want);
 }
 
+// A tensor copy puts 64 rows of A and 8 of B, 64 columns each, into shared memory; wgmma multiplies
+// the first 16 columns.
+Observed multiply_copied(u32 map_swizzle, u64 descriptor, std::vector<u8>& out) {
+  std::vector<u8> in(72 * 128);
+  for (size_t i = 0; i < 72 * 64; ++i) {
+    constexpr u16 kHalves[4] = {0x3c00, 0xc000, 0x4200, 0xbc00};  // 1, -2, 3, -1
+    std::memcpy(&in[2 * i], &kHalves[(i * 7 + i / 64 * 3) % 11 % 4], 2);
+  }
+  Tensor tensor;
+  tensor.argument = 1;
+  tensor.type = 6;  // f16
+  tensor.swizzle = map_swizzle;
+  tensor.dims = {64, 72};
+  tensor.strides = {128};
+  tensor.box = {64, 72};
+  tensor.steps = {1, 1};
+  const std::string ptx =
+      ".version 8.6\n.target sm_90a\n.address_size 64\n"
+      ".visible .entry k(.param .u64 out, .param .u64 in, .param .align 64 .b8 map[128],\n"
+      "  .param .u64 layout)\n{\n"
+      " .shared .align 1024 .b8 s[9216];\n .shared .align 8 .b64 bar;\n .reg .pred %p<8>;\n"
+      " .reg .b32 %r<8>;\n .reg .b64 %rd<8>;\n .reg .f32 %f<4>;\n"
+      " mov.u32 %r0, %tid.x;\n ld.param.u64 %rd0, [out];\n mul.wide.u32 %rd1, %r0, 16;\n"
+      " add.u64 %rd0, %rd0, %rd1;\n mov.b64 %rd2, map;\n cvta.param.u64 %rd2, %rd2;\n"
+      " mov.u32 %r1, s;\n mov.u32 %r2, bar;\n shr.u32 %r3, %r1, 4;\n cvt.u64.u32 %rd3, %r3;\n"
+      " ld.param.u64 %rd4, [layout];\n or.b64 %rd3, %rd3, %rd4;\n add.u64 %rd4, %rd3, 512;\n"
+      " setp.eq.u32 %p7, 0, 1;\n setp.ne.u32 %p0, %r0, 0;\n @%p0 bra I;\n"
+      " mbarrier.init.shared.b64 [%r2], 1;\n fence.mbarrier_init.release.cluster;\n"
+      " mbarrier.arrive.expect_tx.shared.b64 _, [%r2], 9216;\n"
+      " cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes [%r1],"
+      " [%rd2, {0, 0}], [%r2];\nI: bar.sync 0;\n"
+      "W: mbarrier.try_wait.parity.shared.b64 %p1, [%r2], 0;\n @!%p1 bra W;\n"
+      " wgmma.fence.sync.aligned;\n wgmma.mma_async.sync.aligned.m64n8k16.f32.f16.f16"
+      " {%f0, %f1, %f2, %f3}, %rd3, %rd4, %p7, 1, 1, 0, 0;\n" +
+      kCommit + kWait + " st.global.v4.f32 [%rd0], {%f0, %f1, %f2, %f3};\n ret;\n}\n";
+  LaunchSpec spec;
+  spec.block = 128;
+  out.assign(128 * 16, 0);
+  const Observed o = observe(
+      ptx, "k", spec, {{&out}, {&in}, {nullptr, 0, false, &tensor}, {nullptr, descriptor}}, "h100");
+  const auto number = [&](int row, int column) {
+    static const std::map<u16, int> kValues = {
+        {0x3c00, 1}, {0xc000, -2}, {0x4200, 3}, {0xbc00, -1}};
+    u16 half;
+    std::memcpy(&half, &in[static_cast<size_t>(row * 128 + column * 2)], 2);
+    return kValues.at(half);
+  };
+  std::vector<u8> want(out.size());
+  for (int t = 0; t < 128; ++t)
+    for (int i = 0; i < 4; ++i) {
+      const int row = t / 32 * 16 + t % 32 / 4 + (i & 2) * 4, column = t % 4 * 2 + (i & 1);
+      int sum = 0;
+      for (int k = 0; k < 16; ++k) sum += number(row, k) * number(64 + column, k);
+      const float f = static_cast<float>(sum);
+      std::memcpy(&want[static_cast<size_t>(t * 16 + i * 4)], &f, 4);
+    }
+  out = out == want ? std::vector<u8>{1} : std::vector<u8>{0};
+  return o;
+}
+
+TEST(WarpgroupHints, DescriptorAgainstTensorMap) {
+  constexpr u64 kRows = u64{64} << 32, k128 = u64{1} << 62, k64 = u64{2} << 62;
+  std::vector<u8> right;
+  const Observed same = multiply_copied(3, kRows | k128, right);
+  EXPECT_EQ(same.error, "");
+  EXPECT_TRUE(same.findings.empty() && same.hints.empty());
+  EXPECT_EQ(right, std::vector<u8>{1});
+  const Observed other = multiply_copied(3, kRows | k64, right);
+  EXPECT_TRUE(other.findings.empty());
+  ASSERT_EQ(other.hints.size(), 1u);
+  EXPECT_NE(other.hints[0].message.find("swizzle is 64 bytes"), std::string::npos);
+  EXPECT_EQ(right, std::vector<u8>{0});
+  const Observed shifted = multiply_copied(3, kRows | k128 | u64{1} << 49, right);
+  ASSERT_EQ(shifted.hints.size(), 1u);
+  EXPECT_NE(shifted.hints[0].message.find("base offset is 1"), std::string::npos);
+  EXPECT_EQ(right, std::vector<u8>{0});
+}
+
 struct Store {
   int count;
   bool transposed;

@@ -250,6 +250,7 @@ void issue_load(const Issue& issue) {
                "CTA " + std::to_string(target->rank) + " of the cluster has exited");
     }
     check_barrier(issue, barrier, *target);
+    if (tensor) target->wgmma.tile_copied(offset + target->shared_base, bytes, map.swizzle_bytes);
     BulkCopy part = copy;
     part.target = target;
     std::vector<ByteRange> writes;
