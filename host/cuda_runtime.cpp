@@ -96,6 +96,7 @@ DeviceInfo read_device(int32_t index) {
   info.compute = prop.major * 10 + prop.minor;
   info.sm_count = prop.multiProcessorCount;
   info.smem_per_block = static_cast<int32_t>(prop.sharedMemPerBlockOptin);
+  info.smem_per_sm = static_cast<int32_t>(prop.sharedMemPerMultiprocessor);
   info.l2_bytes = prop.l2CacheSize;
   info.memory_bytes = static_cast<int64_t>(prop.totalGlobalMem);
   info.name = prop.name;

@@ -21,8 +21,10 @@ struct DeviceInfo {
   int32_t compute = 0;         // CUDA: 90 for sm_90
   int32_t sm_count = 0;        // CUDA
   int32_t smem_per_block = 0;  // CUDA: bytes that a block can opt in to
-  int64_t l2_bytes = 0;        // CUDA
-  int64_t memory_bytes = 0;    // CUDA
+  int32_t smem_per_sm =
+      0;                 // CUDA: bytes of a multiprocessor; each block takes 1 KiB beside its own
+  int64_t l2_bytes = 0;  // CUDA
+  int64_t memory_bytes = 0;  // CUDA
   std::string name;
 };
 

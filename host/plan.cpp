@@ -1,6 +1,7 @@
 #include "host/plan.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 
 namespace qkv::host {
@@ -46,16 +47,44 @@ std::string mask_text(const Problem& p) {
   return out;
 }
 
+std::string cut_text(const Plan& plan) {
+  const kernels::TileSchedule& cut = plan.schedule;
+  std::string out = cut.group.divisor == 1 ? std::string("heads apart")
+                                           : text(cut.group.divisor, " heads packed into a tile");
+  out += text(", ", cut.splits, cut.splits == 1 ? " split" : " splits");
+  if (cut.split_keys > 0) out += text(" of ", cut.split_keys, " keys");
+  const auto tenths = [](double x) {
+    return text(std::llround(x * 10) / 10, ".", std::llround(x * 10) % 10);
+  };
+  return out + text("; predicted ", tenths(plan.predicted_waves), " waves, ",
+                    std::llround(plan.predicted_cycles), " cycles");
+}
+
 }  // namespace
 
 PlanKey plan_key(const Problem& p, const DeviceInfo& device) {
   PlanKey key;
   int64_t* out = key.shape.data();
-  for (int64_t field :
-       {int64_t{p.device}, int64_t{p.device_index}, int64_t{device.threads}, int64_t{p.score},
-        int64_t{p.selection}, p.batch, p.heads_q, p.heads_kv, p.s_q, p.s_kv, p.d_qk, p.d_v,
-        int64_t{p.type}, int64_t{p.weights_mode}, int64_t{p.softcap > 0 ? 1 : 0},
-        int64_t{p.alignment}, p.explicit_offset, p.left, p.right}) {
+  for (int64_t field : {int64_t{p.device},
+                        int64_t{p.device_index},
+                        int64_t{device.threads},
+                        int64_t{p.score},
+                        int64_t{p.selection},
+                        p.batch,
+                        p.heads_q,
+                        p.heads_kv,
+                        p.s_q,
+                        p.s_kv,
+                        p.d_qk,
+                        p.d_v,
+                        int64_t{p.type},
+                        int64_t{p.weights_mode},
+                        int64_t{p.softcap > 0 ? 1 : 0},
+                        int64_t{p.alignment},
+                        p.explicit_offset,
+                        p.left,
+                        p.right,
+                        p.fixed_split_size}) {
     *out++ = field;
   }
   const auto all = views(p);
@@ -126,6 +155,7 @@ std::string plan_text(const Plan& plan, const Problem& p, const DeviceInfo& devi
     line("tiles", plan.tile_q, " queries x ", plan.tile_kv, " keys");
     line("grid", plan.blocks, " blocks of ", plan.threads, " threads, ", plan.smem_bytes,
          " bytes of shared memory each");
+    if (plan.predicted_cycles > 0) line("cut", cut_text(plan));
   }
   line("workspace", plan.workspace_bytes, " bytes");
   if (!plan.declined.empty()) out += "declined\n";

@@ -12,6 +12,8 @@
 #include "host/cpu/attention.h"
 #include "host/device.h"
 #include "host/problem.h"
+#include "kernels/core/scheduler.h"
+#include "kernels/policy.h"
 
 namespace qkv::host {
 
@@ -45,6 +47,11 @@ struct Plan {
   int32_t threads = 0;     // of a block
   int64_t blocks = 0;      // of the grid
   int32_t smem_bytes = 0;  // of a block
+
+  // CUDA kernels that pack and split.
+  kernels::TileSchedule schedule;
+  kernels::Sm80Variant variant = kernels::Sm80Variant::kTall;
+  double predicted_cycles = 0, predicted_waves = 0;
 };
 
 // All kernels, best first.

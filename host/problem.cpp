@@ -35,8 +35,6 @@ Status check_reserved(const qkv_attention_desc& desc) {
     QKV_REQUIRE(tensor.type == QKV_TYPE_NONE && tensor.data == nullptr, QKV_UNSUPPORTED_RESERVED,
                 name, " is set; it is reserved for a later version and must be absent");
   }
-  QKV_REQUIRE(desc.fixed_split_size == 0, QKV_UNSUPPORTED_RESERVED, "fixed_split_size is ",
-              desc.fixed_split_size, "; it is reserved for a later version and must be 0");
   QKV_REQUIRE(desc.reserved0 == 0, QKV_INVALID_VALUE, "reserved0 is ", desc.reserved0,
               "; it must be 0");
   constexpr uint64_t kFlags = QKV_FLAG_ALLOW_ALLOCATION;
@@ -75,6 +73,9 @@ Status check_options(const qkv_attention_desc& desc, Problem* p) {
   p->left = desc.window_left < 0 ? kUnbounded : desc.window_left;
   p->right = desc.window_right < 0 ? kUnbounded : desc.window_right;
   if (desc.causal != 0) p->right = std::min<int64_t>(p->right, 0);
+  QKV_REQUIRE(desc.fixed_split_size >= 0, QKV_INVALID_VALUE, "fixed_split_size is ",
+              desc.fixed_split_size, "; it must be a number of keys, or 0 for none");
+  p->fixed_split_size = desc.fixed_split_size;
   return {};
 }
 

@@ -52,6 +52,8 @@ struct Problem {
   View additive_weight;  // [1, heads_q, 1, d_qk]        f32; present with additive scores only
   View kv_lengths;       // [batch, 1, 1, 1]             i32; may be absent
 
+  int64_t fixed_split_size = 0;  // keys; 0: the plan chooses
+
   bool allow_allocation = false;
   void* workspace = nullptr;
   size_t workspace_size = 0;

@@ -102,6 +102,7 @@ std::string repro(const Problem& p) {
   if (p.index.present()) out += p.index.type == QKV_TYPE_I32 ? ":index32" : ":index64";
   if (p.weights.present())
     out += text(p.weights.type == p.type ? ":weights=" : ":weights32=", p.weights_mode);
+  if (p.fixed_split_size > 0) out += text(":split=", p.fixed_split_size);
   return out + strides("q", p.q) + strides("k", p.k) + strides("v", p.v) + strides("o", p.o);
 }
 

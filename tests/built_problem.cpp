@@ -338,6 +338,7 @@ qkv_attention_desc BuiltProblem::desc(bool images) const {
   desc.alibi_slopes = view(alibi_slopes);
   desc.additive_weight = view(additive_weight);
   desc.kv_lengths = view(kv_lengths);
+  desc.fixed_split_size = row_.fixed_split;
   return desc;
 }
 

@@ -400,6 +400,76 @@ void add_tiles(Rows* rows) {
   }
 }
 
+// Few queries and many keys, where kernels pack the rows of grouped heads and split the keys; and
+// splits of a fixed size, whose edges lie everywhere in and around what is visible.
+void add_splits(Rows* rows) {
+  const Case decode{.s_q = 1, .s_kv = 300, .d_qk = 64, .d_v = 64};
+  const auto add_one = [&](const char* name, qkv_type type, Case row) {
+    row.type = type;
+    row.name = std::string("splits_") + name + "_" + type_label(type);
+    rows->push_back(std::move(row));
+  };
+  for (const auto& [heads_q, heads_kv] : {std::pair{3, 3}, {8, 2}, {16, 2}}) {
+    for (const int64_t s_q : {1, 3}) {
+      Case row = decode;
+      row.heads_q = heads_q;
+      row.heads_kv = heads_kv;
+      row.s_q = s_q;
+      row.causal = true;
+      const std::string name =
+          "group" + std::to_string(heads_q / heads_kv) + "_q" + std::to_string(s_q);
+      add_one(name.c_str(), s_q == 1 ? kBf16 : kF16, row);
+      row.fixed_split = 64;
+      row.d_qk = row.d_v = 128;
+      add_one((name + "_fixed").c_str(), s_q == 1 ? kF16 : kBf16, row);
+    }
+  }
+  Case fixed = decode;
+  fixed.heads_q = 8;
+  fixed.s_q = 40;           // packed: 4 heads in tiles of 64 rows, the last one cut
+  fixed.fixed_split = 100;  // 128 keys
+  const auto change = [&](const char* name, qkv_type type, auto&& apply) {
+    Case row = fixed;
+    apply(&row);
+    add_one(name, type, row);
+  };
+  change("tails", kF16, [](Case* row) { row->d_qk = 40, row->d_v = 72; });
+  change("tails_256", kBf16, [](Case* row) { row->d_qk = 200, row->d_v = 136, row->s_kv = 200; });
+  change("lengths", kBf16, [](Case* row) {
+    row->batch = 5, row->s_q = 2, row->causal = true;
+    row->lengths = {300, 0, 127, 128, 129};
+  });
+  change("window", kF16, [](Case* row) { row->left = 150, row->right = 3; });
+  change("window_in_one", kBf16, [](Case* row) {
+    row->left = 9, row->right = 0, row->alignment = QKV_ALIGN_EXPLICIT, row->offset = 140;
+  });
+  change("blind", kF16, [](Case* row) {
+    row->causal = true, row->alignment = QKV_ALIGN_EXPLICIT, row->offset = -13;
+  });
+  change("mask", kBf16, [](Case* row) { row->batch = 2, row->mask = kAllAxes; });
+  change("mask_window", kF16, [](Case* row) {
+    row->mask = kHeads | kKeys, row->left = 60, row->broadcast_by_stride = true;
+  });
+  change("bias_alibi", kF16, [](Case* row) {
+    row->batch = 2, row->bias = kAllAxes, row->alibi = true, row->causal = true;
+    row->lengths = {290, 77};
+  });
+  change("bias_f32_softcap", kBf16, [](Case* row) {
+    row->bias = kHeads | kQueries | kKeys, row->bias_f32 = true, row->softcap = 3;
+  });
+  change("alibi_128", kBf16, [](Case* row) { row->d_qk = row->d_v = 128, row->alibi = true; });
+  change("rules_256", kF16, [](Case* row) {
+    row->d_qk = row->d_v = 256, row->s_q = 5, row->s_kv = 140, row->alibi = true;
+  });
+  change("no_lse", kF16, [](Case* row) { row->lse = false; });
+  change("padded", kBf16, [](Case* row) { row->layout = Layout::kPadded; });
+  change("f32", kF32, [](Case* row) { row->causal = true; });
+  change("many", kF16, [](Case* row) {  // splits
+    row->batch = 1, row->heads_q = row->heads_kv = 1, row->s_q = 2, row->s_kv = 2100;
+    row->fixed_split = 1;
+  });
+}
+
 void add_combinations(Rows* rows) {
   add(rows, {.name = "combined_causal_window_lengths_gqa",
              .batch = 3,
@@ -474,6 +544,7 @@ std::string describe(const Case& row) {
   if (row.broadcast_by_stride) out << " by stride";
   if (row.alibi) out << " alibi";
   for (size_t b = 0; b < row.lengths.size(); ++b) out << (b ? "," : " lengths ") << row.lengths[b];
+  if (row.fixed_split > 0) out << " splits of " << row.fixed_split;
   if (row.index != QKV_TYPE_NONE) out << " index " << type_label(row.index);
   if (row.weights != QKV_TYPE_NONE) {
     out << " weights " << type_label(row.weights) << " mode " << row.weights_mode;
@@ -488,7 +559,7 @@ const std::vector<Case>& all_cases() {
     Rows rows;
     for (const auto& group : {add_sizes, add_long, add_layouts, add_heads, add_dims, add_causal,
                               add_windows, add_lengths, add_masks_and_biases, add_scores, add_hard,
-                              add_weights, add_tiles, add_combinations}) {
+                              add_weights, add_tiles, add_splits, add_combinations}) {
       group(&rows);
     }
     rows.insert(rows.end(), pairwise().rows.begin(), pairwise().rows.end());

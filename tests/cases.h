@@ -53,6 +53,8 @@ struct Case {
   bool alibi = false;
   std::vector<int32_t> lengths{};  // of the batches, repeated as needed; empty: absent
 
+  int64_t fixed_split = 0;  // keys; 0: the library chooses
+
   bool lse = true;
   qkv_type index = QKV_TYPE_NONE;
   qkv_type weights = QKV_TYPE_NONE;

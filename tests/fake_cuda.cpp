@@ -108,6 +108,7 @@ host::DeviceInfo fake_device(int32_t compute) {
     info.compute = compute;
     info.sm_count = f.sm_count;
     info.smem_per_block = f.smem_kib * 1024;
+    info.smem_per_sm = info.smem_per_block + 1024;
     info.l2_bytes = int64_t{50} << 20;
     info.memory_bytes = int64_t{80} << 30;
     info.name = f.name;

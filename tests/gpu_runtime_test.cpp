@@ -480,7 +480,7 @@ TEST_F(T16_Errors, OursLeaveNothingBehind) {
   };
   refuse([](qkv_attention_desc& d) { d.q.type = QKV_TYPE_BOOL; });
   refuse([](qkv_attention_desc& d) { d.device = QKV_DEVICE_CUDA, d.device_index = 99; });
-  refuse([](qkv_attention_desc& d) { d.fixed_split_size = 1; });  // reserved
+  refuse([](qkv_attention_desc& d) { d.fixed_split_size = -1; });
   std::vector<float> host(1 << 16);
   refuse([&](qkv_attention_desc& d) { d.k.data = host.data(); });
   EXPECT_LT(distance_to_cpu(p.kind(), p.inputs(), p.result(nullptr)), kCloseEnough);

@@ -18,8 +18,17 @@ const char* type_constant(qkv_type type) {
   return type == QKV_TYPE_F32 ? "F32" : type == QKV_TYPE_F16 ? "F16" : "BF16";
 }
 
+std::string plan_text(const qkv_attention_desc& desc) {
+  qkv_plan* plan = nullptr;
+  EXPECT_EQ(qkv_plan_create(&desc, &plan), QKV_SUCCESS) << qkv_last_error();
+  std::string text(4096, '\0');
+  EXPECT_EQ(qkv_plan_print(plan, text.data(), text.size(), nullptr), QKV_SUCCESS);
+  qkv_plan_destroy(plan);
+  return text;
+}
+
 // The row of kernels.inc that a kernel launches for a case.
-std::string instance(const std::string& kernel, const Case& row) {
+std::string instance(const std::string& kernel, const Case& row, const qkv_attention_desc& desc) {
   std::string name = kernel + " " + type_constant(row.type);
   if (kernel == "simt_forward") {
     const auto policy = kernels::simt_forward_policy(static_cast<int32_t>(row.d_v));
@@ -32,8 +41,16 @@ std::string instance(const std::string& kernel, const Case& row) {
            (rules ? " true" : " false");
   }
   if (kernel == "sm80_forward") {
-    return name + " " + std::to_string(kernels::sm80_forward_policy(dim, rules).max_dim) +
-           (rules ? " true" : " false");
+    using kernels::Sm80Variant;
+    const auto named = [&](Sm80Variant variant, const char* label) {
+      return name + " " + std::to_string(kernels::sm80_forward_policy(dim, variant).max_dim) +
+             label;
+    };
+    if (rules) return named(Sm80Variant::kRules, " Rules");
+    const auto tall = kernels::sm80_forward_policy(dim, Sm80Variant::kTall);
+    const bool is_tall = plan_text(desc).find(std::to_string(tall.tile_q) + " queries x " +
+                                              std::to_string(tall.tile_kv)) != std::string::npos;
+    return is_tall ? named(Sm80Variant::kTall, " Tall") : named(Sm80Variant::kShort, " Short");
   }
   name += row.score == QKV_SCORE_DOT ? " Dot" : " Additive";
   return name + (row.selection == QKV_SELECT_SOFT ? " Soft" : " Hard");
@@ -50,7 +67,7 @@ TEST(Instances, EveryOneIsLaunched) {
     result.struct_size = sizeof result;
     ASSERT_EQ(qkv_query(&desc, &result), QKV_SUCCESS) << qkv_last_error();
     ASSERT_EQ(result.supported, 1) << row << '\n' << result.reasons;
-    ++launches[instance(result.kernel, row)];
+    ++launches[instance(result.kernel, row, desc)];
   }
   qkv_device_facts facts{};
   facts.struct_size = sizeof facts;
@@ -63,9 +80,9 @@ TEST(Instances, EveryOneIsLaunched) {
 #define QKV_SIMT_GENERAL(type, score, selection)                          \
   EXPECT_GT(launches["simt_general " #type " " #score " " #selection], 0) \
       << #type ", " #score ", " #selection;
-#define QKV_SM80_FORWARD(type, max_dim, rules)                                     \
-  EXPECT_EQ(launches["sm80_forward " #type " " #max_dim " " #rules] > 0, has_sm80) \
-      << #type ", " #max_dim ", " #rules;
+#define QKV_SM80_FORWARD(type, max_dim, variant)                                     \
+  EXPECT_EQ(launches["sm80_forward " #type " " #max_dim " " #variant] > 0, has_sm80) \
+      << #type ", " #max_dim ", " #variant;
 #define QKV_SM80_TF32X3(max_dim, rules)                                      \
   EXPECT_EQ(launches["sm80_tf32x3 " #max_dim " " #rules] > 0, gains_by_tf32) \
       << #max_dim ", " #rules;

@@ -167,20 +167,47 @@ TEST(Policy, EveryWidthHasAnInstanceInEveryType) {
   EXPECT_EQ(kernels::simt_forward_policy(kernels::kSimtForwardMaxDim + 1).max_dim, 0);
 }
 
-TEST(Policy, Sm80HasAnInstanceForEveryWidthAndRules) {
-  std::set<std::tuple<std::string, int, bool>> listed, wanted;
-#define QKV_SM80_FORWARD(type, max_dim, rules) listed.insert({#type, max_dim, rules});
+TEST(Policy, Sm80HasAnInstanceForEveryWidthAndVariant) {
+  using kernels::Sm80Variant;
+  std::set<std::tuple<std::string, int, Sm80Variant>> listed, wanted;
+#define QKV_SM80_FORWARD(type, max_dim, variant) \
+  listed.insert({#type, max_dim, Sm80Variant::k##variant});
 #include "kernels/kernels.inc"
-  for (const bool rules : {false, true}) {
+  for (const auto variant : {Sm80Variant::kTall, Sm80Variant::kShort, Sm80Variant::kRules}) {
     for (int32_t d = 1; d <= kernels::kSm80ForwardMaxDim; ++d) {
-      const auto policy = kernels::sm80_forward_policy(d, rules);
+      const auto policy = kernels::sm80_forward_policy(d, variant);
+      if (variant == Sm80Variant::kShort && d > 128) {
+        EXPECT_EQ(policy.max_dim, 0);
+        continue;
+      }
       EXPECT_GE(policy.max_dim, d);
       EXPECT_LE(kernels::sm80_forward_smem_bytes(policy), size_t{99} << 10)
           << "sm_86, sm_89, sm_120";
-      for (const char* type : {"F16", "BF16"}) wanted.insert({type, policy.max_dim, rules});
+      for (const char* type : {"F16", "BF16"}) wanted.insert({type, policy.max_dim, variant});
     }
   }
   EXPECT_EQ(listed, wanted);
+}
+
+// The table in policy.h.
+TEST(Policy, Sm80BlocksOnAMultiprocessorBySharedMemory) {
+  using kernels::Sm80Variant;
+  struct Row {
+    int32_t dim;
+    Sm80Variant variant;
+    size_t kib, of_164, of_100;
+  };
+  for (const Row& row : {Row{64, Sm80Variant::kTall, 32, 4, 3},
+                         {64, Sm80Variant::kShort, 24, 6, 4},
+                         {128, Sm80Variant::kTall, 56, 2, 1},
+                         {128, Sm80Variant::kShort, 48, 3, 2},
+                         {256, Sm80Variant::kTall, 96, 1, 1}}) {
+    const size_t kib =
+        kernels::sm80_forward_smem_bytes(kernels::sm80_forward_policy(row.dim, row.variant)) / 1024;
+    EXPECT_EQ(kib, row.kib);
+    EXPECT_EQ(164 / (kib + 1), row.of_164);
+    EXPECT_EQ(100 / (kib + 1), row.of_100);
+  }
 }
 
 TEST(Policy, GridCoversEveryQueryOnce) {

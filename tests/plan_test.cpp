@@ -58,8 +58,8 @@ TEST_P(PlanOn, EveryWidth) {
     int32_t tile_q = 0, tile_kv = 0, threads = 0, smem = 48 * 1024;
     if (device.compute >= 80 && d_v % 8 == 0 && d_v <= 256) {
       EXPECT_STREQ(plan.kernel->name, "sm80_forward");
-      const auto policy =
-          kernels::sm80_forward_policy(static_cast<int32_t>(std::max<int64_t>(d_v, 96)), false);
+      const auto policy = kernels::sm80_forward_policy(
+          static_cast<int32_t>(std::max<int64_t>(d_v, 96)), plan.variant);
       EXPECT_GE(policy.max_dim, d_v);
       tile_q = policy.tile_q, tile_kv = policy.tile_kv, threads = 128;
       smem = device.smem_per_block;
@@ -72,10 +72,15 @@ TEST_P(PlanOn, EveryWidth) {
     EXPECT_EQ(plan.tile_q, tile_q);
     EXPECT_EQ(plan.tile_kv, tile_kv);
     EXPECT_EQ(plan.threads, threads);
-    EXPECT_EQ(plan.blocks, 2 * 6 * ((1000 + tile_q - 1) / tile_q));
+    const int32_t group = static_cast<int32_t>(plan.schedule.group.divisor);
+    EXPECT_TRUE(group == 1 || group == 2);
+    EXPECT_EQ(plan.blocks,
+              2 * 6 / group * ((1000 * group + tile_q - 1) / tile_q) * plan.schedule.splits);
     EXPECT_GT(plan.smem_bytes, 0);
     EXPECT_LE(plan.smem_bytes, smem);
-    EXPECT_EQ(plan.workspace_bytes, 0u);
+    const int64_t floats = int64_t{2} * 6 * 1000 * plan.schedule.splits * (d_v + 1);
+    EXPECT_EQ(plan.workspace_bytes,
+              plan.schedule.splits == 1 ? 0u : static_cast<size_t>((floats * 4 + 255) / 256 * 256));
   }
 }
 
@@ -313,11 +318,12 @@ TEST(PlanPrint, SaysWhatWillRun) {
   std::string text(length + 1, '#');
   ASSERT_EQ(qkv_plan_print(plan, text.data(), text.size(), nullptr), QKV_SUCCESS);
   EXPECT_EQ(text.find('\0'), length);
-  const auto policy = kernels::sm80_forward_policy(128, false);
+  const auto policy = kernels::sm80_forward_policy(128, kernels::Sm80Variant::kTall);
   for (const std::string& part :
        {std::string("sm80_forward"), std::string("Fake H100"),
         std::string("batch 2, heads 6/3, s_q 1000, s_kv 777, d_qk 96, d_v 128, f16"),
         std::string("causal bottom-right"), std::string("workspace   0 bytes"),
+        std::string("cut         2 heads packed into a tile, 1 split; predicted "),
         host::text(policy.tile_q, " queries x ", policy.tile_kv, " keys")}) {
     EXPECT_NE(text.find(part), std::string::npos) << "'" << part << "' is not in\n" << text;
   }
@@ -403,6 +409,7 @@ const Difference kDifferences[] = {
      [](FullProblem& f) {
        for (qkv_tensor* t : {&f.desc.q, &f.desc.k, &f.desc.v, &f.desc.o}) t->type = QKV_TYPE_BF16;
      }},
+    {"fixed_split_size", false, [](FullProblem& f) { f.desc.fixed_split_size = 64; }},
     {"s_kv", false, [](FullProblem& f) { f.desc.k.shape[2] = f.desc.v.shape[2] = 4; }},
     {"stride", false, [](FullProblem& f) { f.desc.k.stride[1] = 0; }},
 };

@@ -1,8 +1,12 @@
 #include <algorithm>
+#include <array>
 #include <cstdint>
+#include <span>
 
 #include "host/cuda_kernels.h"
 #include "host/cuda_kernels/common.h"
+#include "host/wave_model.h"
+#include "kernels/combine/launch.h"
 #include "kernels/policy.h"
 #include "kernels/sm80_forward/launch.h"
 
@@ -13,8 +17,46 @@ bool has_rules(const Problem& p) {
   return p.softcap > 0 || p.mask.present() || p.bias.present() || p.alibi_slopes.present();
 }
 
-kernels::Sm80ForwardPolicy sm80_policy(const Problem& p) {
-  return kernels::sm80_forward_policy(static_cast<int32_t>(std::max(p.d_qk, p.d_v)), has_rules(p));
+int32_t widest(const Problem& p) { return static_cast<int32_t>(std::max(p.d_qk, p.d_v)); }
+
+// The policies that may run a problem. With a fixed split size the tile of keys, which decides the
+// order of summation, must depend on nothing but dims and options: there is one policy then, the
+// one whose 64 keys divide the sizes that people choose.
+struct Policies {
+  std::array<kernels::Sm80ForwardPolicy, 2> all{};
+  size_t count = 0;
+
+  void add(int32_t dim, kernels::Sm80Variant variant) {
+    const auto policy = kernels::sm80_forward_policy(dim, variant);
+    if (policy.max_dim > 0) all[count++] = policy;
+  }
+  std::span<const kernels::Sm80ForwardPolicy> view() const { return {all.data(), count}; }
+};
+
+Policies sm80_policies(const Problem& p) {
+  Policies policies;
+  const int32_t dim = widest(p);
+  if (has_rules(p)) {
+    policies.add(dim, kernels::Sm80Variant::kRules);
+    return policies;
+  }
+  if (p.fixed_split_size > 0) policies.add(dim, kernels::Sm80Variant::kShort);
+  if (policies.count == 0) policies.add(dim, kernels::Sm80Variant::kTall);
+  if (p.fixed_split_size == 0) policies.add(dim, kernels::Sm80Variant::kShort);
+  return policies;
+}
+
+// Keys of a split of the size asked for, in whole tiles.
+int32_t split_keys(const Problem& p, int32_t tile_kv) {
+  const int64_t tile = tile_kv;
+  return static_cast<int32_t>((std::min(p.fixed_split_size, std::max(p.s_kv, tile)) + tile - 1) /
+                              tile * tile);
+}
+
+int64_t fixed_splits(const Problem& p, int32_t tile_kv) {
+  if (p.fixed_split_size == 0 || p.s_kv == 0) return 1;
+  const int64_t keys = split_keys(p, tile_kv);
+  return (p.s_kv + keys - 1) / keys;
 }
 
 std::string sm80_decline(const Problem& p, const DeviceInfo& device) {
@@ -32,30 +74,108 @@ std::string sm80_decline(const Problem& p, const DeviceInfo& device) {
     std::string reason = decline_alignment(tensor.name, tensor.view);
     if (!reason.empty()) return reason;
   }
-  const auto smem = static_cast<int32_t>(kernels::sm80_forward_smem_bytes(sm80_policy(p)));
-  if (smem > device.smem_per_block)
-    return text("needs ", smem, " bytes of shared memory, a block has ", device.smem_per_block);
-  return decline_grid(p, sm80_policy(p).tile_q, 1);
+  for (const kernels::Sm80ForwardPolicy& policy : sm80_policies(p).view()) {
+    const auto smem = static_cast<int32_t>(kernels::sm80_forward_smem_bytes(policy));
+    if (smem > device.smem_per_block)
+      return text("needs ", smem, " bytes of shared memory, a block has ", device.smem_per_block);
+    const int64_t splits = fixed_splits(p, policy.tile_kv);
+    if (splits > kernels::kMaxSplits)
+      return text("takes up to ", kernels::kMaxSplits, " splits, fixed_split_size ",
+                  p.fixed_split_size, " makes ", splits);
+    std::string reason = decline_grid(p, policy.tile_q, splits);
+    if (!reason.empty()) return reason;
+    if (splits > 1 && p.batch * p.heads_q * p.s_q > kernels::kMaxBlocks)
+      return "has more than 2^31 - 1 rows to combine";
+  }
+  return {};
 }
 
-void sm80_plan(const Problem& p, const DeviceInfo&, Plan* plan) {
-  const auto policy = sm80_policy(p);
-  plan_grid(p, policy.tile_q, policy.tile_kv, 1, plan);
+// Blocks that a multiprocessor holds, as registers and shared memory allow.
+int32_t resident_blocks(const kernels::Sm80ForwardPolicy& policy, const DeviceInfo& device) {
+  constexpr int32_t kReserved = 1024;  // what CUDA takes of shared memory for each block
+  const auto smem = static_cast<int32_t>(kernels::sm80_forward_smem_bytes(policy)) + kReserved;
+  return std::max(std::min(policy.min_blocks, device.smem_per_sm / smem), 1);
+}
+
+// Sets of rows whose K and V together fill at most half of the L2 cache.
+int32_t sets_of_section(const Problem& p, const DeviceInfo& device,
+                        const kernels::TileSchedule& schedule) {
+  const int64_t set = p.s_kv * (p.d_qk + p.d_v) * type_size(p.type);
+  const int64_t fit = set == 0 ? schedule.sets : device.l2_bytes / 2 / set;
+  const int64_t sharing = schedule.kv_ratio / static_cast<int32_t>(schedule.group.divisor);
+  return static_cast<int32_t>(std::clamp<int64_t>(fit * sharing, 1, std::max(schedule.sets, 1)));
+}
+
+void sm80_plan(const Problem& p, const DeviceInfo& device, Plan* plan) {
+  const DeviceRates rates = device_rates(device);
+  const auto batch = static_cast<int32_t>(p.batch), heads_q = static_cast<int32_t>(p.heads_q);
+  const auto heads_kv = static_cast<int32_t>(p.heads_kv), s_q = static_cast<int32_t>(p.s_q);
+  const int32_t ratio = heads_q / heads_kv;
+  const bool can_pack = ratio > 1 && p.s_q * ratio <= INT32_MAX - 1024;
+  for (const kernels::Sm80ForwardPolicy& policy : sm80_policies(p).view()) {
+    // Each of four warps reads its rows of Q, and all of K and V.
+    const double smem = 2.0 * policy.max_dim * (policy.tile_q + 4 * 2 * policy.tile_kv);
+    const Candidate candidate{mma_step(rates, policy.tile_q, policy.tile_kv, policy.max_dim, smem,
+                                       policy.variant == kernels::Sm80Variant::kRules),
+                              resident_blocks(policy, device)};
+    for (const int32_t group : {1, ratio}) {
+      if (group > 1 && !can_pack) continue;
+      auto schedule = kernels::tile_schedule(policy.tile_q, policy.tile_kv, batch, heads_q,
+                                             heads_kv, s_q, group);
+      Prediction prediction;
+      if (p.fixed_split_size > 0) {
+        schedule.splits = static_cast<int32_t>(fixed_splits(p, policy.tile_kv));
+        schedule.split_keys = split_keys(p, policy.tile_kv);
+        prediction = predict(p, device, candidate, schedule, tile_loads(p, schedule));
+      } else {
+        const int64_t grid = kernels::kMaxBlocks / std::max<int64_t>(schedule.blocks(), 1);
+        const bool can_combine = p.batch * p.heads_q * p.s_q <= kernels::kMaxBlocks;
+        prediction = best_splits(
+            p, device, candidate, schedule,
+            can_combine ? static_cast<int32_t>(std::min<int64_t>(grid, kModelSplits)) : 1);
+        schedule.splits = prediction.splits;
+      }
+      if (plan->predicted_cycles > 0 && prediction.cycles >= plan->predicted_cycles) continue;
+      schedule.section = sets_of_section(p, device, schedule);
+      plan->schedule = schedule;
+      plan->variant = policy.variant;
+      plan->tile_q = policy.tile_q;
+      plan->tile_kv = policy.tile_kv;
+      plan->smem_bytes = static_cast<int32_t>(kernels::sm80_forward_smem_bytes(policy));
+      plan->predicted_cycles = prediction.cycles;
+      plan->predicted_waves = prediction.waves;
+    }
+  }
   plan->threads = kernels::kSm80Threads;
-  plan->smem_bytes = static_cast<int32_t>(kernels::sm80_forward_smem_bytes(policy));
+  plan->blocks = plan->schedule.blocks();
+  if (plan->schedule.splits > 1)
+    plan->workspace_bytes = static_cast<size_t>(
+        kernels::partials_bytes(plan->schedule.splits, p.batch * p.heads_q * p.s_q, p.d_v));
 }
 
 #if QKV_HAS_CUDA
-kernels::Sm80ForwardChoice sm80_choice(const Problem& p) {
-  return {kernel_type(p), sm80_policy(p).max_dim, has_rules(p)};
+kernels::Sm80ForwardChoice sm80_choice(const Problem& p, const Plan& plan) {
+  return {kernel_type(p), kernels::sm80_forward_policy(widest(p), plan.variant).max_dim,
+          plan.variant};
 }
 
-Status sm80_prepare(const Problem& p, const CudaRuntime& cuda, Plan*) {
-  return cuda.check(kernels::prepare_sm80_forward(sm80_choice(p)), "loading sm80_forward");
+Status sm80_prepare(const Problem& p, const CudaRuntime& cuda, Plan* plan) {
+  QKV_RETURN_IF_ERROR(
+      cuda.check(kernels::prepare_sm80_forward(sm80_choice(p, *plan)), "loading sm80_forward"));
+  if (plan->schedule.splits == 1) return {};
+  return cuda.check(kernels::prepare_combine(kernel_type(p)), "loading combine");
 }
 
-int sm80_launch(const Problem& p, const Plan&, void*, void* stream, Status*) {
-  return kernels::launch_sm80_forward(sm80_choice(p), forward_args(p), stream);
+int sm80_launch(const Problem& p, const Plan& plan, void* workspace, void* stream, Status*) {
+  const kernels::ForwardArgs args = forward_args(p);
+  const int32_t splits = plan.schedule.splits;
+  kernels::Partials partials;
+  if (splits > 1)
+    partials = kernels::partials_in(workspace, splits, p.batch * p.heads_q * p.s_q, p.d_v);
+  const int code =
+      kernels::launch_sm80_forward(sm80_choice(p, plan), args, plan.schedule, partials, stream);
+  if (code != 0 || splits == 1) return code;
+  return kernels::launch_combine(kernel_type(p), args, splits, partials, stream);
 }
 #else
 constexpr auto sm80_prepare = prepare_absent;

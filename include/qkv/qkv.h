@@ -193,15 +193,21 @@ typedef struct qkv_attention_desc {
                      must lie in 0..Skv. CUDA: read by the kernel, clamped to 0..Skv */
 
   /* Reserved for later versions; absent or 0 today, else QKV_UNSUPPORTED_RESERVED. */
-  qkv_tensor q_lengths;     /**< [B, 1, 1, 1] query lengths */
-  qkv_tensor q_offsets;     /**< [B + 1, 1, 1, 1] packed sequences: first query row of each */
-  qkv_tensor kv_offsets;    /**< [B + 1, 1, 1, 1] packed sequences: first key row of each */
-  qkv_tensor page_table;    /**< [B, 1, 1, pages] paged K and V */
-  qkv_tensor q_segments;    /**< [B, 1, Sq, 1] a query sees keys of its own segment */
-  qkv_tensor kv_segments;   /**< [B, 1, Skv, 1] */
-  qkv_tensor block_mask;    /**< [B, Hq, q blocks, kv blocks] */
-  qkv_tensor sinks;         /**< [1, Hq, 1, 1] an extra score in the softmax sum */
-  int64_t fixed_split_size; /**< keys per split, for batch-invariant results */
+  qkv_tensor q_lengths;   /**< [B, 1, 1, 1] query lengths */
+  qkv_tensor q_offsets;   /**< [B + 1, 1, 1, 1] packed sequences: first query row of each */
+  qkv_tensor kv_offsets;  /**< [B + 1, 1, 1, 1] packed sequences: first key row of each */
+  qkv_tensor page_table;  /**< [B, 1, 1, pages] paged K and V */
+  qkv_tensor q_segments;  /**< [B, 1, Sq, 1] a query sees keys of its own segment */
+  qkv_tensor kv_segments; /**< [B, 1, Skv, 1] */
+  qkv_tensor block_mask;  /**< [B, Hq, q blocks, kv blocks] */
+  qkv_tensor sinks;       /**< [1, Hq, 1, 1] an extra score in the softmax sum */
+
+  int64_t fixed_split_size; /**< > 0: batch invariance. The keys are cut at multiples of this many,
+                               rounded up to the kernel's own step, and every query sums them up in
+                               the same order whatever stands beside it: its results are the same
+                               bits in every batch, among any other queries and whatever Skv its
+                               kv_lengths leave unused, on one device, by one kernel. 0 (default):
+                               cut as is fastest */
 
   uint64_t flags;  /**< QKV_FLAG_* */
   void* workspace; /**< scratch on the tensors' device, 256-byte aligned; null when the plan needs

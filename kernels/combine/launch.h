@@ -9,7 +9,7 @@
 namespace qkv::kernels {
 
 inline constexpr int32_t kCombineThreads = 128;
-inline constexpr int32_t kMaxSplits = 256;  // what the kernel's shared memory holds
+inline constexpr int32_t kMaxSplits = 1024;  // what the kernel's shared memory holds
 
 // Queues the kernel on `stream` (a cudaStream_t) of the current device, behind the splits. O has
 // the type `type`; d_v is a multiple of 4, O aligned to four elements. Allocates and synchronises

@@ -43,16 +43,24 @@ struct KeyMask {
   }
 };
 
-// The mask of batch b. |offset|, left and right are at most 2^61, so that no sum overflows.
-QKV_HOST_DEVICE inline KeyMask key_mask(const ForwardArgs& args, int32_t b) {
-  int32_t length = args.s_kv;
-  if (args.kv_lengths != nullptr) {
-    const int32_t given = args.kv_lengths[b * args.kv_lengths_stride];
-    length = given < 0 ? 0 : given < args.s_kv ? given : args.s_kv;
-  }
+// The keys of batch b that exist.
+QKV_HOST_DEVICE inline int32_t key_length(const ForwardArgs& args, int32_t b) {
+  if (args.kv_lengths == nullptr) return args.s_kv;
+  const int32_t given = args.kv_lengths[b * args.kv_lengths_stride];
+  return given < 0 ? 0 : given < args.s_kv ? given : args.s_kv;
+}
+
+// The mask of a batch with `length` keys. |offset|, left and right are at most 2^61, so that no sum
+// overflows.
+QKV_HOST_DEVICE inline KeyMask key_mask_of_length(const ForwardArgs& args, int32_t length) {
   const int64_t offset = args.bottom_right ? int64_t{length} - args.s_q : args.offset;
   return {length, KeyMask::saturate(offset - args.left), KeyMask::saturate(offset + args.right + 1),
           offset};
+}
+
+// The mask of batch b.
+QKV_HOST_DEVICE inline KeyMask key_mask(const ForwardArgs& args, int32_t b) {
+  return key_mask_of_length(args, key_length(args, b));
 }
 
 }  // namespace qkv::kernels

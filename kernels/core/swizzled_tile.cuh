@@ -46,6 +46,21 @@ struct SwizzledTile {
       ptx::cp_async_16(at(row0 + row, chunk), from, inside ? 16 : 0);
     }
   }
+
+  // The same for rows anywhere: row r begins at address(r), which must be sound for r < rows.
+  template <class Address>
+  __device__ void copy_rows(Address&& address, int rows, int dim) const {
+    constexpr int kStep = kThreads / kChunks;
+    const int chunk = static_cast<int>(threadIdx.x) % kChunks;
+    const int row0 = static_cast<int>(threadIdx.x) / kChunks;
+#pragma unroll
+    for (int n = 0; n < kRows; n += kStep) {
+      const int row = row0 + n;
+      const bool inside = chunk * 8 < dim && row < rows;
+      const T* from = address(row < rows ? row : 0) + (inside ? chunk * 8 : 0);
+      ptx::cp_async_16(at(row, chunk), from, inside ? 16 : 0);
+    }
+  }
 };
 
 }  // namespace qkv::kernels

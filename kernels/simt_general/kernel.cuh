@@ -50,6 +50,7 @@ struct GeneralTile {
   bool q_aligned, k_aligned, v_aligned;
   KeyMask mask;
   ScoreRules<T> rules;
+  float slope;
 
   static __device__ GeneralTile of_block(const ForwardArgs& args, Smem& smem, unsigned slices) {
     // The last query tiles see most keys under a causal mask: they start first.
@@ -74,7 +75,8 @@ struct GeneralTile {
         lane(threadIdx.x % kLanes),
         row0(static_cast<int>(threadIdx.x) / kLanes * kRows),
         mask(key_mask(args, batch)),
-        rules(args, mask, batch, head) {
+        rules(args, mask, batch, head),
+        slope(rules.slope(0)) {
     const int head_kv = head / (args.heads_q / args.heads_kv);
     gQ = static_cast<const T*>(args.q.data) + batch * args.q.batch + head * args.q.head +
          i0 * args.q.row;
@@ -138,8 +140,9 @@ struct GeneralTile {
 #pragma unroll
       for (int j = 0; j < kKeys; ++j) {
         const int key = j0 + lane + j * kLanes;
-        rS[r][j] = rules.visible(range, i, key) ? rules.biased(rules.softcapped(rS[r][j]), i, key)
-                                                : -INFINITY;
+        rS[r][j] = rules.visible(range, i, key)
+                       ? rules.biased(rules.softcapped(rS[r][j]), slope, i, key)
+                       : -INFINITY;
       }
     }
   }
@@ -315,7 +318,7 @@ static __device__ void write_weights(const Tile& tile, const Chosen& chosen) {
           if (mode == Weights::kScores || mode == Weights::kSoftcapped) {
             w = s;
           } else if (tile.rules.visible(range, i, key)) {
-            s = tile.rules.biased(s, i, key);
+            s = tile.rules.biased(s, tile.slope, i, key);
             w = mode == Weights::kMasked ? s : chosen.probability(r, s, key);
           }
         }

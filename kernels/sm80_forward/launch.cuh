@@ -10,23 +10,26 @@
 
 namespace qkv::kernels {
 
-template <Type kType, int kDim, bool kRules>
+template <Type kType, int kDim, Sm80Variant kVariant>
 int prepare_sm80_forward_instance() {
   constexpr auto kBytes =
-      static_cast<int>(sm80_forward_smem_bytes(sm80_forward_policy(kDim, kRules)));
-  return cudaFuncSetAttribute(sm80_forward<kType, kDim, kRules>,
+      static_cast<int>(sm80_forward_smem_bytes(sm80_forward_policy(kDim, kVariant)));
+  return cudaFuncSetAttribute(sm80_forward<kType, kDim, kVariant>,
                               cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes);
 }
 
-template <Type kType, int kDim, bool kRules>
-int launch_sm80_forward_instance(const ForwardArgs& args, void* stream) {
-  constexpr Sm80ForwardPolicy kPolicy = sm80_forward_policy(kDim, kRules);
-  const int64_t blocks = grid_blocks(kPolicy.tile_q, 1, args.batch, args.heads_q, args.s_q);
+template <Type kType, int kDim, Sm80Variant kVariant>
+int launch_sm80_forward_instance(const ForwardArgs& args, const TileSchedule& schedule,
+                                 const Partials& partials, void* stream) {
+  constexpr Sm80ForwardPolicy kPolicy = sm80_forward_policy(kDim, kVariant);
+  const int64_t blocks = schedule.blocks();
   if (blocks == 0) return cudaSuccess;
-  if (blocks > kMaxBlocks || args.d_qk > kDim || args.d_v > kDim) return cudaErrorInvalidValue;
-  sm80_forward<kType, kDim, kRules>
+  if (blocks > kMaxBlocks || schedule.tile_q != kPolicy.tile_q ||
+      schedule.tile_kv != kPolicy.tile_kv || args.d_qk > kDim || args.d_v > kDim)
+    return cudaErrorInvalidValue;
+  sm80_forward<kType, kDim, kVariant>
       <<<static_cast<unsigned>(blocks), kSm80Threads, sm80_forward_smem_bytes(kPolicy),
-         static_cast<cudaStream_t>(stream)>>>(args);
+         static_cast<cudaStream_t>(stream)>>>(args, schedule, partials);
   return cudaGetLastError();
 }
 

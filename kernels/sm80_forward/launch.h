@@ -5,6 +5,8 @@
 #include <cstdint>
 
 #include "kernels/core/forward_args.h"
+#include "kernels/core/scheduler.h"
+#include "kernels/policy.h"
 
 namespace qkv::kernels {
 
@@ -12,22 +14,25 @@ namespace qkv::kernels {
 struct Sm80ForwardChoice {
   Type type;
   int32_t max_dim;  // of the policy
-  bool rules;       // softcap, mask, bias or ALiBi
+  Sm80Variant variant;
 };
 
-// Queues the kernel on `stream` (a cudaStream_t) of the current device. Allocates and synchronises
-// nothing. Returns the launch's cudaError_t, which it takes off the runtime's record; 1
-// (cudaErrorInvalidValue) without launching for a problem that the host must decline.
-int launch_sm80_forward(const Sm80ForwardChoice& choice, const ForwardArgs& args, void* stream);
+// Queues the kernel on `stream` (a cudaStream_t) of the current device. With more than one split it
+// leaves partial results, which combine makes whole. Allocates and synchronises nothing. Returns
+// the launch's cudaError_t, which it takes off the runtime's record; 1 (cudaErrorInvalidValue)
+// without launching for a problem that the host must decline.
+int launch_sm80_forward(const Sm80ForwardChoice& choice, const ForwardArgs& args,
+                        const TileSchedule& schedule, const Partials& partials, void* stream);
 
 // Loads the kernel onto the current device and raises its limit of shared memory, so that no launch
 // does it later, in the middle of a graph capture. Returns a cudaError_t.
 int prepare_sm80_forward(const Sm80ForwardChoice& choice);
 
 // The same for one row of kernels.inc.
-template <Type kType, int kDim, bool kRules>
+template <Type kType, int kDim, Sm80Variant kVariant>
 int prepare_sm80_forward_instance();
-template <Type kType, int kDim, bool kRules>
-int launch_sm80_forward_instance(const ForwardArgs& args, void* stream);
+template <Type kType, int kDim, Sm80Variant kVariant>
+int launch_sm80_forward_instance(const ForwardArgs& args, const TileSchedule& schedule,
+                                 const Partials& partials, void* stream);
 
 }  // namespace qkv::kernels

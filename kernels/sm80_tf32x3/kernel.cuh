@@ -322,6 +322,7 @@ struct Sm80Tf32x3 {
   // rS = the scores that the softmax sees, from Q K^T; rows past the last are hidden.
   static __device__ void apply(float (&rS)[kN][4], const ScoreRules<float>& rules,
                                const KeyMask& mask, float scale, int rows_end, int i, int j) {
+    const float slope = rules.slope(0);
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       const int row = i + half * 8;
@@ -332,8 +333,9 @@ struct Sm80Tf32x3 {
         for (int x = 0; x < 2; ++x) {
           float& s = rS[n][half * 2 + x];
           const int key = j + n * 8 + x;
-          s = rules.visible(visible, row, key) ? rules.biased(rules.softcapped(s * scale), row, key)
-                                               : -INFINITY;
+          s = rules.visible(visible, row, key)
+                  ? rules.biased(rules.softcapped(s * scale), slope, row, key)
+                  : -INFINITY;
         }
     }
   }

@@ -2,11 +2,16 @@
 
 namespace qkv::kernels {
 
-template int prepare_sm80_forward_instance<Type::kBF16, 64, true>();
-template int launch_sm80_forward_instance<Type::kBF16, 64, true>(const ForwardArgs&, void*);
-template int prepare_sm80_forward_instance<Type::kBF16, 128, true>();
-template int launch_sm80_forward_instance<Type::kBF16, 128, true>(const ForwardArgs&, void*);
-template int prepare_sm80_forward_instance<Type::kBF16, 256, true>();
-template int launch_sm80_forward_instance<Type::kBF16, 256, true>(const ForwardArgs&, void*);
+template int prepare_sm80_forward_instance<Type::kBF16, 64, Sm80Variant::kRules>();
+template int launch_sm80_forward_instance<Type::kBF16, 64, Sm80Variant::kRules>(const ForwardArgs&,
+                                                                                const TileSchedule&,
+                                                                                const Partials&,
+                                                                                void*);
+template int prepare_sm80_forward_instance<Type::kBF16, 128, Sm80Variant::kRules>();
+template int launch_sm80_forward_instance<Type::kBF16, 128, Sm80Variant::kRules>(
+    const ForwardArgs&, const TileSchedule&, const Partials&, void*);
+template int prepare_sm80_forward_instance<Type::kBF16, 256, Sm80Variant::kRules>();
+template int launch_sm80_forward_instance<Type::kBF16, 256, Sm80Variant::kRules>(
+    const ForwardArgs&, const TileSchedule&, const Partials&, void*);
 
 }  // namespace qkv::kernels
