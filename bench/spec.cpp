@@ -134,6 +134,7 @@ std::vector<std::string> option_fields(const Spec& s) {
   add(s.index != QKV_TYPE_NONE, s.index == QKV_TYPE_I32 ? "index32" : "index64");
   add(s.weights.has_value(),
       (s.weights_f32 ? "weights32=" : "weights=") + std::to_string(s.weights.value_or(0)));
+  add(s.split > 0, "split=" + std::to_string(s.split));
   return out;
 }
 

@@ -62,6 +62,7 @@ struct Spec {
   qkv_type index = QKV_TYPE_NONE;
   std::optional<qkv_weights_mode> weights;
   bool weights_f32 = false;  // else in `type`
+  int64_t split = 0;         // the descriptor's fixed_split_size
 
   std::array<std::optional<Strides>, 4> strides;  // of Q, K, V, O; absent: contiguous BSHD
 };

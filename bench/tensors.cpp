@@ -123,6 +123,7 @@ Attention describe(const Spec& s, qkv_device device, const Addresses& at) {
   out.offset = s.offset;
   out.window_left = s.left;
   out.window_right = s.right;
+  out.fixed_split_size = s.split;
   out.device = static_cast<Device>(device);
   return out;
 }

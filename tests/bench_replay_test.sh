@@ -12,7 +12,7 @@ flags=(--benchmark_repetitions=1 --benchmark_min_time=0.001)
 
 problems=(
   fwd:cpu:bf16:d64:causal:b2:hq4:hkv2:sq64:skv96
-  fwd:cpu:f32:d64:causal:b2:hq4:hkv2:sq65:skv97:scale=0.25:softcap=30:left=40:mask=qk:bias=hqk:alibi:lengths:lse:weights=3
+  fwd:cpu:f32:d64:causal:b2:hq4:hkv2:sq65:skv97:scale=0.25:softcap=30:left=40:mask=qk:bias=hqk:alibi:lengths:lse:weights=3:split=32
   fwd:cpu:f16:d40:dv24:full:b2:hq6:hkv3:sq33:skv50:additive:softcap=5:top-left:left=7:right=9:mask=bqk:bias32=1:lse:weights32=0
   fwd:cpu:bf16:d32:full:b3:hq2:hkv1:sq40:skv70:hard:offset=-3:right=60:alibi:lengths:lse:index64:weights=3
   fwd:cpu:f32:d16:causal:b1:hq2:hkv2:sq30:skv30:additive:hard:mask=1:index32:weights=2
@@ -46,7 +46,7 @@ refuse fwd:cpu:mask=kq "'mask=kq'"
 refuse fwd:cpu:f32:d8:b1:h2:s4:o=0.0.0 "o.stride[1] is 0"
 
 help=$("$bench" --help)
-for field in additive softcap= top-left offset= left= right= mask= bias32= alibi lengths index64 weights32= o=; do
+for field in additive softcap= top-left offset= left= right= mask= bias32= alibi lengths index64 weights32= split= o=; do
   grep -qF -- "$field" <<<"$help" || fail "--help does not name $field"
 done
 exit $failed

@@ -68,6 +68,23 @@ void add_long(Rows* rows) {
   }
 }
 
+// Enough tiles that a large device, too, takes the tallest.
+void add_wide(Rows* rows) {
+  for (const qkv_type type : {kF16, kBf16}) {
+    for (const int64_t d : {64, 128}) {
+      rows->push_back({.name = "long_wide_d" + std::to_string(d) + "_" + type_label(type),
+                       .type = type,
+                       .batch = 1,
+                       .heads_q = 320,
+                       .heads_kv = 320,
+                       .s_q = 128,
+                       .s_kv = 60,
+                       .d_qk = d,
+                       .d_v = d});
+    }
+  }
+}
+
 void add_layouts(Rows* rows) {
   constexpr std::pair<Layout, const char*> kLayouts[] = {
       {Layout::kBshd, "bshd"},          {Layout::kBhsd, "bhsd"},
@@ -387,7 +404,7 @@ void add_tiles(Rows* rows) {
                    .batch = 1,
                    .heads_q = 1,
                    .heads_kv = 1,
-                   .s_q = 150,
+                   .s_q = 250,
                    .s_kv = 200,
                    .d_qk = d,
                    .d_v = d};
@@ -557,9 +574,10 @@ std::ostream& operator<<(std::ostream& out, const Case& row) { return out << des
 const std::vector<Case>& all_cases() {
   static const std::vector<Case> cases = [] {
     Rows rows;
-    for (const auto& group : {add_sizes, add_long, add_layouts, add_heads, add_dims, add_causal,
-                              add_windows, add_lengths, add_masks_and_biases, add_scores, add_hard,
-                              add_weights, add_tiles, add_splits, add_combinations}) {
+    for (const auto& group :
+         {add_sizes, add_long, add_wide, add_layouts, add_heads, add_dims, add_causal, add_windows,
+          add_lengths, add_masks_and_biases, add_scores, add_hard, add_weights, add_tiles,
+          add_splits, add_combinations}) {
       group(&rows);
     }
     rows.insert(rows.end(), pairwise().rows.begin(), pairwise().rows.end());

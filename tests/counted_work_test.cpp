@@ -43,7 +43,8 @@ Tiles tiles_of(const Case& row) {
     const auto policy = kernels::sm80_tf32x3_policy(dim, has_rules(row));
     return {"sm80_tf32x3", policy.max_dim, kernels::kSm80Tf32x3TileQ, policy.tile_kv};
   }
-  const auto policy = kernels::sm80_forward_policy(dim, has_rules(row));
+  const auto policy = kernels::sm80_forward_policy(
+      dim, has_rules(row) ? kernels::Sm80Variant::kRules : kernels::Sm80Variant::kTall);
   return {"sm80_forward", policy.max_dim, policy.tile_q, policy.tile_kv};
 }
 
@@ -85,7 +86,8 @@ nlohmann::json counts_of(const Case& row) {
   const auto file =
       std::filesystem::temp_directory_path() / ("qkv-counts-" + std::to_string(getpid()) + ".json");
   const std::string command =
-      std::string("QKV_TEST_REPEATS=0 " QKV_VGPU_RUN " --device a100 --seed 1 --quiet --counts ") +
+      std::string("QKV_TEST_REPEATS=0 " QKV_VGPU_RUN
+                  " --device a100 --sms 2 --seed 1 --quiet --counts ") +
       file.string() + " -- " QKV_GPU_CONTRACT_TEST " --gtest_brief=1 '--gtest_filter=*Contract*/" +
       row.name + "' > /dev/null";
   nlohmann::json counts;
@@ -176,7 +178,7 @@ TEST(CountedWorkTable, HasALineForEachCase) {
 int write_table() {
   std::ofstream table(QKV_COUNTED_WORK);
   table << "# Counted work\n\n"
-           "What the virtual GPU counts of one launch (batch 1, one head, 150 queries, 200 keys; "
+           "What the virtual GPU counts of one launch (batch 1, one head, 250 queries, 200 keys; "
            "`_rules`: with a bias),\nheld by `counted_work_test` and written by its `--write`. The "
            "tensor FLOPs are the minimal cover of the mask by the\nkernel's tiles, found pair by "
            "pair (three products in tf32 for fp32, and V's last bits in bf16), the exponentials "

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <csignal>
+#include <tuple>
 
 #include "tests/built_problem.h"
 #include "tests/tolerance.h"
@@ -185,6 +186,59 @@ TEST_P(Edge, T6_AllLengthPatterns) {
     }
     ASSERT_EQ(built.damage(), "") << replay(row);
     ASSERT_TRUE(Tolerance(built.oracle_problem()).accepts(built)) << "pattern " << pattern;
+  }
+}
+
+// T13: under a fixed split size a query's results are the same bits in a batch, in a batch of its
+// own with no padding behind its keys, and as the only query.
+TEST_P(Edge, T13_RowsDoNotDependOnTheirBatch) {
+  Case row = typed({.name = "batch",
+                    .batch = 7,
+                    .heads_q = 4,
+                    .s_q = 20,
+                    .s_kv = 200,
+                    .d_qk = 16,
+                    .d_v = 16,
+                    .causal = true,
+                    .lengths = {200, 129, 64, 20, 199, 127, 65},
+                    .fixed_split = 64});
+  for (const bool alibi : {false, true}) {
+    row.alibi = alibi;
+    BuiltProblem whole(row, {.seed = test_seed()});
+    ASSERT_EQ(whole.run(), QKV_SUCCESS) << qkv_last_error();
+    ASSERT_TRUE(Tolerance(whole.oracle_problem()).accepts(whole));
+    for (int64_t b = 0; b < row.batch; ++b) {
+      for (const int64_t queries : {row.s_q, int64_t{1}}) {
+        Case part = row;
+        part.batch = 1;
+        part.s_q = queries;
+        part.s_kv = row.length(b);
+        part.lengths = {};
+        BuiltProblem alone(part, {.seed = test_seed()});
+        const int64_t skipped = row.s_q - queries;
+        for (const auto& [to, from, first] : {std::tuple{&alone.q, &whole.q, skipped},
+                                              {&alone.k, &whole.k, int64_t{0}},
+                                              {&alone.v, &whole.v, int64_t{0}}}) {
+          to->each([&](int64_t, int64_t h, int64_t i, int64_t d) {
+            to->set(0, h, i, d, from->get(b, h, first + i, d));
+          });
+        }
+        if (alibi) {
+          alone.alibi_slopes.each([&](int64_t, int64_t h, int64_t, int64_t) {
+            alone.alibi_slopes.set(0, h, 0, 0, whole.alibi_slopes.get(0, h, 0, 0));
+          });
+        }
+        ASSERT_EQ(alone.run(), QKV_SUCCESS) << qkv_last_error();
+        alone.o.each([&](int64_t, int64_t h, int64_t i, int64_t d) {
+          ASSERT_EQ(alone.o.get(0, h, i, d), whole.o.get(b, h, skipped + i, d))
+              << queries << " queries of batch " << b << ", head " << h;
+        });
+        alone.lse.each([&](int64_t, int64_t h, int64_t i, int64_t) {
+          ASSERT_EQ(alone.lse.get(0, h, i, 0), whole.lse.get(b, h, skipped + i, 0))
+              << queries << " queries of batch " << b << ", head " << h;
+        });
+      }
+    }
   }
 }
 

@@ -98,5 +98,28 @@ TEST_F(HostCost, ColdPlan) {
   EXPECT_LE(best, 20.0);
 }
 
+// The same where the plan weighs tiles, packing and splits.
+TEST_F(HostCost, ColdPlanOfTensorCores) {
+  for (qkv_tensor* t : {&f.desc.q, &f.desc.k, &f.desc.v, &f.desc.o}) {
+    t->type = QKV_TYPE_F16;
+    t->shape[3] = 64;
+    for (size_t axis = 0; axis < 3; ++axis) t->stride[axis] = 64;
+  }
+  f.desc.o.stride[0] = f.desc.o.shape[1] * f.desc.o.shape[2] * 64;
+  f.desc.o.stride[1] = f.desc.o.shape[2] * 64;
+  f.desc.k.stride[2] = f.desc.v.stride[2] = 0;
+  f.desc.k.shape[2] = f.desc.v.shape[2] = 20000;
+  f.desc.flags |= QKV_FLAG_ALLOW_ALLOCATION;
+  const double best = measure("cold plan of sm80_forward", 20, [&] {
+    ++f.desc.k.shape[2];
+    ++f.desc.v.shape[2];
+    qkv_query_result result{};
+    result.struct_size = sizeof result;
+    if (qkv_query(&f.desc, &result) != QKV_SUCCESS) FAIL() << qkv_last_error();
+    ASSERT_STREQ(result.kernel, "sm80_forward") << result.reasons;
+  });
+  EXPECT_LE(best, 20.0);
+}
+
 }  // namespace
 }  // namespace qkv::test

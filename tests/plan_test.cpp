@@ -313,7 +313,8 @@ TEST(PlanPrint, SaysWhatWillRun) {
   desc.causal = 1;
   qkv_plan* plan = nullptr;
   ASSERT_EQ(qkv_plan_create(&desc, &plan), QKV_SUCCESS) << qkv_last_error();
-  size_t length = 0;
+  size_t length = 0, workspace = 0;
+  ASSERT_EQ(qkv_plan_workspace_size(plan, &workspace), QKV_SUCCESS);
   ASSERT_EQ(qkv_plan_print(plan, nullptr, 0, &length), QKV_SUCCESS);
   std::string text(length + 1, '#');
   ASSERT_EQ(qkv_plan_print(plan, text.data(), text.size(), nullptr), QKV_SUCCESS);
@@ -322,8 +323,8 @@ TEST(PlanPrint, SaysWhatWillRun) {
   for (const std::string& part :
        {std::string("sm80_forward"), std::string("Fake H100"),
         std::string("batch 2, heads 6/3, s_q 1000, s_kv 777, d_qk 96, d_v 128, f16"),
-        std::string("causal bottom-right"), std::string("workspace   0 bytes"),
-        std::string("cut         2 heads packed into a tile, 1 split; predicted "),
+        std::string("causal bottom-right"), host::text("workspace   ", workspace, " bytes"),
+        std::string("cut         2 heads packed into a tile, "), std::string(" waves, "),
         host::text(policy.tile_q, " queries x ", policy.tile_kv, " keys")}) {
     EXPECT_NE(text.find(part), std::string::npos) << "'" << part << "' is not in\n" << text;
   }

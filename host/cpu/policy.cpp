@@ -25,7 +25,10 @@ int64_t even_tile(int64_t s_q, int64_t limit) {
   return even <= 8 ? even : std::min(limit, round_up(even, 8));
 }
 
+// With a fixed split size tiles depend on dims alone: a row's result then depends on nothing beside
+// it.
 int64_t choose_tile_q(const host::Problem& p) {
+  if (p.fixed_split_size > 0) return kMinTileQ;
   const int64_t widest = std::max({p.d_qk, p.d_v, kWideDim});
   const int64_t tallest = p.windowed() ? kMaxTileQWindowed : kMaxTileQ;
   int64_t limit = std::max<int64_t>(tallest * kWideDim / widest, 8);
@@ -38,7 +41,7 @@ int64_t choose_tile_kv(const host::Problem& p) {
   const int64_t widest = std::max({p.d_qk, p.d_v, kWideDim});
   int64_t tile = kMaxTileKv;
   while (tile > kLanes && tile * widest > kMaxTileKv * kWideDim) tile /= 2;
-  while (tile > kTailKeys && tile > p.s_kv) tile /= 2;
+  while (p.fixed_split_size == 0 && tile > kTailKeys && tile > p.s_kv) tile /= 2;
   return tile;
 }
 

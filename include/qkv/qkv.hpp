@@ -170,6 +170,7 @@ struct Attention {
   std::optional<int64_t> window_left{}, window_right{};
 
   Tensor mask{}, bias{}, alibi_slopes{}, additive_weight{}, kv_lengths{};
+  std::int64_t fixed_split_size = 0;  ///< > 0: batch invariance, see qkv.h
 
   Device device = Device::kAuto;
   int32_t device_index = 0;
@@ -202,6 +203,7 @@ struct Attention {
     d.alibi_slopes = alibi_slopes;
     d.additive_weight = additive_weight;
     d.kv_lengths = kv_lengths;
+    d.fixed_split_size = fixed_split_size;
     return d;
   }
 };

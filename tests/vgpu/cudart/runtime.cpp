@@ -47,6 +47,8 @@ Runtime::Runtime() {
     std::exit(2);
   }
   machine.device = *model;
+  if (!env("VGPU_SMS").empty())
+    machine.device.sms = std::max(1, std::atoi(env("VGPU_SMS").c_str()));
   machine.seed = std::strtoull(env("VGPU_SEED").c_str(), nullptr, 10);
   const unsigned cores = static_cast<unsigned>(std::atoi(env("VGPU_CORES").c_str()));
   machine.cores = cores != 0 ? cores : std::max(1u, std::thread::hardware_concurrency());

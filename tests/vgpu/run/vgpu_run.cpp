@@ -24,7 +24,7 @@ namespace fs = std::filesystem;
 constexpr int kFindingsStatus = 99;
 
 struct Options {
-  std::string device = "h100", seed = "0", counts, gpus = "1", cores, timeout, asynchrony;
+  std::string device = "h100", seed = "0", counts, gpus = "1", sms, cores, timeout, asynchrony;
   bool mutate = false, quiet = false;
   std::string only;  // mutants whose kernel, line or text has this
   int limit = 0;     // mutants to try, 0 for all
@@ -33,8 +33,9 @@ struct Options {
 
 [[noreturn]] void usage(const std::string& problem) {
   std::fprintf(stderr,
-               "%s%svgpu-run --device h100|a100|t4|rtx4090 [--seed N] [--gpus N] [--cores N]\n"
-               "         [--async early|late|any] [--counts FILE.json] [--timeout SECONDS]\n"
+               "%s%svgpu-run --device h100|a100|t4|rtx4090 [--seed N] [--gpus N] [--sms N]\n"
+               "         [--cores N] [--async early|late|any] [--counts FILE.json]\n"
+               "         [--timeout SECONDS]\n"
                "         [--mutate [--only TEXT] [--limit N]] -- PROGRAM [ARGUMENTS]\n",
                problem.c_str(), problem.empty() ? "" : "\n");
   std::exit(2);
@@ -61,6 +62,8 @@ Options parse(int argc, char** argv) {
       o.counts = value();
     } else if (a == "--gpus") {
       o.gpus = value();
+    } else if (a == "--sms") {
+      o.sms = value();
     } else if (a == "--cores") {
       o.cores = value();
     } else if (a == "--timeout") {
@@ -118,6 +121,7 @@ Result run_once(const Options& o, const Environment& extra, bool silent) {
     setenv("VGPU_SEED", o.seed.c_str(), 1);
     setenv("VGPU_GPUS", o.gpus.c_str(), 1);
     setenv("VGPU_REPORT", report.c_str(), 1);
+    if (!o.sms.empty()) setenv("VGPU_SMS", o.sms.c_str(), 1);
     if (!o.cores.empty()) setenv("VGPU_CORES", o.cores.c_str(), 1);
     if (!o.asynchrony.empty()) setenv("VGPU_ASYNC", o.asynchrony.c_str(), 1);
     if (!o.timeout.empty()) setenv("VGPU_TIMEOUT", o.timeout.c_str(), 1);
