@@ -440,8 +440,9 @@ void add_splits(Rows* rows) {
     }
   }
   Case fixed = decode;
-  fixed.heads_q = 8;
-  fixed.s_q = 40;           // packed: 4 heads in tiles of 64 rows, the last one cut
+  fixed.batch = 1;
+  fixed.heads_q = 4;
+  fixed.s_q = 40;           // packed: 2 heads in tiles of 64 rows, the last one cut
   fixed.fixed_split = 100;  // 128 keys
   const auto change = [&](const char* name, qkv_type type, auto&& apply) {
     Case row = fixed;

@@ -16,8 +16,11 @@
 #include <string_view>
 #include <vector>
 
+#include "host/plan.h"
 #include "kernels/policy.h"
+#include "tests/built_problem.h"
 #include "tests/cases.h"
+#include "tests/fake_cuda.h"
 
 namespace qkv::test {
 namespace {
@@ -37,15 +40,22 @@ struct Tiles {
 
 bool has_rules(const Case& row) { return row.bias != kAbsent; }
 
+// On one multiprocessor, where plans do not split.
 Tiles tiles_of(const Case& row) {
   const auto dim = static_cast<int32_t>(row.d_qk);
   if (row.type == QKV_TYPE_F32) {
     const auto policy = kernels::sm80_tf32x3_policy(dim, has_rules(row));
     return {"sm80_tf32x3", policy.max_dim, kernels::kSm80Tf32x3TileQ, policy.tile_kv};
   }
-  const auto policy = kernels::sm80_forward_policy(
-      dim, has_rules(row) ? kernels::Sm80Variant::kRules : kernels::Sm80Variant::kTall);
-  return {"sm80_forward", policy.max_dim, policy.tile_q, policy.tile_kv};
+  host::DeviceInfo device = fake_device(80);
+  device.sm_count = 1;
+  host::Problem problem = BuiltProblem(row, {}).oracle_problem();
+  problem.device = QKV_DEVICE_CUDA;
+  host::Plan plan;
+  if (!host::make_plan(problem, device, &plan).ok()) return {};
+  EXPECT_EQ(plan.schedule.splits, 1);
+  return {"sm80_forward", kernels::sm80_forward_policy(dim, plan.variant).max_dim, plan.tile_q,
+          plan.tile_kv};
 }
 
 // One visit of each (query tile, key block) with a visible pair, found pair by pair.
@@ -87,7 +97,7 @@ nlohmann::json counts_of(const Case& row) {
       std::filesystem::temp_directory_path() / ("qkv-counts-" + std::to_string(getpid()) + ".json");
   const std::string command =
       std::string("QKV_TEST_REPEATS=0 " QKV_VGPU_RUN
-                  " --device a100 --sms 2 --seed 1 --quiet --counts ") +
+                  " --device a100 --sms 1 --seed 1 --quiet --counts ") +
       file.string() + " -- " QKV_GPU_CONTRACT_TEST " --gtest_brief=1 '--gtest_filter=*Contract*/" +
       row.name + "' > /dev/null";
   nlohmann::json counts;

@@ -60,11 +60,11 @@ if(TARGET vgpu-run)
       list(APPEND environment QKV_TEST_KERNELS=sm80_forward,sm80_tf32x3,sm90_forward)
       string(APPEND left_out :*T6_*:*T12_TailsOfEveryLength*)  # dims that tensor cores decline
     endif()
-    # Even seeds have few multiprocessors: plans then take tall tiles and do not split, as large problems do.
+    # Even seeds have one multiprocessor: plans then take tall tiles and do not split, as large problems do.
     math(EXPR few "${seed} % 2")
     set(sms "")
     if(few EQUAL 0)
-      set(sms --sms 2)
+      set(sms --sms 1)
     endif()
     add_test(NAME ${name} COMMAND vgpu-run --device ${device} --seed ${seed} ${sms} --
       $<TARGET_FILE:gpu_contract_test_virtual> --gtest_brief=1 --gtest_filter=-${left_out} ${configurations})
@@ -86,8 +86,8 @@ if(TARGET vgpu-run)
     endforeach()
   endforeach()
 
-  add_executable(counted_work_test counted_work_test.cpp)
-  target_link_libraries(counted_work_test PRIVATE qkv_virtual qkv_test_cases GTest::gtest)
+  add_executable(counted_work_test counted_work_test.cpp $<TARGET_OBJECTS:qkv_test_place_host>)
+  target_link_libraries(counted_work_test PRIVATE qkv_test_fakes qkv_test_cases qkv_static GTest::gtest)
   target_compile_definitions(counted_work_test PRIVATE
     "QKV_COUNTED_WORK=\"${CMAKE_CURRENT_SOURCE_DIR}/counted_work.md\""
     "QKV_VGPU_RUN=\"$<TARGET_FILE:vgpu-run>\""
