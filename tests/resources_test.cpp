@@ -59,12 +59,15 @@ std::map<std::string, Intended> intended_kernels() {
                 ", (qkv::kernels::Selection)" +                                       \
                 std::to_string(int(kernels::Selection::k##selection)))] = {           \
       .threads = kernels::kSimtGeneralThreads};
-#define QKV_SM80_FORWARD(type, max_dim, rules)                                                     \
-  all[typed("sm80_forward", kernels::Type::k##type, #max_dim ", " #rules)] = {                     \
-      .threads = kernels::kSm80Threads,                                                            \
-      .min_blocks = kernels::sm80_forward_policy(max_dim, rules).min_blocks,                       \
-      .dynamic_smem =                                                                              \
-          int64_t(kernels::sm80_forward_smem_bytes(kernels::sm80_forward_policy(max_dim, rules))), \
+#define QKV_SM80_FORWARD(type, max_dim, variant)                                              \
+  all[typed("sm80_forward", kernels::Type::k##type,                                           \
+            #max_dim ", (qkv::kernels::Sm80Variant)" +                                        \
+                std::to_string(int(kernels::Sm80Variant::k##variant)))] = {                   \
+      .threads = kernels::kSm80Threads,                                                       \
+      .min_blocks =                                                                           \
+          kernels::sm80_forward_policy(max_dim, kernels::Sm80Variant::k##variant).min_blocks, \
+      .dynamic_smem = int64_t(kernels::sm80_forward_smem_bytes(                               \
+          kernels::sm80_forward_policy(max_dim, kernels::Sm80Variant::k##variant))),          \
       .oldest = 80};
 #define QKV_SM80_TF32X3(max_dim, rules)                                                          \
   all["qkv::kernels::sm80_tf32x3<" #max_dim ", " #rules ">"] = {                                 \
@@ -158,7 +161,7 @@ TEST_P(Recompiled, WidthOf128Fits) {
   }
   std::filesystem::remove(stem + ".ptx");
   std::filesystem::remove(stem + ".cubin");
-  EXPECT_EQ(seen.size(), 4u) << "fp16 and bf16, with rules and without";
+  EXPECT_EQ(seen.size(), 6u) << "fp16 and bf16, tall, short and with rules";
 }
 
 INSTANTIATE_TEST_SUITE_P(ComputeCapability, Recompiled, testing::Values(86, 89));
