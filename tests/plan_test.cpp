@@ -305,6 +305,32 @@ TEST(SimtForwardTakes, TheLargestProblemsItNames) {
   }
 }
 
+// One query over many keys is split: the query names the bytes, and nothing less will do.
+TEST(Sm80Splits, NeedTheirWorkspace) {
+  FakeCuda cuda({fake_device(90)});
+  cuda.map_everything(0);
+  qkv_attention_desc desc = shapes(1, 8, 2, 1, 20000, 128, 128);
+  qkv_query_result result{};
+  result.struct_size = sizeof result;
+  ASSERT_EQ(qkv_query(&desc, &result), QKV_SUCCESS) << qkv_last_error();
+  EXPECT_STREQ(result.kernel, "sm80_forward");
+  ASSERT_GT(result.workspace_size, 0u);
+
+  alignas(256) static std::byte memory[256];
+  for (qkv_tensor* t : {&desc.q, &desc.k, &desc.v, &desc.o}) t->data = memory;
+  const std::string needed = host::text("needs ", result.workspace_size, " bytes");
+  EXPECT_EQ(qkv_attention(&desc, nullptr), QKV_RESOURCE_WORKSPACE);
+  EXPECT_NE(std::string(qkv_last_error()).find(needed), std::string::npos) << qkv_last_error();
+  desc.workspace = memory;
+  desc.workspace_size = result.workspace_size - 1;
+  EXPECT_EQ(qkv_attention(&desc, nullptr), QKV_RESOURCE_WORKSPACE);
+  EXPECT_TRUE(cuda.launches().empty());
+  desc.workspace_size = result.workspace_size;
+  EXPECT_EQ(qkv_attention(&desc, nullptr), QKV_SUCCESS) << qkv_last_error();
+  ASSERT_EQ(cuda.launches().size(), 1u);
+  EXPECT_EQ(cuda.launches()[0].workspace, desc.workspace);
+}
+
 // --- text
 
 TEST(PlanPrint, SaysWhatWillRun) {
