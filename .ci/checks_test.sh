@@ -49,7 +49,7 @@ caught host/plan.cpp 'void f() { asm("nop"); }' 'host/plan.cpp:3:'
 caught kernels/one/kernel.cuh 'inline void f() { asm volatile("nop;"); }' 'kernels/one/kernel.cuh:3:'
 caught kernels/core/mask.h 'inline void f() { __asm__ __volatile__("nop;"); }' 'kernels/core/mask.h:2:'
 
-caught host/plan.cpp '#include "kernels/core/mask.h"' 'host/plan.cpp:3: includes kernels/core/mask.h'
+caught host/plan.cpp '#include "kernels/core/score.cuh"' 'host/plan.cpp:3: includes kernels/core/score.cuh'
 caught host/plan.cpp '#include "kernels/one/kernel.cuh"' 'host/plan.cpp:3: includes kernels/one/kernel.cuh'
 caught host/cpu/tile.cpp '#include <kernels/ptx/nop.h>' 'host/cpu/tile.cpp:1: includes kernels/ptx/nop.h'
 caught host/cpu/tile.cpp '#include "../../tests/cases.h"' 'host/cpu/tile.cpp:1: includes ../../tests/cases.h'

@@ -40,6 +40,7 @@ const char* const kFields =
     "  alibi  lengths          slopes; key lengths from skv / 2 to skv\n"
     "  lse  index32 index64    outputs; index: with hard\n"
     "  weights=<0..3>          output in the type of Q, by mode; weights32=<0..3>: in f32\n"
+    "  split=<n>               fixed split size in keys\n"
     "  q= k= v= o=<b>.<h>.<r>  strides in elements of batch, head, row; default: contiguous\n"
     "                          [batch, seq, heads, dim]\n";
 
