@@ -74,7 +74,8 @@ std::string sm80_decline(const Problem& p, const DeviceInfo& device) {
     std::string reason = decline_alignment(tensor.name, tensor.view);
     if (!reason.empty()) return reason;
   }
-  for (const kernels::Sm80ForwardPolicy& policy : sm80_policies(p).view()) {
+  const Policies policies = sm80_policies(p);
+  for (const kernels::Sm80ForwardPolicy& policy : policies.view()) {
     const auto smem = static_cast<int32_t>(kernels::sm80_forward_smem_bytes(policy));
     if (smem > device.smem_per_block)
       return text("needs ", smem, " bytes of shared memory, a block has ", device.smem_per_block);
@@ -112,7 +113,8 @@ void sm80_plan(const Problem& p, const DeviceInfo& device, Plan* plan) {
   const auto heads_kv = static_cast<int32_t>(p.heads_kv), s_q = static_cast<int32_t>(p.s_q);
   const int32_t ratio = heads_q / heads_kv;
   const bool can_pack = ratio > 1 && p.s_q * ratio <= INT32_MAX - 1024;
-  for (const kernels::Sm80ForwardPolicy& policy : sm80_policies(p).view()) {
+  const Policies policies = sm80_policies(p);
+  for (const kernels::Sm80ForwardPolicy& policy : policies.view()) {
     // Each of four warps reads its rows of Q, and all of K and V.
     const double smem = 2.0 * policy.max_dim * (policy.tile_q + 4 * 2 * policy.tile_kv);
     const Candidate candidate{mma_step(rates, policy.tile_q, policy.tile_kv, policy.max_dim, smem,
