@@ -176,7 +176,7 @@ class BulkTensorLoad : public testing::TestWithParam<Box> {};
 class BulkTensorStore : public testing::TestWithParam<Box> {};
 
 TEST_P(BulkTensorLoad, MatchesTheLayout) {
-  if (device().capability() < 90) GTEST_SKIP();
+  if (device().capability() < 90) GTEST_SKIP() << "needs sm_90; runs on the virtual GPU";
   const Box& b = GetParam();
   const Tensor t = tensor_of(b, 1);
   std::vector<u8> in(tensor_bytes(t));
@@ -226,7 +226,7 @@ TEST_P(BulkTensorLoad, MatchesTheLayout) {
 }
 
 TEST_P(BulkTensorStore, MatchesTheLayout) {
-  if (device().capability() < 90) GTEST_SKIP();
+  if (device().capability() < 90) GTEST_SKIP() << "needs sm_90; runs on the virtual GPU";
   const Box& b = GetParam();
   const Tensor t = tensor_of(b, 0);
   std::vector<u8> in(32768);
@@ -315,7 +315,7 @@ std::vector<std::tuple<Reduction, bool>> reduction_rows() {
 class BulkReduction : public testing::TestWithParam<std::tuple<Reduction, bool>> {};
 
 TEST_P(BulkReduction, MatchesHostArithmetic) {
-  if (device().capability() < 90) GTEST_SKIP();
+  if (device().capability() < 90) GTEST_SKIP() << "needs sm_90; runs on the virtual GPU";
   const auto& [r, mapped] = GetParam();
   const std::string type = r.type;
   const u32 size = type.ends_with("64") ? 8 : type.ends_with("16") ? 2 : 4;
@@ -371,7 +371,7 @@ INSTANTIATE_TEST_SUITE_P(Ptx, BulkReduction, testing::ValuesIn(reduction_rows())
 
 // Copies without a tensor map: there and back.
 TEST(Bulk, PlainCopies) {
-  if (device().capability() < 90) GTEST_SKIP();
+  if (device().capability() < 90) GTEST_SKIP() << "needs sm_90; runs on the virtual GPU";
   std::vector<u8> in(4096);
   std::iota(in.begin(), in.end(), u8{3});
   Tensor t;
@@ -410,7 +410,7 @@ TEST(Bulk, PlainCopies) {
 
 // A map in shared memory gets every field replaced, is copied to global memory and used.
 TEST(Bulk, ReplacedTensorMap) {
-  if (device().capability() < 90) GTEST_SKIP();
+  if (device().capability() < 90) GTEST_SKIP() << "needs sm_90; runs on the virtual GPU";
   std::vector<u8> in(8192), out(8192, 0);
   Random random(5);
   for (u8& v : in) v = static_cast<u8>(random.next());

@@ -36,7 +36,7 @@ std::string show_wait(int slot, const std::string& wait) {
 }
 
 TEST(MBarrier, CountsAndPhases) {
-  if (device().capability() < 80) GTEST_SKIP();
+  if (device().capability() < 80) GTEST_SKIP() << "needs sm_80; runs on the virtual GPU";
   const std::string arrive = "mbarrier.arrive.shared.b64 %rd";
   const std::vector<u32> out = run(
       "mbarrier.init.shared.b64 [bar], 3;\n" + arrive + "0, [bar];\n" + show_count(0, 0) +
@@ -56,7 +56,7 @@ TEST(MBarrier, CountsAndPhases) {
 }
 
 TEST(MBarrier, Parity) {
-  if (device().capability() < 80) GTEST_SKIP();
+  if (device().capability() < 80) GTEST_SKIP() << "needs sm_80; runs on the virtual GPU";
   const std::string arrive = "mbarrier.arrive.shared.b64 %rd0, [bar];\n";
   const std::vector<u32> out = run("mbarrier.init.shared.b64 [bar], 1;\n" +
                                    show_wait(0, ".parity.shared.b64 %p1, [bar], 0") +
@@ -72,7 +72,7 @@ TEST(MBarrier, Parity) {
 // Two warps copy and wait for each other's copies, for several phases. With `noinc` the arrivals of
 // the copies are among those that the barrier expects.
 TEST(MBarrier, TracksCopies) {
-  if (device().capability() < 80) GTEST_SKIP();
+  if (device().capability() < 80) GTEST_SKIP() << "needs sm_80; runs on the virtual GPU";
   for (const bool noinc : {false, true}) {
     for (u64 seed = 1; seed <= 6; ++seed) {
       const std::vector<u32> out =
@@ -103,7 +103,7 @@ TEST(MBarrier, TracksCopies) {
 // Transactions: a phase is complete when its arrivals and its bytes are. PTX ISA 9.0 section
 // 9.7.13.15.5.
 TEST(MBarrier, Transactions) {
-  if (device().capability() < 90) GTEST_SKIP();
+  if (device().capability() < 90) GTEST_SKIP() << "needs sm_90; runs on the virtual GPU";
   const std::string complete = "mbarrier.complete_tx.relaxed.cta.shared::cta.b64 [bar], ";
   const std::vector<u32> out = run(
       "mbarrier.init.shared::cta.b64 [bar], 2;\n"
