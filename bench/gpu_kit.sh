@@ -29,11 +29,11 @@ kit=$(cd "$kit" && pwd)
 for old in run.sh peers.py qkv_ctypes.py table.awk README.txt attention_bench tests lib; do rm -rf "${kit:?}/$old"; done
 mkdir "$kit/tests" "$kit/lib"
 
-# The programs gpu_* behind the tests that carry the label gpu.
+# The programs gpu_* and example_* behind the tests that carry the label gpu.
 gpu_tests() {
   [[ -e $build/CTestTestfile.cmake ]] || return 0
   ctest --test-dir "$build" -N -V -L '^gpu$' |
-    sed -n 's/^[0-9]*: Test command: "\?\([^" ]*\/gpu_[^" /]*\).*/\1/p' | sort -u
+    sed -nE 's/^[0-9]*: Test command: "?([^" ]*\/(gpu|example)_[^" /]*).*/\1/p' | sort -u
 }
 
 # Libraries that every Linux with a GPU driver has, at least as new as the ones built with.

@@ -2,13 +2,10 @@
 // tiles that the mask leaves, an exponential for each score in them, operands read once for each
 // tile, no bank conflicts. Counts are exact and the same on every machine.
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cstdio>
-#include <cstdlib>
 #include <exception>
-#include <filesystem>
 #include <fstream>
 #include <map>
 #include <nlohmann/json.hpp>
@@ -20,6 +17,7 @@
 #include "kernels/policy.h"
 #include "tests/built_problem.h"
 #include "tests/cases.h"
+#include "tests/counted_launches.h"
 #include "tests/fake_cuda.h"
 
 namespace qkv::test {
@@ -91,21 +89,6 @@ Work minimal_work(const Case& row, const Tiles& tiles) {
   return work;
 }
 
-// What the launches of the case count.
-nlohmann::json counts_of(const Case& row) {
-  const auto file =
-      std::filesystem::temp_directory_path() / ("qkv-counts-" + std::to_string(getpid()) + ".json");
-  const std::string command =
-      std::string("QKV_TEST_REPEATS=0 " QKV_VGPU_RUN
-                  " --device a100 --sms 1 --seed 1 --quiet --counts ") +
-      file.string() + " -- " QKV_GPU_CONTRACT_TEST " --gtest_brief=1 '--gtest_filter=*Contract*/" +
-      row.name + "' > /dev/null";
-  nlohmann::json counts;
-  if (std::system(command.c_str()) == 0) counts = nlohmann::json::parse(std::ifstream(file));
-  std::filesystem::remove(file);
-  return counts;
-}
-
 Work work_of(const nlohmann::json& launch) {
   Work work;
   for (const auto& [name, count] : launch.at("flops").items())
@@ -140,7 +123,7 @@ std::vector<Case> tiled_cases() {
 // The case's launches by its kernel; the contract test runs it twice.
 std::vector<nlohmann::json> launches_of(const Case& row) {
   std::vector<nlohmann::json> launches;
-  for (const auto& launch : counts_of(row))
+  for (const auto& launch : counted_launches(row, "--sms 1"))
     if (launch.at("kernel").get<std::string>().find(tiles_of(row).kernel) != std::string::npos)
       launches.push_back(launch);
   return launches;

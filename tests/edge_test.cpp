@@ -242,6 +242,48 @@ TEST_P(Edge, T13_RowsDoNotDependOnTheirBatch) {
   }
 }
 
+// The same in batches of the sizes that servers form: each of the first and of the last. On slow
+// devices two seeds in a row take half of the types each.
+TEST_P(Edge, T13_BatchesOfEverySize) {
+  const bool is_odd = test_seed() % 2 == 1;
+  if (test_repeats() < 4 && is_odd != (GetParam() == QKV_TYPE_F32)) return;
+  const Case row = typed({.name = "batches",
+                          .batch = 257,
+                          .heads_q = 2,
+                          .heads_kv = 1,
+                          .s_q = 1,
+                          .s_kv = 130,
+                          .d_qk = 64,
+                          .d_v = 64,
+                          .lengths = {130, 0, 1, 64, 65, 7, 2},
+                          .fixed_split = 64});
+  BuiltProblem whole(row, {.seed = test_seed()});
+  ASSERT_EQ(whole.run(), QKV_SUCCESS) << qkv_last_error();
+  ASSERT_TRUE(Tolerance(whole.oracle_problem()).accepts(whole));
+  for (const int64_t batch : {1, 64}) {
+    for (const int64_t first : {int64_t{0}, row.batch - batch}) {
+      Case part = row;
+      part.batch = batch;
+      for (size_t b = 0; b < part.lengths.size(); ++b)
+        part.lengths[b] = static_cast<int32_t>(row.length(first + static_cast<int64_t>(b)));
+      BuiltProblem some(part, {.seed = test_seed()});
+      for (const auto& [to, from] :
+           {std::pair{&some.q, &whole.q}, {&some.k, &whole.k}, {&some.v, &whole.v}}) {
+        to->each([&](int64_t b, int64_t h, int64_t i, int64_t d) {
+          to->set(b, h, i, d, from->get(first + b, h, i, d));
+        });
+      }
+      ASSERT_EQ(some.run(), QKV_SUCCESS) << qkv_last_error();
+      for (const auto& [at, want] : {std::pair{&some.o, &whole.o}, {&some.lse, &whole.lse}}) {
+        at->each([&](int64_t b, int64_t h, int64_t i, int64_t d) {
+          ASSERT_EQ(at->get(b, h, i, d), want->get(first + b, h, i, d))
+              << "batch " << first + b << " in a batch of " << batch << ", head " << h;
+        });
+      }
+    }
+  }
+}
+
 // Each tensor in turn at every distance from an aligned address, with rows of d, d + 1 and d + 8
 // elements: right, or refused by name where an element itself would straddle.
 TEST_P(Edge, T8_EveryAlignment) {

@@ -86,24 +86,21 @@ if(TARGET vgpu-run)
     endforeach()
   endforeach()
 
-  add_executable(counted_work_test counted_work_test.cpp $<TARGET_OBJECTS:qkv_test_place_host>)
-  target_link_libraries(counted_work_test PRIVATE qkv_test_fakes qkv_test_cases qkv_static GTest::gtest)
+  # qkv_counting_test(name gtest_library): counts of the contract test's launches, by the virtual GPU.
+  function(qkv_counting_test name gtest)
+    add_executable(${name}_test ${name}_test.cpp counted_launches.cpp $<TARGET_OBJECTS:qkv_test_place_host>)
+    target_link_libraries(${name}_test PRIVATE qkv_test_fakes qkv_test_cases qkv_static ${gtest})
+    target_compile_definitions(${name}_test PRIVATE
+      "QKV_VGPU_RUN=\"$<TARGET_FILE:vgpu-run>\""
+      "QKV_GPU_CONTRACT_TEST=\"$<TARGET_FILE:gpu_contract_test_virtual>\"")
+    add_dependencies(${name}_test vgpu-run gpu_contract_test_virtual)
+    add_test(NAME vgpu_${name} COMMAND ${name}_test --gtest_brief=1)
+    set_tests_properties(vgpu_${name} PROPERTIES LABELS vgpu TIMEOUT 900)
+  endfunction()
+  qkv_counting_test(counted_work GTest::gtest)
   target_compile_definitions(counted_work_test PRIVATE
-    "QKV_COUNTED_WORK=\"${CMAKE_CURRENT_SOURCE_DIR}/counted_work.md\""
-    "QKV_VGPU_RUN=\"$<TARGET_FILE:vgpu-run>\""
-    "QKV_GPU_CONTRACT_TEST=\"$<TARGET_FILE:gpu_contract_test_virtual>\"")
-  add_dependencies(counted_work_test vgpu-run gpu_contract_test_virtual)
-  add_test(NAME vgpu_counted_work COMMAND counted_work_test --gtest_brief=1)
-  set_tests_properties(vgpu_counted_work PROPERTIES LABELS vgpu TIMEOUT 900)
-
-  add_executable(split_work_test split_work_test.cpp $<TARGET_OBJECTS:qkv_test_place_host>)
-  target_link_libraries(split_work_test PRIVATE qkv_test_fakes qkv_test_cases qkv_static GTest::gtest_main)
-  target_compile_definitions(split_work_test PRIVATE
-    "QKV_VGPU_RUN=\"$<TARGET_FILE:vgpu-run>\""
-    "QKV_GPU_CONTRACT_TEST=\"$<TARGET_FILE:gpu_contract_test_virtual>\"")
-  add_dependencies(split_work_test vgpu-run gpu_contract_test_virtual)
-  add_test(NAME vgpu_split_work COMMAND split_work_test --gtest_brief=1)
-  set_tests_properties(vgpu_split_work PROPERTIES LABELS vgpu TIMEOUT 900)
+    "QKV_COUNTED_WORK=\"${CMAKE_CURRENT_SOURCE_DIR}/counted_work.md\"")
+  qkv_counting_test(split_work GTest::gtest_main)
 
   add_test(NAME vgpu_same_bits COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/same_bits.sh $<TARGET_FILE:vgpu-run> h100
     $<TARGET_FILE:gpu_contract_test_virtual>)

@@ -744,6 +744,45 @@ TEST_F(T18_Graphs, ReplaysWithChangedInputsAndLengths) {
   }
 }
 
+// A launch that splits: partial results in the caller's workspace, which holds NaN before each
+// replay, then combine.
+TEST_F(T18_Graphs, ReplaysSplitsWithChangedInputs) {
+  for (const bool fixed : {false, true}) {
+    const Kind kind{QKV_TYPE_F16, 4, 2, 1, 900, 64, false, fixed};
+    const Streams streams(1);
+    const Problem problem(kind, 1);
+    qkv_attention_desc d = problem.desc();
+    if (fixed) d.fixed_split_size = 256;
+    qkv_plan* plan = nullptr;
+    size_t bytes = 0;
+    ASSERT_EQ(qkv_plan_create(&d, &plan), QKV_SUCCESS) << qkv_last_error();
+    ASSERT_EQ(qkv_plan_workspace_size(plan, &bytes), QKV_SUCCESS);
+    if (bytes == 0) {
+      qkv_plan_destroy(plan);
+      GTEST_SKIP() << "no kernel of this device splits";
+    }
+    const Buffer workspace(bytes);
+    d.workspace = workspace.data();
+    d.workspace_size = bytes;
+    const cudaGraphExec_t graph = capture(streams[0], 2, [&] {
+      EXPECT_EQ(qkv_plan_run(plan, &d, streams[0]), QKV_SUCCESS) << qkv_last_error();
+    });
+    for (uint64_t i = 0; i < 3; ++i) {
+      const Inputs inputs(kind, 2000 + i);
+      problem.upload(inputs, streams[0]);
+      CUDA(cudaMemsetAsync(workspace.data(), 0xff, bytes, streams[0]));
+      CUDA(cudaGraphLaunch(graph, streams[0]));
+      const auto replayed = problem.result(streams[0]);
+      EXPECT_LT(distance_to_cpu(kind, inputs, replayed), kCloseEnough) << "replay " << i;
+      problem.upload(inputs, streams[0]);
+      ASSERT_EQ(qkv_attention(&d, streams[0]), QKV_SUCCESS) << qkv_last_error();
+      EXPECT_EQ(replayed, problem.result(streams[0])) << "replay " << i;
+    }
+    CUDA(cudaGraphExecDestroy(graph));
+    qkv_plan_destroy(plan);
+  }
+}
+
 // Two streams, forked and joined by events, are one graph.
 TEST_F(T18_Graphs, ForkAndJoin) {
   const Streams streams(2);

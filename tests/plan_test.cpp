@@ -127,6 +127,24 @@ struct Decline {
   int32_t compute = 89;
 };
 
+// The row's kernel takes the problem, in fp32 or as the row has it; `kernel` gave the row's reason,
+// or none.
+void expect_reason(const char* kernel, const Decline& row, bool f32 = false) {
+  FakeCuda cuda({fake_device(row.compute)});
+  cuda.map_everything(0);
+  qkv_attention_desc desc = shapes(2, 4, 4, 100, 200, 64, 64);
+  row.edit(desc);
+  for (qkv_tensor* t : {&desc.q, &desc.k, &desc.v, &desc.o})
+    if (f32) t->type = QKV_TYPE_F32;
+  Plan plan;
+  const host::Status status = host::make_plan(problem_of(desc), cuda.devices[0], &plan);
+  ASSERT_TRUE(status.ok()) << status.reason();
+  EXPECT_STREQ(plan.kernel->name, row.then);
+  const std::string line = host::text('\n', kernel, ": ", row.says);
+  EXPECT_EQ(('\n' + plan.declined).find(line) != std::string::npos, *row.says != '\0')
+      << plan.declined;
+}
+
 qkv_tensor pair_tensor(qkv_type type) {
   return {nullptr, type, 0, {2, 4, 100, 200}, {80000, 20000, 200, 1}};
 }
@@ -221,20 +239,7 @@ const Decline kSm80Declines[] = {
      "sm80_forward"},
 };
 
-TEST_P(Sm80Forward, Declines) {
-  const Decline& row = GetParam();
-  FakeCuda cuda({fake_device(row.compute)});
-  cuda.map_everything(0);
-  qkv_attention_desc desc = shapes(2, 4, 4, 100, 200, 64, 64);
-  row.edit(desc);
-  const Problem problem = problem_of(desc);
-  Plan plan;
-  const host::Status status = host::make_plan(problem, cuda.devices[0], &plan);
-  ASSERT_TRUE(status.ok()) << status.reason();
-  EXPECT_STREQ(plan.kernel->name, row.then);
-  EXPECT_EQ(plan.declined.rfind(host::text("sm80_forward: ", row.says), 0) == 0, *row.says != '\0')
-      << plan.declined;
-}
+TEST_P(Sm80Forward, Declines) { expect_reason("sm80_forward", GetParam()); }
 
 class Sm80Tf32x3 : public testing::TestWithParam<Decline> {};
 
@@ -269,21 +274,7 @@ const Decline kTf32x3Declines[] = {
      "sm80_tf32x3", 90},
 };
 
-TEST_P(Sm80Tf32x3, Declines) {
-  const Decline& row = GetParam();
-  FakeCuda cuda({fake_device(row.compute)});
-  cuda.map_everything(0);
-  qkv_attention_desc desc = shapes(2, 4, 4, 100, 200, 64, 64);
-  row.edit(desc);
-  for (qkv_tensor* t : {&desc.q, &desc.k, &desc.v, &desc.o}) t->type = QKV_TYPE_F32;
-  const Problem problem = problem_of(desc);
-  Plan plan;
-  const host::Status status = host::make_plan(problem, cuda.devices[0], &plan);
-  ASSERT_TRUE(status.ok()) << status.reason();
-  EXPECT_STREQ(plan.kernel->name, row.then);
-  const std::string line = host::text("sm80_tf32x3: ", row.says);
-  EXPECT_EQ(plan.declined.find(line) != std::string::npos, *row.says != '\0') << plan.declined;
-}
+TEST_P(Sm80Tf32x3, Declines) { expect_reason("sm80_tf32x3", GetParam(), true); }
 
 INSTANTIATE_TEST_SUITE_P(Reasons, Sm80Tf32x3, testing::ValuesIn(kTf32x3Declines),
                          [](const auto& row) { return std::string(row.param.name); });

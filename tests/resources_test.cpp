@@ -1,18 +1,23 @@
 // What the compiler made of every kernel instance in libqkv, read from the machine code that it
 // carries: no local memory, hence no spilled register; registers and shared memory that let as many
 // blocks reside on a multiprocessor as the policy intends. The PTX for sm_80 makes as good code for
-// sm_86 and sm_89, which run the code of sm_80 as shipped.
+// sm_86 and sm_89, which run the code of sm_80 as shipped. With --write: writes it all into the
+// table in instances.md.
 #include <gtest/gtest.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstdio>
 #include <cstdlib>
+#include <exception>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
 #include <map>
 #include <set>
 #include <sstream>
+#include <string_view>
+#include <utility>
 
 #include "kernels/combine/launch.h"
 #include "kernels/core/forward_args.h"
@@ -102,24 +107,120 @@ const FatBinary& library() {
   return binary;
 }
 
-TEST(Resources, OfEveryShippedInstance) {
-  std::map<std::string, Intended> intended = intended_kernels();
-  std::map<std::string, std::set<int>> compiled;
+// By name and compute capability.
+using CompiledKernels = std::map<std::string, std::map<int, CompiledKernel>>;
+
+CompiledKernels compiled_kernels() {
+  CompiledKernels all;
+  for (const std::string& cubin : library().cubins)
+    for (const CompiledKernel& kernel : kernels_of_cubin(cubin))
+      EXPECT_TRUE(all[kernel.name].emplace(kernel.compute, kernel).second)
+          << kernel.name << " stands twice in libqkv";
+  return all;
+}
+
+std::set<int> targets_of(const CompiledKernels& compiled) {
   std::set<int> targets;
-  for (const std::string& cubin : library().cubins) {
-    for (const CompiledKernel& kernel : kernels_of_cubin(cubin)) {
-      const auto at = intended.find(kernel.name);
-      ASSERT_NE(at, intended.end()) << kernel.name << " has no intended resources here";
-      expect_fits(kernel, at->second);
-      compiled[kernel.name].insert(kernel.compute);
-      targets.insert(kernel.compute);
-    }
+  for (const auto& [name, by_compute] : compiled)
+    for (const auto& [compute, kernel] : by_compute) targets.insert(compute);
+  return targets;
+}
+
+TEST(Resources, OfEveryShippedInstance) {
+  const std::map<std::string, Intended> intended = intended_kernels();
+  CompiledKernels compiled = compiled_kernels();
+  for (const auto& [name, by_compute] : compiled) {
+    const auto at = intended.find(name);
+    ASSERT_NE(at, intended.end()) << name << " has no intended resources here";
+    for (const auto& [compute, kernel] : by_compute) expect_fits(kernel, at->second);
   }
   for (const auto& [name, of] : intended) {
-    for (const int compute : targets)
+    for (const int compute : targets_of(compiled))
       EXPECT_EQ(compiled[name].count(compute) == 1, of.on(compute)) << name << ", sm_" << compute;
   }
 }
+
+// --- the table
+
+// "sm80_forward<f16, 128, tall>".
+std::string label_of(std::string name) {
+  constexpr std::pair<std::string_view, std::string_view> kWords[] = {
+      {"qkv::kernels::", ""},      {"(Type)1", "f32"},          {"(Type)2", "f16"},
+      {"(Type)3", "bf16"},         {"(Score)0", "dot"},         {"(Score)1", "additive"},
+      {"(Selection)0", "soft"},    {"(Selection)1", "hard"},    {"(Sm80Variant)0", "tall"},
+      {"(Sm80Variant)1", "short"}, {"(Sm80Variant)2", "rules"}, {", false>", ">"},
+      {", true>", ", rules>"}};
+  for (const auto& [from, to] : kWords)
+    for (size_t at = name.find(from); at != std::string::npos; at = name.find(from))
+      name.replace(at, from.size(), to);
+  return name;
+}
+
+constexpr std::string_view kByHand = "## Build time";  // from here on --write leaves it alone
+
+std::string read_table() {
+  std::ifstream in(QKV_INSTANCES);
+  return {std::istreambuf_iterator<char>(in), {}};
+}
+
+// Sizes vary with the compiler, so that only the rows are held.
+TEST(InstancesTable, HasARowForEachInstance) {
+  std::set<std::string> shipped, listed;
+  for (const auto& [name, by_compute] : compiled_kernels()) shipped.insert(label_of(name));
+  std::istringstream table(read_table());
+  for (std::string line; std::getline(table, line) && line.rfind(kByHand, 0) != 0;)
+    if (line.rfind("| `", 0) == 0) listed.insert(line.substr(3, line.find("` |") - 3));
+  EXPECT_EQ(listed, shipped) << QKV_INSTANCES ": resources_test --write renews it";
+}
+
+int write_table() {
+  const std::map<std::string, Intended> intended = intended_kernels();
+  const CompiledKernels compiled = compiled_kernels();
+  const std::set<int> targets = targets_of(compiled);
+  std::ostringstream rows, rule, total;
+  std::map<int, int64_t> code;
+  for (const auto& [name, by_compute] : compiled) {
+    const Intended& of = intended.at(name);
+    int64_t stack = 0, smem = 0;
+    for (const auto& [compute, kernel] : by_compute) {
+      stack = std::max(stack, kernel.stack);
+      smem = std::max(smem, kernel.smem);
+    }
+    rows << "| `" << label_of(name) << "` | " << of.threads << " | " << stack << " | " << smem
+         << " + " << of.dynamic_smem << " |";
+    for (const int compute : targets) {
+      const auto at = by_compute.find(compute);
+      if (at == by_compute.end()) {
+        rows << " - |";
+        continue;
+      }
+      rows << ' ' << at->second.registers << ", " << at->second.code << " |";
+      code[compute] += at->second.code;
+    }
+    rows << '\n';
+  }
+  const std::string before = read_table();
+  const size_t by_hand = before.find(kByHand);
+  std::ofstream table(QKV_INSTANCES);
+  table << "# Kernel instances\n\n"
+           "What libqkv carries for each architecture, as the compiler reports it: registers of a "
+           "thread, bytes of code. Stack is in\nbytes a thread, shared memory in bytes a block, "
+           "static (with the KiB that CUDA takes from sm_80 on) + dynamic. Written\nby "
+           "`resources_test --write`; the test holds the rows, and stack, registers and shared "
+           "memory to what the policies intend.\n\n"
+           "| instance | threads | stack | shared memory |";
+  for (const int compute : targets) {
+    table << " sm_" << compute << " |";
+    rule << " --- |";
+    total << ' ' << code[compute] << " |";
+  }
+  table << "\n| --- | --- | --- | --- |" << rule.str() << '\n'
+        << rows.str() << "| all, bytes of code | | | |" << total.str() << '\n';
+  if (by_hand != std::string::npos) table << '\n' << before.substr(by_hand);
+  return table.good() ? 0 : 1;
+}
+
+// --- on other devices
 
 // The entries of a PTX text whose mangled names hold `part`.
 std::vector<std::string> entries(const std::string& ptx, const std::string& part) {
@@ -168,3 +269,14 @@ INSTANTIATE_TEST_SUITE_P(ComputeCapability, Recompiled, testing::Values(86, 89))
 
 }  // namespace
 }  // namespace qkv::test
+
+int main(int argc, char** argv) {
+  try {
+    if (argc == 2 && argv[1] == std::string_view("--write")) return qkv::test::write_table();
+    testing::InitGoogleTest(&argc, argv);
+    return RUN_ALL_TESTS();
+  } catch (const std::exception& e) {
+    std::fprintf(stderr, "%s\n", e.what());
+    return 1;
+  }
+}

@@ -2,12 +2,8 @@
 // exponentials, heads packed into a tile read K and V once, and partial results are written and
 // read once. (counted_work_test does the same for launches without splits.)
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <cstdlib>
-#include <filesystem>
-#include <fstream>
 #include <nlohmann/json.hpp>
 #include <string>
 
@@ -15,6 +11,7 @@
 #include "kernels/policy.h"
 #include "tests/built_problem.h"
 #include "tests/cases.h"
+#include "tests/counted_launches.h"
 #include "tests/fake_cuda.h"
 
 namespace qkv::test {
@@ -72,20 +69,6 @@ Work minimal_work(const Case& row, const kernels::TileSchedule& cut, int32_t max
           work.stored * sets, work.combine_loaded * sets, work.combine_stored * sets};
 }
 
-// What the launches of the case count.
-nlohmann::json counts_of(const Case& row) {
-  const auto file =
-      std::filesystem::temp_directory_path() / ("qkv-counts-" + std::to_string(getpid()) + ".json");
-  const std::string command =
-      std::string("QKV_TEST_REPEATS=0 " QKV_VGPU_RUN " --device a100 --seed 1 --quiet --counts ") +
-      file.string() + " -- " QKV_GPU_CONTRACT_TEST " --gtest_brief=1 '--gtest_filter=*Contract*/" +
-      row.name + "' > /dev/null";
-  nlohmann::json counts;
-  if (std::system(command.c_str()) == 0) counts = nlohmann::json::parse(std::ifstream(file));
-  std::filesystem::remove(file);
-  return counts;
-}
-
 class SplitWork : public testing::TestWithParam<Case> {};
 
 TEST_P(SplitWork, IsTheMinimalCover) {
@@ -101,7 +84,7 @@ TEST_P(SplitWork, IsTheMinimalCover) {
       kernels::sm80_forward_policy(static_cast<int32_t>(std::max(row.d_qk, row.d_v)), plan.variant);
   ASSERT_GT(plan.schedule.splits, 1);
   const Work want = minimal_work(row, plan.schedule, policy.max_dim);
-  const nlohmann::json launches = counts_of(row);
+  const nlohmann::json launches = counted_launches(row);
   int seen = 0, combined = 0;
   for (const auto& launch : launches) {
     const std::string kernel = launch.at("kernel");
