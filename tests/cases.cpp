@@ -415,6 +415,31 @@ void add_tiles(Rows* rows) {
   }
 }
 
+// Both bounds of a window at every place of a tensor-core kernel's fragments: each batch is eight
+// keys further. On one multiprocessor in the tallest tiles.
+void add_bounds(Rows* rows) {
+  for (const qkv_type type : {kF16, kF32}) {
+    for (const int64_t d : {64, 128}) {
+      for (const bool rules : {false, true}) {
+        rows->push_back(
+            {.name = "bounds_d" + std::to_string(d) + (rules ? "_rules_" : "_") + type_label(type),
+             .type = type,
+             .batch = 4,
+             .heads_q = 1,
+             .heads_kv = 1,
+             .s_q = 126,
+             .s_kv = 200,
+             .d_qk = d,
+             .d_v = d,
+             .left = 70,
+             .right = 40,
+             .alibi = rules,
+             .lengths = {200, 192, 184, 176}});
+      }
+    }
+  }
+}
+
 // Few queries and many keys, where kernels pack the rows of grouped heads and split the keys; and
 // splits of a fixed size, whose edges lie everywhere in and around what is visible.
 void add_splits(Rows* rows) {
@@ -576,7 +601,7 @@ const std::vector<Case>& all_cases() {
     for (const auto& group :
          {add_sizes, add_long, add_wide, add_layouts, add_heads, add_dims, add_causal, add_windows,
           add_lengths, add_masks_and_biases, add_scores, add_hard, add_weights, add_tiles,
-          add_splits, add_combinations}) {
+          add_bounds, add_splits, add_combinations}) {
       group(&rows);
     }
     rows.insert(rows.end(), pairwise().rows.begin(), pairwise().rows.end());
