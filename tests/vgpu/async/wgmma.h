@@ -25,16 +25,21 @@
 #include "async/wgmma_tile.h"
 #include "check/proxy.h"
 #include "common/types.h"
+#include "machine/warp.h"
 
 namespace vgpu {
 
 class Cta;
-class Warp;
-struct Instr;
-struct Operand;
 
 // Types of accumulators, in Instr::sub2.
 inline constexpr u8 kWgmmaF32 = 0, kWgmmaF16 = 1, kWgmmaS32 = 2;
+inline constexpr u32 kWgmmaWarps = 4;
+
+// Of an instruction's registers the first are its accumulators.
+inline const Operand* wgmma_registers(Warp& w, const Instr& in) { return &w.operand(in.pool); }
+inline u32 wgmma_accumulators(const Instr& in) {
+  return in.sub2 == kWgmmaF16 ? in.sub * 2u : in.sub * 4u;
+}
 
 class Wgmma {
  public:
@@ -59,27 +64,32 @@ class Wgmma {
   bool any() const { return open_ != 0; }
 
  private:
-  struct Share {
-    const Instr* in = nullptr;
-    u64 a = 0, b = 0;  // descriptors
-    bool scale_d = false;
-    bool done = false;
-    AsyncId operation = 0;
-  };
-  // Where an operand is: its units in order, and what they cover, ascending.
+  // Where an operand is in the CTA's shared memory: offsets of its units in order, and the blocks
+  // that they are in, ascending.
   struct Place {
     std::vector<u32> units;
-    std::vector<ByteRange> ranges;
+    std::vector<UnitBlock> blocks;
+  };
+  struct Share {
+    const Instr* in = nullptr;
+    bool scale_d = false;
+    bool done = false;
+    const Place *a = nullptr, *b = nullptr;
+    AsyncId operation = 0;
+  };
+  // What the warp's instructions have used a register for.
+  struct Use {
+    u32 used = 0, touched = ~0u;  // epochs of the last use by a wgmma, by an ordinary instruction
+    u32 flying = 0;               // shares under way
+    u32 role = 0;                 // for the last wgmma: its shape, or 0 as a fragment of A
   };
   struct WarpState {
     std::deque<Share> shares;  // not yet waited for, the oldest first
     u64 issued = 0, finished = 0, ended = 0, waited = 0;
     std::deque<u64> groups;  // committed: `issued` at that moment
     u64 steps = 0;
-    u32 epoch = 0;  // 0: no fence yet
-    // By register: epoch of the last use by a wgmma and by an ordinary instruction, shares under
-    // way, and what the last wgmma used it as: its shape, or 0 as a fragment of A.
-    std::vector<u32> used, touched, flying, role;
+    u32 epoch = 0;                                              // 0: no fence yet
+    std::vector<Use> uses;                                      // by register
     std::unordered_map<u32, std::array<u8, kLanes>> undefined;  // bytes of accumulators under way
   };
   struct Step {
@@ -88,22 +98,25 @@ class Wgmma {
   };
   struct Group {  // of four warps
     std::deque<Step> steps;
-    u64 first_step = 0;  // number of steps.front()
-    TileB b;
+    u64 first_step = 0;          // number of steps.front()
+    std::array<TileB, 8> tiles;  // of B, the latest ones
+    u32 next_tile = 0;
   };
   WarpState& state(const Warp& w);
   Group& group(const Warp& w);
   void check_registers(Warp& w, WarpState& s, const Instr& in);
   void perform(Warp& w, WarpState& s);
-  const Place& place(u64 descriptor, bool mn_major, u32 first, u32 rows);
-  const Place& checked_place(Warp& w, const Instr& in, u64 descriptor, bool mn_major, u32 first,
-                             u32 rows);
-  void compare_layout(Warp& w, const Instr& in, u64 descriptor, u32 unit);
-  void begin_reads(Warp& w, Share& share);
+  const Place& place(const Cta& cta, u64 descriptor, bool mn_major, u32 first, u32 rows);
+  const Place& operand(Warp& w, const Instr& in, u64 descriptor, bool mn_major, u32 first,
+                       u32 rows);
+  void compare_layout(Warp& w, const Instr& in, u64 descriptor, u32 address);
+  void begin_reads(Warp& w, Share& share, u64 a, u64 b);
   void end_reads(Cta& cta, WarpState& s);
-  void gather(Warp& w, const std::vector<u32>& units);
+  void gather(const Cta& cta, const std::vector<u32>& units);
+  void gather_registers(Warp& w, const Instr& in);
+  TileB& tile_b(Warp& w, const Share& share);
   void retire(Warp& w, WarpState& s);
-  void write_accumulator(Warp& w, WarpState& s, const Share& share, bool undefined);
+  void write_accumulator(Warp& w, WarpState& s, const Share& share, const TileB& b);
 
   std::vector<WarpState> warps_;
   std::vector<Group> groups_;

@@ -55,85 +55,134 @@ u32 elements_per_unit(Type type) {
   }
 }
 
-float wgmma_element(Type type, u32 raw) {
-  switch (type) {
-    case Type::kF16:
-      return half_to_float(static_cast<u16>(raw));
-    case Type::kBf16:
-      return bf16_to_float(static_cast<u16>(raw));
-    case Type::kTf32:
-      return bits<float>(raw & 0xffffe000u);  // the low 13 bits are ignored
-    case Type::kS8:
-      return static_cast<i8>(raw);
-    case Type::kU8:
-      return static_cast<u8>(raw);
-    case Type::kB1:
-      return static_cast<float>(raw & 1);
-    default: {
-      static const auto tables = [] {
-        std::array<std::array<float, 256>, 2> t{};
-        for (u32 i = 0; i < 256; ++i) {
-          t[0][i] = static_cast<float>(decode(kE4m3, i));
-          t[1][i] = static_cast<float>(decode(kE5m2, i));
-        }
-        return t;
-      }();
-      return tables[type == Type::kE5m2 ? 1 : 0][raw & 255];
+namespace {
+
+using Fp8Table = std::array<float, 256>;
+const Fp8Table& fp8_table(Type type) {
+  static const auto tables = [] {
+    std::array<Fp8Table, 2> t{};
+    for (u32 i = 0; i < 256; ++i) {
+      t[0][i] = static_cast<float>(decode(kE4m3, i));
+      t[1][i] = static_cast<float>(decode(kE5m2, i));
     }
+    return t;
+  }();
+  return tables[type == Type::kE5m2 ? 1 : 0];
+}
+
+// Sixteen small integers to floats.
+template <class Widen>
+void integers_to_floats(__m128i bytes, float* out, Widen widen) {
+  _mm256_storeu_ps(out, _mm256_cvtepi32_ps(widen(bytes)));
+  _mm256_storeu_ps(out + 8, _mm256_cvtepi32_ps(widen(_mm_srli_si128(bytes, 8))));
+}
+
+// Rows become columns.
+void transpose(__m256 (&r)[8]) {
+  __m256 s[8], t[8];
+  for (int i = 0; i < 8; i += 2) {
+    s[i] = _mm256_unpacklo_ps(r[i], r[i + 1]);
+    s[i + 1] = _mm256_unpackhi_ps(r[i], r[i + 1]);
+  }
+  for (int i = 0; i < 8; i += 4) {
+    t[i] = _mm256_shuffle_ps(s[i], s[i + 2], 0x44);
+    t[i + 1] = _mm256_shuffle_ps(s[i], s[i + 2], 0xee);
+    t[i + 2] = _mm256_shuffle_ps(s[i + 1], s[i + 3], 0x44);
+    t[i + 3] = _mm256_shuffle_ps(s[i + 1], s[i + 3], 0xee);
+  }
+  for (int i = 0; i < 4; ++i) {
+    r[i] = _mm256_permute2f128_ps(t[i], t[i + 4], 0x20);
+    r[i + 4] = _mm256_permute2f128_ps(t[i], t[i + 4], 0x31);
   }
 }
+
+}  // namespace
 
 void unit_to_floats(Type type, const u8* unit, float* out) {
-  if (type == Type::kF16) {
-    _mm256_storeu_ps(out, _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(unit))));
-    return;
-  }
-  const u32 count = elements_per_unit(type);
-  for (u32 i = 0; i < count; ++i) {
-    u32 raw = 0;
-    if (count == 128) {
-      raw = static_cast<u32>(unit[i / 8] >> (i % 8));
-    } else {
-      std::memcpy(&raw, unit + i * (16 / count), 16 / count);
+  const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(unit));
+  switch (type) {
+    case Type::kF16:
+      _mm256_storeu_ps(out, _mm256_cvtph_ps(bytes));
+      return;
+    case Type::kBf16:
+      _mm256_storeu_ps(out,
+                       _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bytes), 16)));
+      return;
+    case Type::kTf32:  // the low 13 bits are ignored
+      _mm_storeu_ps(out, _mm_castsi128_ps(
+                             _mm_and_si128(bytes, _mm_set1_epi32(static_cast<int>(0xffffe000)))));
+      return;
+    case Type::kS8:
+      integers_to_floats(bytes, out, [](__m128i b) { return _mm256_cvtepi8_epi32(b); });
+      return;
+    case Type::kU8:
+      integers_to_floats(bytes, out, [](__m128i b) { return _mm256_cvtepu8_epi32(b); });
+      return;
+    case Type::kB1:
+      for (u32 i = 0; i < 128; ++i) out[i] = static_cast<float>(unit[i / 8] >> (i % 8) & 1);
+      return;
+    default: {
+      const Fp8Table& table = fp8_table(type);
+      for (u32 i = 0; i < 16; ++i) out[i] = table[unit[i]];
     }
-    out[i] = wgmma_element(type, raw);
   }
 }
 
-void TileB::build(Type new_type, bool new_mn_major, bool new_negated, u32 new_columns,
-                  const std::vector<u8>& new_raw) {
-  if (type == new_type && mn_major == new_mn_major && negated == new_negated &&
-      columns == new_columns && raw == new_raw)
-    return;  // another warp of the warpgroup had the same
-  type = new_type;
-  mn_major = new_mn_major;
-  negated = new_negated;
-  columns = new_columns;
+void TileB::build(const Reading& new_reading, const std::vector<u8>& new_raw) {
+  reading = new_reading;
   raw = new_raw;
-  const u32 per_unit = elements_per_unit(type), k = 2 * per_unit;
+  constexpr u32 kPlace[8] = {0, 2, 4, 6, 1, 3, 5, 7};  // of columns
+  const u32 per_unit = elements_per_unit(reading.type), k = 2 * per_unit;
+  const auto columns = static_cast<u32>(raw.size() / 32);
   values.resize(size_t{columns} * k);
-  float unit[128];
   const u8* from = raw.data();
-  const auto place = [&](u32 column, u32 row) {
-    return &values[((size_t{column / 8} * k + row) * 2 + column % 2) * 4 + column % 8 / 2];
+  const __m256 sign = _mm256_set1_ps(reading.negated ? -0.0f : 0.0f);
+  for (u32 j = 0; j < columns / 8; ++j) {
+    float* const to = &values[size_t{j} * 8 * k];
+    if (reading.mn_major) {
+      const __m256i order = _mm256_setr_epi32(0, 2, 4, 6, 1, 3, 5, 7);
+      for (u32 i = 0; i < 16; ++i, from += 16) {
+        float unit[8];
+        unit_to_floats(reading.type, from, unit);
+        const __m256 row = _mm256_permutevar8x32_ps(_mm256_loadu_ps(unit), order);
+        _mm256_storeu_ps(to + size_t{8} * i, _mm256_xor_ps(row, sign));
+      }
+      continue;
+    }
+    alignas(32) float unit[8][256];
+    for (u32 i = 0; i < 8; ++i, from += 32) {
+      unit_to_floats(reading.type, from, unit[i]);
+      unit_to_floats(reading.type, from + 16, unit[i] + per_unit);
+    }
+    for (u32 e = 0; e < k; e += 8) {
+      __m256 rows[8];
+      for (u32 i = 0; i < 8; ++i)
+        rows[i] = _mm256_xor_ps(_mm256_load_ps(unit[kPlace[i]] + e), sign);
+      transpose(rows);
+      for (u32 i = 0; i < 8; ++i) _mm256_storeu_ps(to + size_t{8} * (e + i), rows[i]);
+    }
+  }
+}
+
+void TileA::build(const Reading& reading, const std::vector<u8>& raw) {
+  const u32 per_unit = elements_per_unit(reading.type);
+  k = 2 * per_unit;
+  values.resize(size_t{16} * k);
+  const auto place = [&](u32 row, u32 column) {
+    return &values[(size_t{row / 4} * k + column) * 4 + row % 4];
   };
-  for (u32 i = 0; i < 2 * columns; ++i, from += 16) {
-    unit_to_floats(type, from, unit);
-    if (negated)
+  float unit[128];
+  for (u32 i = 0; i < 32; ++i) {
+    unit_to_floats(reading.type, &raw[size_t{i} * 16], unit);
+    if (reading.negated)
       for (u32 e = 0; e < per_unit; ++e) unit[e] = -unit[e];
-    if (mn_major) {
+    if (reading.mn_major) {
       for (u32 e = 0; e < 8; ++e) *place(i / 16 * 8 + e, i % 16) = unit[e];
     } else {
-      float* to = place(i / 2, i % 2 * per_unit);
-      for (u32 e = 0; e < per_unit; ++e) to[size_t{8} * e] = unit[e];
+      float* const to = place(i / 2, i % 2 * per_unit);
+      for (u32 e = 0; e < per_unit; ++e) to[size_t{4} * e] = unit[e];
     }
   }
-}
-
-void TileA::resize(u32 new_k) {
-  k = new_k;
-  values.resize(size_t{64} * k);
-  undefined = 0;
 }
 
 void accumulate(const float* product, float* d, bool adds) {
@@ -146,34 +195,48 @@ void accumulate(const float* product, float* d, bool adds) {
   }
 }
 
-void multiply(const TileA& a, const TileB& b, std::vector<float>& out) {
-  const u32 k = a.k, blocks = b.columns / 8;
-  out.resize(size_t{blocks} * 4 * kLanes);
-  for (u32 j = 0; j < blocks; ++j) {
-    for (u32 h = 0; h < 2; ++h) {
-      const float* pa = a.values.data() + size_t{h} * k * 32;
-      const float* pb = b.values.data() + size_t{j} * k * 8;
-      __m256 sum[2][4];
-      for (auto& parity : sum)
-        for (__m256& s : parity) s = _mm256_setzero_ps();
-      for (u32 i = 0; i < k; ++i, pa += 32, pb += 8) {
-        const __m256 even = _mm256_broadcast_ps(reinterpret_cast<const __m128*>(pb));
-        const __m256 odd = _mm256_broadcast_ps(reinterpret_cast<const __m128*>(pb + 4));
-        for (int v = 0; v < 4; ++v) {
-          const __m256 rows = _mm256_loadu_ps(pa + 8 * v);
-          sum[0][v] = _mm256_fmadd_ps(rows, even, sum[0][v]);
-          sum[1][v] = _mm256_fmadd_ps(rows, odd, sum[1][v]);
-        }
+namespace {
+
+// Sixteen rows times `kBlocks` blocks of columns from the j-th on.
+template <u32 kBlocks>
+void multiply_blocks(const TileA& a, const TileB& b, u32 j, float* out) {
+  const u32 k = a.k;
+  for (u32 quad = 0; quad < 4; ++quad) {
+    const float* pa = &a.values[size_t{quad} * 4 * k];
+    const float* const pb = &b.values[size_t{j} * 8 * k];
+    __m256 sum[kBlocks][4];
+    for (auto& block : sum)
+      for (__m256& s : block) s = _mm256_setzero_ps();
+    for (u32 i = 0; i < k; ++i, pa += 4) {
+      __m256 columns[kBlocks];
+      for (u32 n = 0; n < kBlocks; ++n) columns[n] = _mm256_loadu_ps(pb + (size_t{n} * k + i) * 8);
+      for (u32 row = 0; row < 4; ++row) {
+        const __m256 element = _mm256_broadcast_ss(pa + row);
+        for (u32 n = 0; n < kBlocks; ++n)
+          sum[n][row] = _mm256_fmadd_ps(element, columns[n], sum[n][row]);
       }
-      float* to = out.data() + size_t{4 * j + 2 * h} * kLanes;
-      for (const auto& parity : sum) {
-        for (const __m256& s : parity) {
-          _mm256_storeu_ps(to, s);
-          to += 8;
-        }
+    }
+    for (u32 n = 0; n < kBlocks; ++n) {
+      float* const to = out + size_t{4 * (j + n) + 2 * (quad / 2)} * kLanes + quad % 2 * 16;
+      for (u32 pair = 0; pair < 2; ++pair) {
+        const __m256 first = sum[n][2 * pair], second = sum[n][2 * pair + 1];
+        _mm256_storeu_ps(to + size_t{8} * pair, _mm256_permute2f128_ps(first, second, 0x20));
+        _mm256_storeu_ps(to + kLanes + size_t{8} * pair,
+                         _mm256_permute2f128_ps(first, second, 0x31));
       }
     }
   }
+}
+
+}  // namespace
+
+void multiply(const TileA& a, const TileB& b, std::vector<float>& out) {
+  const auto blocks = static_cast<u32>(b.raw.size() / 256);
+  out.resize(size_t{blocks} * 4 * kLanes);
+  u32 j = 0;
+  for (; j + 3 <= blocks; j += 3) multiply_blocks<3>(a, b, j, out.data());
+  if (blocks - j == 2) multiply_blocks<2>(a, b, j, out.data());
+  if (blocks - j == 1) multiply_blocks<1>(a, b, j, out.data());
 }
 
 }  // namespace vgpu

@@ -3,7 +3,8 @@
 //
 // A warp holds 16 rows of D, A times B with K = two units of 16 bytes. The product is laid out as
 // the registers of D are: eight lanes beside each other hold rows g and g + 1 and the columns
-// p, p + 2, p + 4, p + 6 of a block of eight, so that results need no shuffle.
+// p, p + 2, p + 4, p + 6 of a block of eight. Within a block of columns, B therefore has the even
+// ones first.
 #pragma once
 
 #include <bitset>
@@ -36,29 +37,29 @@ void unit_addresses(const MatrixDescriptor& d, bool mn_major, u32 first, u32 row
 
 // Elements of one 16-byte unit as numbers; returns how many. K of a wgmma is twice that.
 u32 elements_per_unit(ptx::Type type);
-float wgmma_element(ptx::Type type, u32 raw);
 void unit_to_floats(ptx::Type type, const u8* unit, float* out);
 
-// Columns of B, ready for `multiply`: [block of 8 columns][k][parity][4].
-struct TileB {
+// How the units of an operand become numbers.
+struct Reading {
   ptx::Type type = ptx::Type::kNone;
   bool mn_major = false, negated = false;
-  u32 columns = 0;
+  bool operator==(const Reading&) const = default;
+};
+// Columns of B, ready for `multiply`: [block of 8 columns][k][parity][4].
+struct TileB {
+  const void* place = nullptr;  // where it was, a key
+  Reading reading;
   std::vector<u8> raw;  // the units that `values` was made of
   std::vector<float> values;
   std::bitset<256> undefined;  // columns
-  void build(ptx::Type type, bool mn_major, bool negated, u32 columns, const std::vector<u8>& raw);
+  void build(const Reading& new_reading, const std::vector<u8>& new_raw);
 };
-// Sixteen rows of A: [half of 8 rows][k][pair of rows][8 lanes].
+// Sixteen rows of A: [four rows][k][row].
 struct TileA {
   u32 k = 0;
   std::vector<float> values;
   u32 undefined = 0;  // rows
-  void resize(u32 new_k);
-  void set(u32 row, u32 column, float value) {
-    float* to = &values[(size_t{row / 8} * k + column) * 32 + row % 8 * 4];
-    for (int i = 0; i < 4; ++i) to[i] = value;
-  }
+  void build(const Reading& reading, const std::vector<u8>& raw);
 };
 
 // out[register][lane] of an f32 accumulator: register 4 * j + 2 * h + p. Products are exact (an

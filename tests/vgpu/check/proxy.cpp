@@ -6,16 +6,6 @@
 #include "check/race.h"
 
 namespace vgpu {
-namespace {
-
-bool overlap(const ByteRange& r, u32 offset, u32 bytes) {
-  return r.offset < offset + bytes && offset < r.offset + r.bytes;
-}
-bool inside(const ByteRange& r, u32 offset, u32 bytes) {
-  return r.offset >= offset && r.offset + r.bytes <= offset + bytes;
-}
-
-}  // namespace
 
 u32 RaceTracker::agent(u64 key) {
   // When there are more than places, two share one: a race may be missed then, none is made up.
@@ -25,18 +15,17 @@ u32 RaceTracker::agent(u64 key) {
 
 void RaceTracker::proxy_fence(u32 thread) {
   tick(thread);
-  if (width_ == threads_) return;
+  if (!has_agents()) return;
   ensure_rows();
-  const u32* known = row(thread);
   u32* shown = proxied_row(thread);
-  for (u32 o = 0; o < threads_; ++o) shown[o] = std::max({shown[o], known[o], base_});
-  for (u32 o = threads_; o < width_; ++o) shown[o] = std::max(shown[o], known[o]);
+  for (u32 who : {thread, warp_row(thread)})
+    for (u32 o = 0; o < width_ && learned(who); ++o) shown[o] = std::max(shown[o], known(who)[o]);
+  for (u32 o = 0; o < threads_; ++o) shown[o] = std::max(shown[o], base_);
   shown[thread] = clocks_[thread];
 }
 
 bool RaceTracker::proxied(u32 thread, u32 other, u32 clock) const {
-  return clock < proxied_base_[other] ||
-         (!proxied_rows_.empty() && clock < proxied_rows_[size_t{thread} * width_ + other]);
+  return clock < proxied_base_[other] || knows(thread, size_t{proxied_at_} + other, clock);
 }
 
 AsyncId RaceTracker::begin_operation(u32 thread, u32 agent, u32 site) {
@@ -69,26 +58,72 @@ bool RaceTracker::conflict_with_write(const Access& earlier, u32 thread, RaceRep
   return true;
 }
 
+bool RaceTracker::written_alike(u32 block) {
+  Written& state = written_[block];
+  if (state == Written::kUnknown) {
+    const u32 count = kBlock / granule_;
+    const Access* const writes = &writes_[size_t{block} * count];
+    const bool alike = std::equal(writes + 1, writes + count, writes);
+    state = alike ? Written::kAlike : Written::kMixed;
+  }
+  return state == Written::kAlike;
+}
+
+// `before` is the write whose answer is known: a neighbour's.
+void RaceTracker::check_read(const AsyncOperation& op, const UnitBlock& read, Access& before,
+                             RaceReport& report) {
+  const auto check = [&](const Access& write) {
+    if (report.found || write == before) return;
+    before = write;
+    conflict_with_write(write, op.thread, report);
+  };
+  const u32 per_unit = UnitBlock::kUnit / granule_;
+  const Access* const writes = &writes_[size_t{read.block} * kBlock / granule_];
+  if (written_alike(read.block)) {
+    check(*writes);
+    return;
+  }
+  for (u32 unit = 0; unit < 16; ++unit)
+    for (u32 i = 0; i < per_unit && (read.units >> unit & 1) != 0; ++i)
+      check(writes[unit * per_unit + i]);
+}
+
+void RaceTracker::remember_read(AsyncOperation& op, const UnitBlock& read) {
+  if (op.reads.empty()) {
+    ++reads_kept_;
+    op.low = op.high = read.block;
+  } else if (op.reads.back().block == read.block) {
+    op.reads.back().units |= read.units;
+    return;
+  }
+  op.reads.push_back(read);
+  op.low = std::min(op.low, read.block);
+  op.high = std::max(op.high, read.block);
+  ++reading_[read.block];
+}
+
 RaceReport RaceTracker::async_read(AsyncId id, u32 offset, u32 bytes) {
   RaceReport report;
   AsyncOperation& op = operations_[id];
   Access before;
-  for (u32 i = offset / granule_; i <= (offset + bytes - 1) / granule_ && !report.found; ++i) {
-    const Access& write = cells_[i].write;
-    if (write == before) continue;  // its neighbour's answer
-    before = write;
-    conflict_with_write(write, op.thread, report);
+  for (u32 b = offset / kBlock; b <= (offset + bytes - 1) / kBlock; ++b) {
+    const UnitBlock read{b, units_touched(b, offset, offset + bytes)};
+    check_read(op, read, before, report);
+    remember_read(op, read);
   }
-  op.low = op.reads.empty() ? offset : std::min(op.low, offset);
-  op.high = op.reads.empty() ? offset + bytes : std::max(op.high, offset + bytes);
-  if (!op.reads.empty() && op.reads.back().offset + op.reads.back().bytes == offset) {
-    count_blocks(op.reads.back(), false);
-    op.reads.back().bytes += bytes;
-  } else {
-    if (op.reads.empty()) ++reads_kept_;
-    op.reads.push_back({offset, bytes});
+  return report;
+}
+
+RaceReport RaceTracker::async_read(AsyncId id, const std::vector<UnitBlock>& blocks,
+                                   u32 first_block) {
+  RaceReport report;
+  AsyncOperation& op = operations_[id];
+  Access before;
+  for (const UnitBlock& b : blocks) {
+    const UnitBlock read{first_block + b.block, b.units};
+    check_read(op, read, before, report);
+    remember_read(op, read);
   }
-  count_blocks(op.reads.back(), true);
   return report;
 }
 
@@ -98,15 +133,14 @@ RaceReport RaceTracker::async_write(AsyncId id, u32 offset, u32 bytes) {
   Access access = make(op.agent, kUnderWay, false, op.site);
   if (op.agent >= threads_) access.rest |= kByAgent;
   for (u32 i = offset / granule_; i <= (offset + bytes - 1) / granule_; ++i) {
-    Cell& cell = cells_[i];
     if (!report.found) {
-      conflict_with_write(cell.write, op.thread, report) ||
-          conflict(cell.reads[0], op.thread, false, report, false) ||
-          conflict(cell.reads[1], op.thread, false, report, false) ||
-          conflict(cell.reads[2], op.thread, false, report, false);
+      conflict_with_write(writes_[i], op.thread, report) ||
+          conflict_with(reads_[i], op.thread, false, report);
     }
-    cell.write = access;
+    writes_[i] = access;
   }
+  for (u32 b = offset / kBlock; b <= (offset + bytes - 1) / kBlock; ++b)
+    written_[b] = Written::kUnknown;
   if (reads_kept_ != 0 && !report.found) conflict_with_reads(op.thread, offset, bytes, report);
   return report;
 }
@@ -115,9 +149,11 @@ void RaceTracker::finish_write(AsyncId id, u32 offset, u32 bytes) {
   const u32 agent = operations_[id].agent;
   ++top_;
   for (u32 i = offset / granule_; i <= (offset + bytes - 1) / granule_; ++i) {
-    Access& write = cells_[i].write;
+    Access& write = writes_[i];
     if (write.who() == agent && write.clock == kUnderWay) write.clock = top_;
   }
+  for (u32 b = offset / kBlock; b <= (offset + bytes - 1) / kBlock; ++b)
+    written_[b] = Written::kUnknown;
 }
 
 void RaceTracker::finish_reads(AsyncId id) {
@@ -150,31 +186,33 @@ void RaceTracker::release_agent(u32 agent, Clocks& released) {
 
 void RaceTracker::learn_agent(u32 thread, u32 agent) {
   ensure_rows();
-  row(thread)[agent] = proxied_row(thread)[agent] = ++top_;
+  row(warp_row(thread))[agent] = proxied_row(warp_row(thread))[agent] = ++top_;
 }
 
 // A write to bytes that asynchronous operations read. What they have read before is forgotten when
 // it has been written over in order.
 bool RaceTracker::conflict_with_reads(u32 thread, u32 offset, u32 bytes, RaceReport& report) {
+  const u32 end = offset + bytes, low = offset / kBlock, high = (end - 1) / kBlock;
   bool any = false;
-  for (u32 b = offset / kBlock; b <= (offset + bytes - 1) / kBlock; ++b)
-    any = any || reading_[b] != 0;
+  for (u32 b = low; b <= high; ++b) any = any || reading_[b] != 0;
   if (!any) return false;
   for (AsyncOperation& op : operations_) {
-    if (op.reads.empty() || offset >= op.high || op.low >= offset + bytes) continue;
+    if (op.reads.empty() || high < op.low || op.high < low) continue;
     Access access = make(op.agent, op.under_way ? kUnderWay : op.clock, false, op.site);
     if (op.agent >= threads_) access.rest |= kByAgent;
-    for (const ByteRange& r : op.reads) {
-      if (!overlap(r, offset, bytes)) continue;
+    for (const UnitBlock& r : op.reads) {
+      if (r.block < low || r.block > high || (r.units & units_touched(r.block, offset, end)) == 0)
+        continue;
       if (conflict(access, thread, false, report, false)) return true;
-      break;  // every range of the operation is ordered like this one
+      break;  // every unit of the operation is ordered like this one
     }
     if (op.under_way) continue;
-    std::erase_if(op.reads, [&](const ByteRange& r) {
-      const bool gone = inside(r, offset, bytes);
-      if (gone) count_blocks(r, false);
-      return gone;
-    });
+    for (UnitBlock& r : op.reads) {
+      if (r.block < low || r.block > high) continue;
+      r.units &= ~units_covered(r.block, offset, end);
+      if (r.units == 0) --reading_[r.block];
+    }
+    std::erase_if(op.reads, [](const UnitBlock& r) { return r.units == 0; });
     if (op.reads.empty()) {
       --reads_kept_;
       if (op.ended) forget(op);
@@ -183,14 +221,9 @@ bool RaceTracker::conflict_with_reads(u32 thread, u32 offset, u32 bytes, RaceRep
   return false;
 }
 
-void RaceTracker::count_blocks(const ByteRange& r, bool add) {
-  for (u32 b = r.offset / kBlock; b <= (r.offset + r.bytes - 1) / kBlock; ++b)
-    reading_[b] = static_cast<u16>(reading_[b] + (add ? 1 : -1));
-}
-
 void RaceTracker::forget(AsyncOperation& op) {
   if (!op.reads.empty()) --reads_kept_;
-  for (const ByteRange& r : op.reads) count_blocks(r, false);
+  for (const UnitBlock& r : op.reads) --reading_[r.block];
   op.reads.clear();
   if (!op.ended || !op.used) return;
   op.used = false;

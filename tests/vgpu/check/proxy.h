@@ -29,8 +29,28 @@ inline constexpr u32 kWarpgroupAgent = 0x80000000u;
 
 struct ByteRange {
   u32 offset = 0, bytes = 0;
-  bool operator==(const ByteRange&) const = default;
 };
+
+// What these operations read is whole units of 16 bytes: bit i is unit i of a block of 16 units.
+struct UnitBlock {
+  static constexpr u32 kUnit = 16, kBytes = 256;
+  u32 block = 0;
+  u32 units = 0;
+  bool operator==(const UnitBlock&) const = default;
+};
+// The units of `block` that [begin, end) touches, and those that it covers.
+inline u32 units_touched(u32 block, u32 begin, u32 end) {
+  const u32 base = block * UnitBlock::kBytes;
+  const u32 first = begin <= base ? 0 : (begin - base) / UnitBlock::kUnit;
+  const u32 last = end >= base + UnitBlock::kBytes ? 16 : (end - base + 15) / UnitBlock::kUnit;
+  return (1u << last) - (1u << first);
+}
+inline u32 units_covered(u32 block, u32 begin, u32 end) {
+  const u32 base = block * UnitBlock::kBytes;
+  const u32 first = begin <= base ? 0 : (begin - base + 15) / UnitBlock::kUnit;
+  const u32 last = end >= base + UnitBlock::kBytes ? 16 : (end - base) / UnitBlock::kUnit;
+  return last <= first ? 0 : (1u << last) - (1u << first);
+}
 
 struct AsyncOperation {
   bool used = false;
@@ -38,8 +58,8 @@ struct AsyncOperation {
   bool ended = false;
   u32 thread = 0, agent = 0, site = 0;
   u32 clock = 0;  // of its finished reads
-  std::vector<ByteRange> reads;
-  u32 low = 0, high = 0;  // the bytes around them
+  std::vector<UnitBlock> reads;
+  u32 low = 0, high = 0;  // the first and the last block
 };
 
 }  // namespace vgpu

@@ -8,23 +8,29 @@ void RaceTracker::start(u32 shared_bytes, u32 granule, u32 threads, u32 agents) 
   granule_ = granule;
   threads_ = threads;
   width_ = threads + agents;
-  const size_t cells = (shared_bytes + granule - 1) / granule;
-  if (cells_.size() != cells) cells_.assign(cells, Cell{});
+  const u32 blocks = (shared_bytes + kBlock - 1) / kBlock;
+  const size_t cells = size_t{blocks} * kBlock / granule;
+  if (writes_.size() != cells) {
+    writes_.assign(cells, {});
+    reads_.assign(cells, {});
+  }
+  written_.assign(blocks, Written::kUnknown);
   base_ = ++top_;
   clocks_.assign(threads, base_);
   warp_base_.assign((threads + kLanes - 1) / kLanes, base_);
   fenced_.assign(threads, 0);
-  rows_.clear();
+  proxied_at_ = agents == 0 ? 0 : width_;
+  row_size_ = width_ + proxied_at_;
+  has_rows_ = false;
   flags_.clear();
   seen_.clear();
   if (agents == 0) return;
-  proxied_rows_.clear();
   proxied_base_.assign(width_, base_);
   agent_base_.assign(agents, base_);
   agents_.clear();
   operations_.clear();
   free_operations_.clear();
-  reading_.assign(shared_bytes / kBlock + 1, 0);
+  reading_.assign(blocks, 0);
   reads_kept_ = 0;
 }
 
@@ -39,7 +45,7 @@ bool RaceTracker::ordered(const Access& earlier, u32 thread) const {
     const u32 warp = thread / kLanes;
     if (who / kLanes == warp && earlier.clock < warp_base_[warp]) return true;
   }
-  return !rows_.empty() && rows_[size_t{thread} * width_ + who] > earlier.clock;
+  return knows(thread, who, earlier.clock);
 }
 
 bool RaceTracker::conflict(const Access& earlier, u32 thread, bool strong, RaceReport& report,
@@ -51,16 +57,23 @@ bool RaceTracker::conflict(const Access& earlier, u32 thread, bool strong, RaceR
   return true;
 }
 
-void RaceTracker::remember_read(Cell& cell, const Access& access) const {
-  Access& latest = cell.reads[0];
+bool RaceTracker::conflict_with(const Reads& reads, u32 thread, bool strong,
+                                RaceReport& report) const {
+  return conflict(reads[0], thread, strong, report, false) ||
+         conflict(reads[1], thread, strong, report, false) ||
+         conflict(reads[2], thread, strong, report, false);
+}
+
+void RaceTracker::remember_read(Reads& reads, const Access& access) const {
+  Access& latest = reads[0];
   if (latest.clock < base_ || latest.who() == access.who()) {
     latest = access;
     return;
   }
   if (latest.who() / kLanes == access.who() / kLanes) {
-    cell.reads[1] = latest;
+    reads[1] = latest;
   } else {
-    cell.reads[2] = latest;
+    reads[2] = latest;
   }
   latest = access;
 }
@@ -69,10 +82,9 @@ RaceReport RaceTracker::read(u32 thread, u32 offset, u32 bytes, bool strong, u32
   RaceReport report;
   const Access access = make(thread, clocks_[thread], strong, site);
   for (u32 i = offset / granule_; i <= (offset + bytes - 1) / granule_; ++i) {
-    Cell& cell = cells_[i];
-    if (!known_to_all(cell.write) && !report.found)
-      conflict(cell.write, thread, strong, report, true);
-    remember_read(cell, access);
+    const Access& write = writes_[i];
+    if (!known_to_all(write) && !report.found) conflict(write, thread, strong, report, true);
+    remember_read(reads_[i], access);
   }
   return report;
 }
@@ -81,15 +93,14 @@ RaceReport RaceTracker::write(u32 thread, u32 offset, u32 bytes, bool strong, u3
   RaceReport report;
   const Access access = make(thread, clocks_[thread], strong, site);
   for (u32 i = offset / granule_; i <= (offset + bytes - 1) / granule_; ++i) {
-    Cell& cell = cells_[i];
     if (!report.found) {
-      conflict(cell.write, thread, strong, report, true) ||
-          conflict(cell.reads[0], thread, strong, report, false) ||
-          conflict(cell.reads[1], thread, strong, report, false) ||
-          conflict(cell.reads[2], thread, strong, report, false);
+      conflict(writes_[i], thread, strong, report, true) ||
+          conflict_with(reads_[i], thread, strong, report);
     }
-    cell.write = access;
+    writes_[i] = access;
   }
+  for (u32 b = offset / kBlock; b <= (offset + bytes - 1) / kBlock; ++b)
+    written_[b] = Written::kUnknown;
   if (reads_kept_ != 0 && !report.found) conflict_with_reads(thread, offset, bytes, report);
   return report;
 }
@@ -97,53 +108,66 @@ RaceReport RaceTracker::write(u32 thread, u32 offset, u32 bytes, bool strong, u3
 RaceReport RaceTracker::begin_async(u32 thread, u32 offset, u32 bytes, u32 site) {
   const RaceReport report = write(thread, offset, bytes, false, site);
   for (u32 i = offset / granule_; i <= (offset + bytes - 1) / granule_; ++i)
-    cells_[i].write.clock = kUnderWay;
+    writes_[i].clock = kUnderWay;
   return report;
 }
 
 void RaceTracker::finish_async(u32 thread, u32 offset, u32 bytes, u32 clock) {
   for (u32 i = offset / granule_; i <= (offset + bytes - 1) / granule_; ++i) {
-    Access& write = cells_[i].write;
+    Access& write = writes_[i];
     if (write.who() == thread && write.clock == kUnderWay)
       write.clock = clock == 0 ? clocks_[thread] : clock;
   }
+  for (u32 b = offset / kBlock; b <= (offset + bytes - 1) / kBlock; ++b)
+    written_[b] = Written::kUnknown;
 }
 
 void RaceTracker::barrier_all() {
-  if (!proxied_rows_.empty()) {
+  if (has_rows_ && has_agents()) {
     // What one of them knew of the asynchronous proxy, all know.
-    for (u32 t = 0; t < threads_; ++t) {
-      const u32 *known = row(t), *shown = proxied_row(t);
+    for (u32 who = 0; who < learned_.size(); ++who) {
+      if (!learned(who)) continue;
       for (u32 a = threads_; a < width_; ++a)
-        agent_base_[a - threads_] = std::max(agent_base_[a - threads_], known[a]);
-      for (u32 o = 0; o < width_; ++o) proxied_base_[o] = std::max(proxied_base_[o], shown[o]);
+        agent_base_[a - threads_] = std::max(agent_base_[a - threads_], known(who)[a]);
+      for (u32 o = 0; o < width_; ++o) proxied_base_[o] = std::max(proxied_base_[o], shown(who)[o]);
     }
-    proxied_rows_.clear();
   }
   base_ = ++top_;
   std::fill(clocks_.begin(), clocks_.end(), base_);
   std::fill(warp_base_.begin(), warp_base_.end(), base_);
-  rows_.clear();
+  has_rows_ = false;
   flags_.clear();
   seen_.clear();
   if (reads_kept_ != 0) forget_known_reads();
 }
 
 void RaceTracker::ensure_rows() {
-  if (!rows_.empty()) return;
-  rows_.assign(size_t{threads_} * width_, 0);
-  if (width_ != threads_) proxied_rows_.assign(rows_.size(), 0);
-  for (u32 t = 0; t < threads_; ++t) {
-    const u32 warp = t / kLanes;
+  if (has_rows_) return;
+  has_rows_ = true;
+  learned_.assign(threads_ + warp_base_.size(), 0);
+  rows_.resize(learned_.size() * row_size_);
+  for (u32 warp = 0; warp < warp_base_.size(); ++warp)
     for (u32 o = warp * kLanes; o < std::min(threads_, (warp + 1) * kLanes); ++o)
-      rows_[size_t{t} * width_ + o] = warp_base_[warp];
-  }
+      row(threads_ + warp)[o] = warp_base_[warp];
+}
+
+u32* RaceTracker::row(u32 who) {
+  u32* const begin = &rows_[size_t{who} * row_size_];
+  if (std::exchange(learned_[who], u8{1}) == 0) std::fill(begin, begin + row_size_, 0);
+  return begin;
+}
+
+void RaceTracker::join_row(u32 who, Clocks& to) const {
+  if (!learned(who)) return;
+  Clocks::join(to.plain, known(who), width_);
+  if (has_agents()) Clocks::join(to.proxied, shown(who), width_);
 }
 
 void RaceTracker::release(u32 thread, Clocks& released) {
   ensure_rows();
-  Clocks::join(released.plain, row(thread), width_);
-  if (!proxied_rows_.empty()) Clocks::join(released.proxied, proxied_row(thread), width_);
+  join_row(thread, released);
+  join_row(warp_row(thread), released);
+  released.plain.resize(width_, 0);
   clocks_[thread] = ++top_;
   released.plain[thread] = top_;  // knows what came before this clock
 }
@@ -151,8 +175,9 @@ void RaceTracker::release(u32 thread, Clocks& released) {
 void RaceTracker::release_fenced(u32 thread, Clocks& released) {
   if (fenced_[thread] <= base_) return;
   ensure_rows();
-  Clocks::join(released.plain, row(thread), width_);
-  if (!proxied_rows_.empty()) Clocks::join(released.proxied, proxied_row(thread), width_);
+  join_row(thread, released);
+  join_row(warp_row(thread), released);
+  released.plain.resize(width_, 0);
   released.plain[thread] = std::max(released.plain[thread], fenced_[thread]);
 }
 
@@ -160,9 +185,10 @@ void RaceTracker::barrier_some(const std::vector<u32>& waiters, const Clocks& re
   ensure_rows();
   Clocks joined = released;
   joined.plain.resize(width_, 0);
+  std::vector<u32> count(warp_base_.size(), 0);  // waiters by warp
   for (u32 t : waiters) {
-    Clocks::join(joined.plain, row(t), width_);
-    if (!proxied_rows_.empty()) Clocks::join(joined.proxied, proxied_row(t), width_);
+    join_row(t, joined);
+    if (count[t / kLanes]++ == 0) join_row(warp_row(t), joined);
   }
   ++top_;
   for (u32 t : waiters) {
@@ -170,8 +196,13 @@ void RaceTracker::barrier_some(const std::vector<u32>& waiters, const Clocks& re
     joined.plain[t] = top_;
   }
   for (u32 t : waiters) {
-    std::copy(joined.plain.begin(), joined.plain.end(), row(t));
-    std::copy(joined.proxied.begin(), joined.proxied.end(), proxied_row(t));
+    u32& left = count[t / kLanes];
+    const bool together = left == kLanes;
+    if (left == 0) continue;
+    const u32 who = together ? warp_row(t) : t;
+    if (together) left = 0;
+    std::copy(joined.plain.begin(), joined.plain.end(), row(who));
+    std::copy(joined.proxied.begin(), joined.proxied.end(), proxied_row(who));
   }
 }
 
@@ -179,7 +210,7 @@ void RaceTracker::warp_sync(u32 warp, u32 mask) {
   const u32 first = warp * kLanes;
   const u32 count = std::min<u32>(kLanes, threads_ - first);
   const u32 all = count == kLanes ? kAllLanes : (1u << count) - 1;
-  if ((mask & all) == all && rows_.empty()) {
+  if ((mask & all) == all && !has_rows_) {
     warp_base_[warp] = ++top_;
     for (u32 i = 0; i < count; ++i) clocks_[first + i] = top_;
     return;
@@ -194,13 +225,13 @@ void RaceTracker::release_until(u32 thread, u32 clock, Clocks& released) {
   released.plain[thread] = std::max(released.plain[thread], clock + 1);
 }
 
-void RaceTracker::acquire(u32 thread, const Clocks& released) {
+void RaceTracker::learn(u32 who, const Clocks& released) {
   if (released.empty()) return;
   ensure_rows();
-  u32* known = row(thread);
+  u32* known = row(who);
   for (u32 o = 0; o < width_; ++o) known[o] = std::max(known[o], released.plain[o]);
   if (released.proxied.empty()) return;
-  u32* shown = proxied_row(thread);
+  u32* shown = proxied_row(who);
   for (u32 o = 0; o < width_; ++o) shown[o] = std::max(shown[o], released.proxied[o]);
 }
 

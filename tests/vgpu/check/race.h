@@ -6,8 +6,8 @@
 // when that thread has learned a larger clock of the first one:
 //  - through a barrier of the whole CTA: everything below `base_` is known to all,
 //  - through bar.warp.sync of the whole warp: everything below `warp_base_[warp]` within the warp,
-//  - through anything else: rows_[thread][other], allocated when first needed. Among these are
-//  flags:
+//  - through anything else: rows_[thread][other], allocated when first needed, and beside it a row
+//    of its warp with what all its threads have learned together. Among these are flags:
 //    what a thread had done when it released (PTX ISA 9.0 section 8.8: a release, or a fence and
 //    then a strong write) goes to whoever acquires (an acquire, or a strong read and then a fence).
 // Clocks never go back, not even from one CTA to the next, so old records need no clearing.
@@ -18,6 +18,7 @@
 // What bulk copies and wgmma access is the matter of check/proxy.h.
 #pragma once
 
+#include <array>
 #include <string>
 #include <unordered_map>
 #include <utility>
@@ -70,7 +71,9 @@ class RaceTracker {
   // Adds to `released` that the thread's accesses up to `clock` are known.
   void release_until(u32 thread, u32 clock, Clocks& released);
   // The thread learns what was released.
-  void acquire(u32 thread, const Clocks& released);
+  void acquire(u32 thread, const Clocks& released) { learn(thread, released); }
+  // All threads of its warp do.
+  void acquire_together(u32 thread, const Clocks& released) { learn(warp_row(thread), released); }
   // It will, by its next fence.
   void observe(u32 thread, const Clocks& released) { seen_[thread].join(released); }
 
@@ -85,17 +88,20 @@ class RaceTracker {
   bool proxied(u32 thread, u32 other, u32 clock) const;
   AsyncId begin_operation(u32 thread, u32 agent, u32 site);
   RaceReport async_read(AsyncId id, u32 offset, u32 bytes);
+  // The same of many units; their blocks are counted from `first_block` on.
+  RaceReport async_read(AsyncId id, const std::vector<UnitBlock>& blocks, u32 first_block);
   RaceReport async_write(AsyncId id, u32 offset, u32 bytes);
   void finish_write(AsyncId id, u32 offset, u32 bytes);
   void finish_reads(AsyncId id);
   void end_operation(AsyncId id);
   void release_agent(u32 agent, Clocks& released);
+  // The threads of its warp learn what the agent has done.
   void learn_agent(u32 thread, u32 agent);
 
  private:
   static constexpr u32 kUnderWay = ~0u;  // the clock of an asynchronous access
   static constexpr u32 kByAgent = 0x8000;
-  static constexpr u32 kBlock = 256;  // bytes, of `reading_`
+  static constexpr u32 kBlock = UnitBlock::kBytes;
 
   // Eight bytes, since there is one per access remembered: the clock, who (below 2^14), two flags
   // and the instruction's site modulo 2^16.
@@ -111,10 +117,9 @@ class RaceTracker {
   static Access make(u32 who, u32 clock, bool strong, u32 site) {
     return {clock, who | (strong ? 0x4000u : 0u) | site << 16};
   }
-  struct Cell {
-    Access write;
-    Access reads[3];  // latest; latest of another lane of its warp; latest of another warp
-  };
+  // The latest; the latest of another lane of its warp; the latest of another warp.
+  using Reads = std::array<Access, 3>;
+  enum class Written : u8 { kUnknown, kAlike, kMixed };
 
   // Most accesses: before the CTA's latest barrier.
   bool known_to_all(const Access& earlier) const {
@@ -125,29 +130,52 @@ class RaceTracker {
                 bool wrote) const;
   bool conflict_with_write(const Access& earlier, u32 thread, RaceReport& report) const;
   bool conflict_with_reads(u32 thread, u32 offset, u32 bytes, RaceReport& report);
-  void remember_read(Cell& cell, const Access& access) const;
+  bool conflict_with(const Reads& reads, u32 thread, bool strong, RaceReport& report) const;
+  void remember_read(Reads& reads, const Access& access) const;
+  bool written_alike(u32 block);
+  void check_read(const AsyncOperation& operation, const UnitBlock& read, Access& before,
+                  RaceReport& report);
+  void remember_read(AsyncOperation& operation, const UnitBlock& read);
   void ensure_rows();
-  u32* row(u32 thread) { return &rows_[size_t{thread} * width_]; }
-  u32* proxied_row(u32 thread) { return &proxied_rows_[size_t{thread} * width_]; }
+  // The row of a thread, or from the number of threads on of a warp, to be written to. A row is
+  // zeros, and not read, until then.
+  u32* row(u32 who);
+  u32* proxied_row(u32 who) { return row(who) + proxied_at_; }
+  bool learned(u32 who) const { return has_rows_ && learned_[who] != 0; }
+  const u32* known(u32 who) const { return &rows_[size_t{who} * row_size_]; }
+  const u32* shown(u32 who) const { return known(who) + proxied_at_; }
+  bool has_agents() const { return width_ != threads_; }
+  u32 warp_row(u32 thread) const { return threads_ + thread / kLanes; }
+  void learn(u32 who, const Clocks& released);
+  void join_row(u32 who, Clocks& to) const;
+  // Whether a row of the thread, or of its warp, has a larger clock at `i`.
+  bool knows(u32 thread, size_t i, u32 clock) const {
+    return (learned(thread) && known(thread)[i] > clock) ||
+           (learned(warp_row(thread)) && known(warp_row(thread))[i] > clock);
+  }
   void forget_known_reads();
-  void count_blocks(const ByteRange& range, bool add);
   void forget(AsyncOperation& operation);
 
-  std::vector<Cell> cells_;
+  // By granule.
+  std::vector<Access> writes_;
+  std::vector<Reads> reads_;
+  std::vector<Written> written_;  // by block: whether its granules have the same latest write
   std::vector<u32> clocks_;
   std::vector<u32> warp_base_;
-  std::vector<u32> rows_;                  // threads x width, empty until needed
+  std::vector<u32> rows_;                  // (threads, warps) x (clocks, clocks proxied)
+  std::vector<u8> learned_;                // the rows that have been written to
+  bool has_rows_ = false;                  // since the CTA's latest barrier
   std::vector<u32> fenced_;                // clock of each thread's latest fence
   std::unordered_map<u32, Clocks> flags_;  // word of shared memory -> released with it
   std::unordered_map<u32, Clocks> seen_;   // thread -> read, to be known after a fence
   u32 threads_ = 0;
   u32 width_ = 0;  // of a row: threads and agents
+  u32 row_size_ = 0, proxied_at_ = 0;
   u32 granule_ = 4;
   u32 base_ = 1;
   u32 top_ = 1;  // larger than or equal to every clock
 
   // Empty when the kernel has no asynchronous operation.
-  std::vector<u32> proxied_rows_;  // beside rows_
   std::vector<u32> proxied_base_;  // of each agent, what all know proxied
   std::vector<u32> agent_base_;    // of each agent beyond the threads, what all know
   std::unordered_map<u64, u32> agents_;
@@ -201,6 +229,9 @@ class CtaRace {
   void acquire(u32 thread, const Clocks& released) {
     tracker_->acquire(thread0_ + thread, released);
   }
+  void acquire_together(u32 thread, const Clocks& released) {
+    tracker_->acquire_together(thread0_ + thread, released);
+  }
   void fence(u32 thread) { tracker_->fence(thread0_ + thread); }
   void flag_write(u32 thread, u32 offset, u32 bytes, bool releases, bool atomic) {
     tracker_->flag_write(thread0_ + thread, byte0_ + offset, bytes, releases, atomic);
@@ -218,6 +249,9 @@ class CtaRace {
   }
   RaceReport async_read(AsyncId id, u32 offset, u32 bytes) {
     return tracker_->async_read(id, byte0_ + offset, bytes);
+  }
+  RaceReport async_read(AsyncId id, const std::vector<UnitBlock>& blocks) {
+    return tracker_->async_read(id, blocks, byte0_ / UnitBlock::kBytes);
   }
   RaceReport async_write(AsyncId id, u32 offset, u32 bytes) {
     return tracker_->async_write(id, byte0_ + offset, bytes);

@@ -102,8 +102,12 @@ void exec_cluster_wait(Warp& w, const Instr& in, u32 m) {
   if (w.waits_in_vain()) return;
   w.cluster_arrived &= ~m;
   if (!in.acquires) return;
-  for_each_lane(
-      m, [&](int l) { cta.race.acquire(cta.thread_index(w, l), cta.cluster.barrier_released()); });
+  const Clocks& released = cta.cluster.barrier_released();
+  if (m == w.live()) {
+    cta.race.acquire_together(cta.thread_index(w, 0), released);
+  } else {
+    for_each_lane(m, [&](int l) { cta.race.acquire(cta.thread_index(w, l), released); });
+  }
 }
 
 // in.flag: not of initialisations alone.

@@ -147,6 +147,9 @@ void exec_transactions(Warp& w, const Instr& in, u32 m) {
 // in.b state, or the phase's parity when in.flag.
 void exec_wait(Warp& w, const Instr& in, u32 m) {
   Cta& cta = w.cta();
+  const bool whole = m == w.live();
+  u32 together = 0;  // lanes that acquire from `common`
+  MBarriers::Object* common = nullptr;
   for_each_object(w, in, m, false, [&](int l, const Place& p) {
     const auto complete = [&] {
       const MBarriers::Object& object = object_at(w, in, l, p);
@@ -161,11 +164,14 @@ void exec_wait(Warp& w, const Instr& in, u32 m) {
     }
     const bool no_wait = in.mutation == Instr::Mutation::kNoWait;
     if (done && !no_wait) {
-      const Clocks& completed = object_at(w, in, l, p).completed;
-      if (in.acquires) {
-        cta.race.acquire(cta.thread_index(w, l), completed);
+      MBarriers::Object& object = object_at(w, in, l, p);
+      if (!in.acquires) {
+        cta.race.observe(cta.thread_index(w, l), object.completed);
+      } else if (whole && (together == 0 || common == &object)) {
+        common = &object;
+        together |= 1u << l;
       } else {
-        cta.race.observe(cta.thread_index(w, l), completed);
+        cta.race.acquire(cta.thread_index(w, l), object.completed);
       }
     }
     done = done || no_wait;
@@ -173,6 +179,12 @@ void exec_wait(Warp& w, const Instr& in, u32 m) {
     write_pred(w, in.dst, 1u << l, done ? kAllLanes : 0);
     w.set_undef(in.dst, l, w.undef_of(in.b, l) != 0 ? 1 : 0);
   });
+  if (together == w.live()) {
+    cta.race.acquire_together(cta.thread_index(w, 0), common->completed);
+  } else {
+    for_each_lane(together,
+                  [&](int l) { cta.race.acquire(cta.thread_index(w, l), common->completed); });
+  }
 }
 
 void exec_pending_count(Warp& w, const Instr& in, u32 m) {

@@ -19,7 +19,13 @@ u64 uniform(Warp& w, const Instr& in, const Operand& o, const char* name) {
              std::string(name) + " is undefined");
   }
   const u64 value = w.value(o, 0);
-  for (int l = 1; l < kLanes; ++l) {
+  bool same = o.width == 0 && (w.pred(o) == 0 || w.pred(o) == kAllLanes);
+  if (o.width == 8) {
+    u64 differing = 0;
+    for (int l = 0; l < kLanes; ++l) differing |= w.lanes<u64>(o)[l] ^ value;
+    same = differing == 0;
+  }
+  for (int l = 1; l < kLanes && !same; ++l) {
     if (w.value(o, l) == value) continue;
     w.report(FindingKind::kWarpgroup, in, l,
              std::string(name) + " differs from that of other lanes of the warp");
