@@ -177,9 +177,9 @@ Prediction best_splits(const Problem& p, const DeviceInfo& device, const Candida
                                  memory_cycles(p, device, device_rates(device))});
   for (cut.splits = 2; cut.splits <= most; ++cut.splits) {
     // Nothing better can follow: combine only grows.
-    if (least + combine_cycles(p, device, cut.splits) >= best.cycles) break;
+    if (kSplitGain * (least + combine_cycles(p, device, cut.splits)) >= best.cost()) break;
     const Prediction next = predict(p, device, candidate, cut, loads);
-    if (next.cycles < best.cycles) best = next;
+    if (next.cost() < best.cost()) best = next;
   }
   return best;
 }

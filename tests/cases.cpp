@@ -433,10 +433,61 @@ void add_bounds(Rows* rows) {
              .d_v = d,
              .left = 70,
              .right = 40,
-             .alibi = rules,
+             .bias = rules ? kKeys : kAbsent,
              .lengths = {200, 192, 184, 176}});
       }
     }
+  }
+}
+
+// Last rows, last keys and widths at every place of a tensor-core kernel's copies and fragments.
+// The keys of tails_split_* are split: in short tiles by an A100, in the tallest ones by five of
+// its multiprocessors.
+void add_tails(Rows* rows) {
+  constexpr int64_t kRows[] = {70, 76, 84, 92, 100, 110, 122};
+  for (int64_t n = 0; n < 7; ++n) {
+    Case row{.name = "tails_split_" + std::to_string(n) + "_f16",
+             .type = kF16,
+             .batch = 1,
+             .heads_q = 1,
+             .heads_kv = 1,
+             .s_q = kRows[n],
+             .s_kv = 516 + 16 * (n % 4),
+             .d_qk = 8 * (n + 1),
+             .d_v = 8 * (n + 1),
+             .layout = Layout::kPadded};
+    row.causal = true;
+    rows->push_back(row);
+    row.name = "tails_rules_" + std::to_string(n) + "_f16";
+    row.s_kv -= 448;
+    row.bias = kKeys;
+    rows->push_back(row);
+    row.name = "tails_rules_split_" + std::to_string(n) + "_f16";
+    row.fixed_split = 64;
+    rows->push_back(row);
+  }
+  for (const int64_t s_q : {278, 300, 310}) {
+    rows->push_back({.name = "tails_q" + std::to_string(s_q) + "_f16",
+                     .type = kF16,
+                     .batch = 2,
+                     .heads_q = 1,
+                     .heads_kv = 1,
+                     .s_q = s_q,
+                     .s_kv = 70,
+                     .d_qk = 64,
+                     .d_v = 64});
+  }
+  // Behind the last key, at the edge of a tile.
+  for (const bool rules : {false, true}) {
+    add(rows, {.name = rules ? "tails_unseen_rules" : "tails_unseen",
+               .s_q = 3,
+               .s_kv = 64,
+               .d_qk = 64,
+               .d_v = 64,
+               .alignment = QKV_ALIGN_EXPLICIT,
+               .offset = 90,
+               .left = 11,
+               .bias = rules ? kKeys : kAbsent});
   }
 }
 
@@ -509,6 +560,13 @@ void add_splits(Rows* rows) {
     row->batch = 1, row->heads_q = row->heads_kv = 1, row->s_q = 2, row->s_kv = 2100;
     row->fixed_split = 1;
   });
+  // As many as each loop of combine takes in one pass; the last ones have keys.
+  for (const int64_t splits : {16, 128, 512}) {
+    change(("of_" + std::to_string(splits)).c_str(), kF16, [&](Case* row) {
+      row->heads_q = row->heads_kv = 1, row->s_q = 2, row->s_kv = 64 * splits;
+      row->d_qk = row->d_v = 8, row->left = 100, row->fixed_split = 64;
+    });
+  }
 }
 
 void add_combinations(Rows* rows) {
@@ -601,7 +659,7 @@ const std::vector<Case>& all_cases() {
     for (const auto& group :
          {add_sizes, add_long, add_wide, add_layouts, add_heads, add_dims, add_causal, add_windows,
           add_lengths, add_masks_and_biases, add_scores, add_hard, add_weights, add_tiles,
-          add_bounds, add_splits, add_combinations}) {
+          add_bounds, add_tails, add_splits, add_combinations}) {
       group(&rows);
     }
     rows.insert(rows.end(), pairwise().rows.begin(), pairwise().rows.end());

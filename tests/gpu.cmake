@@ -55,7 +55,7 @@ if(TARGET vgpu-run)
     set(left_out */long_*)
     set(environment QKV_TEST_SEED=${seed} QKV_TEST_REPEATS=${repeats})
     if(device STREQUAL "t4")
-      string(APPEND left_out :*/tiles_*:*/bounds_*)  # made for tensor cores
+      string(APPEND left_out :*/tiles_*:*/bounds_*:*/tails_*)  # made for tensor cores
     elseif(label STREQUAL "vgpu" AND NOT (device STREQUAL "h100" AND seed EQUAL 2))
       list(APPEND environment QKV_TEST_KERNELS=sm80_forward,sm80_tf32x3,sm90_forward)
       string(APPEND left_out :*T6_*:*T12_TailsOfEveryLength*)  # dims that tensor cores decline
@@ -101,6 +101,10 @@ if(TARGET vgpu-run)
   target_compile_definitions(counted_work_test PRIVATE
     "QKV_COUNTED_WORK=\"${CMAKE_CURRENT_SOURCE_DIR}/counted_work.md\"")
   qkv_counting_test(split_work GTest::gtest_main)
+
+  add_test(NAME vgpu_tall_splits COMMAND vgpu-run --device a100 --seed 1 --sms 5 --
+    $<TARGET_FILE:gpu_contract_test_virtual> --gtest_brief=1 --gtest_filter=*/tails_split_*)
+  set_tests_properties(vgpu_tall_splits PROPERTIES LABELS vgpu TIMEOUT 300 ENVIRONMENT QKV_TEST_REPEATS=1)
 
   add_test(NAME vgpu_same_bits COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/same_bits.sh $<TARGET_FILE:vgpu-run> h100
     $<TARGET_FILE:gpu_contract_test_virtual>)

@@ -336,12 +336,12 @@ TEST(PlanPrint, SaysWhatWillRun) {
   std::string text(length + 1, '#');
   ASSERT_EQ(qkv_plan_print(plan, text.data(), text.size(), nullptr), QKV_SUCCESS);
   EXPECT_EQ(text.find('\0'), length);
-  const auto policy = kernels::sm80_forward_policy(128, kernels::Sm80Variant::kTall);
+  const auto policy = kernels::sm80_forward_policy(128, kernels::Sm80Variant::kShort);
   for (const std::string& part :
        {std::string("sm80_forward"), std::string("Fake H100"),
         std::string("batch 2, heads 6/3, s_q 1000, s_kv 777, d_qk 96, d_v 128, f16"),
         std::string("causal bottom-right"), host::text("workspace   ", workspace, " bytes"),
-        std::string("cut         2 heads packed into a tile, "), std::string(" waves, "),
+        std::string("cut         heads apart, 1 split; predicted "), std::string(" waves, "),
         host::text(policy.tile_q, " queries x ", policy.tile_kv, " keys")}) {
     EXPECT_NE(text.find(part), std::string::npos) << "'" << part << "' is not in\n" << text;
   }

@@ -123,6 +123,28 @@ std::vector<Case> split_cases() {
   return rows;
 }
 
+// What the cases are for, and gpu.cmake runs them on.
+TEST(TailCases, AreSplitInTheTilesThatTheyName) {
+  int seen = 0;
+  for (const Case& row : all_cases()) {
+    if (row.name.rfind("tails_split_", 0) != 0) continue;
+    host::Problem problem = BuiltProblem(row, {}).oracle_problem();
+    problem.device = QKV_DEVICE_CUDA;
+    for (const int32_t sms : {5, 108}) {
+      host::DeviceInfo device = fake_device(80);
+      device.sm_count = sms;
+      host::Plan plan;
+      ASSERT_TRUE(host::make_plan(problem, device, &plan).ok());
+      EXPECT_GT(plan.schedule.splits, 1) << row.name << " on " << sms;
+      EXPECT_EQ(plan.variant,
+                sms == 108 ? kernels::Sm80Variant::kShort : kernels::Sm80Variant::kTall)
+          << row.name << " on " << sms;
+      ++seen;
+    }
+  }
+  EXPECT_EQ(seen, 2 * 7);
+}
+
 INSTANTIATE_TEST_SUITE_P(Sm80Forward, SplitWork, testing::ValuesIn(split_cases()),
                          [](const auto& row) { return row.param.name; });
 

@@ -114,6 +114,7 @@ void sm80_plan(const Problem& p, const DeviceInfo& device, Plan* plan) {
   const int32_t ratio = heads_q / heads_kv;
   const bool can_pack = ratio > 1 && p.s_q * ratio <= INT32_MAX - 1024;
   const Policies policies = sm80_policies(p);
+  Prediction best;
   for (const kernels::Sm80ForwardPolicy& policy : policies.view()) {
     // Each of four warps reads its rows of Q, and all of K and V.
     const double smem = 2.0 * policy.max_dim * (policy.tile_q + 4 * 2 * policy.tile_kv);
@@ -137,17 +138,18 @@ void sm80_plan(const Problem& p, const DeviceInfo& device, Plan* plan) {
             can_combine ? static_cast<int32_t>(std::min<int64_t>(grid, kModelSplits)) : 1);
         schedule.splits = prediction.splits;
       }
-      if (plan->predicted_cycles > 0 && prediction.cycles >= plan->predicted_cycles) continue;
+      if (best.cycles > 0 && prediction.cost() >= best.cost()) continue;
+      best = prediction;
       schedule.section = sets_of_section(p, device, schedule);
       plan->schedule = schedule;
       plan->variant = policy.variant;
       plan->tile_q = policy.tile_q;
       plan->tile_kv = policy.tile_kv;
       plan->smem_bytes = static_cast<int32_t>(kernels::sm80_forward_smem_bytes(policy));
-      plan->predicted_cycles = prediction.cycles;
-      plan->predicted_waves = prediction.waves;
     }
   }
+  plan->predicted_cycles = best.cycles;
+  plan->predicted_waves = best.waves;
   plan->threads = kernels::kSm80Threads;
   plan->blocks = plan->schedule.blocks();
   if (plan->schedule.splits > 1)
