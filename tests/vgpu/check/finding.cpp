@@ -59,6 +59,8 @@ const char* finding_name(FindingKind kind) {
       return "warpgroup";
     case FindingKind::kRegisterPool:
       return "register-pool";
+    case FindingKind::kGridOrder:
+      return "grid-order";
     case FindingKind::kHint:
       return "hint";
   }

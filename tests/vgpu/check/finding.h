@@ -36,6 +36,7 @@ enum class FindingKind : u8 {
   kWgmmaFence,
   kWarpgroup,
   kRegisterPool,
+  kGridOrder,
   kHint,
 };
 const char* finding_name(FindingKind kind);

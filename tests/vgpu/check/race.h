@@ -46,6 +46,10 @@ class RaceTracker {
   void start(u32 shared_bytes, u32 granule, u32 threads, u32 agents = 0);
   u32 threads() const { return threads_; }
   u32 clock(u32 thread) const { return clocks_[thread]; }
+  // Whether what `thread` does now comes after what `other` did at `clock`.
+  bool ordered_after(u32 other, u32 clock, u32 thread) const {
+    return ordered(make(other, clock, false, 0), thread);
+  }
 
   // Both check and remember. `strong`: atomic or volatile, which never races with its like.
   RaceReport read(u32 thread, u32 offset, u32 bytes, bool strong, u32 site);

@@ -69,8 +69,7 @@ cudaError_t add_node(cudaGraphNode_t* out, cudaGraph_t handle, cudaGraphNodeType
 cudaError_t add_kernel(cudaGraphNode_t* node, cudaGraph_t graph, const cudaKernelNodeParams* p) {
   if (p->kernelParams == nullptr) return cudaErrorNotSupported;
   return add_node(node, graph, cudaGraphNodeTypeKernel, [&](cudaStream_t s) {
-    return rt().launch(p->func, p->gridDim, p->blockDim, p->kernelParams, p->sharedMemBytes, s,
-                       false);
+    return rt().launch(p->func, p->gridDim, p->blockDim, p->kernelParams, p->sharedMemBytes, s);
   });
 }
 

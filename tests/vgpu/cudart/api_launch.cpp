@@ -110,15 +110,13 @@ VGPU_EXPORT cudaError_t cudaGetFuncBySymbol(cudaFunction_t* function, const void
 VGPU_EXPORT cudaError_t __cudaLaunchKernel(cudaKernel_t kernel, dim3 grid, dim3 block, void** args,
                                            size_t shared, cudaStream_t stream) {
   return api(
-      "cudaLaunchKernel",
-      [&] { return rt().launch(kernel, grid, block, args, shared, stream, false); },
+      "cudaLaunchKernel", [&] { return rt().launch(kernel, grid, block, args, shared, stream); },
       cudaErrorLaunchOutOfResources);
 }
 VGPU_EXPORT cudaError_t cudaLaunchKernel(const void* function, dim3 grid, dim3 block, void** args,
                                          size_t shared, cudaStream_t stream) {
   return api(
-      "cudaLaunchKernel",
-      [&] { return rt().launch(function, grid, block, args, shared, stream, false); },
+      "cudaLaunchKernel", [&] { return rt().launch(function, grid, block, args, shared, stream); },
       cudaErrorLaunchOutOfResources);
 }
 VGPU_EXPORT cudaError_t cudaLaunchCooperativeKernel(const void* function, dim3 grid, dim3 block,
@@ -126,7 +124,9 @@ VGPU_EXPORT cudaError_t cudaLaunchCooperativeKernel(const void* function, dim3 g
                                                     cudaStream_t stream) {
   return api(
       "cudaLaunchCooperativeKernel",
-      [&] { return rt().launch(function, grid, block, args, shared, stream, true); },
+      [&] {
+        return rt().launch(function, grid, block, args, shared, stream, {.cooperative = true});
+      },
       cudaErrorLaunchOutOfResources);
 }
 VGPU_EXPORT cudaError_t cudaLaunchKernelExC(const cudaLaunchConfig_t* config, const void* function,
@@ -134,23 +134,25 @@ VGPU_EXPORT cudaError_t cudaLaunchKernelExC(const cudaLaunchConfig_t* config, co
   return api(
       "cudaLaunchKernelExC",
       [&]() -> cudaError_t {
-        bool cooperative = false;
-        dim3 cluster{0, 0, 0};
+        LaunchOptions options;
         for (unsigned i = 0; i < config->numAttrs; ++i) {
           const cudaLaunchAttribute& a = config->attrs[i];
           switch (a.id) {
             case cudaLaunchAttributeCooperative:
-              cooperative = a.val.cooperative != 0;
+              options.cooperative = a.val.cooperative != 0;
               break;
             case cudaLaunchAttributeClusterDimension:
-              cluster = {a.val.clusterDim.x, a.val.clusterDim.y, a.val.clusterDim.z};
+              options.cluster = {a.val.clusterDim.x, a.val.clusterDim.y, a.val.clusterDim.z};
+              break;
+            case cudaLaunchAttributeProgrammaticStreamSerialization:
+              options.programmatic = a.val.programmaticStreamSerializationAllowed != 0;
               break;
             default:
-              break;  // priorities, policies and overlap change when, not what
+              break;  // priorities and policies change when, not what
           }
         }
         return rt().launch(function, config->gridDim, config->blockDim, args,
-                           config->dynamicSmemBytes, config->stream, cooperative, cluster);
+                           config->dynamicSmemBytes, config->stream, options);
       },
       cudaErrorLaunchOutOfResources);
 }

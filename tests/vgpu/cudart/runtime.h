@@ -108,6 +108,15 @@ struct StreamState {
   GraphState* capture = nullptr;  // being captured into
   Progress captured;              // of all streams, what precedes this one's next captured work
   bool destroyed = false;
+  // Grids that a programmatically dependent launch need not have waited for: of the work that
+  // executes now, and for what comes next.
+  UnfinishedGrids before, unfinished;
+};
+// Attributes of a launch.
+struct LaunchOptions {
+  bool cooperative = false;
+  bool programmatic = false;  // may overlap the grid before it
+  dim3 cluster = {0, 0, 0};
 };
 
 class Runtime {
@@ -153,7 +162,7 @@ class Runtime {
   // The dimensions of the kernel's clusters, by the launch (0: not given) or the kernel.
   cudaError_t cluster_dims(const Kernel& kernel, const Program& program, dim3 grid, dim3& cluster);
   cudaError_t launch(const void* function, dim3 grid, dim3 block, void** args, size_t shared,
-                     cudaStream_t stream, bool cooperative, dim3 cluster = {0, 0, 0});
+                     cudaStream_t stream, LaunchOptions options = {});
   cudaError_t copy(void* dst, const void* src, size_t bytes, cudaMemcpyKind kind,
                    cudaStream_t stream, bool asynchronous);
   cudaError_t copy_2d(void* dst, size_t dst_pitch, const void* src, size_t src_pitch, size_t width,

@@ -84,6 +84,7 @@ cudaError_t Runtime::drain(StreamState* s) {
     const int before = device();
     set_device(s->device);
     cudaError_t e = cudaSuccess;
+    s->before = std::exchange(s->unfinished, {});
     try {
       e = execute(work);
     } catch (...) {
@@ -130,7 +131,8 @@ cudaError_t Runtime::cluster_dims(const Kernel& kernel, const Program& program, 
 }
 
 cudaError_t Runtime::launch(const void* function, dim3 grid, dim3 block, void** args, size_t shared,
-                            cudaStream_t handle, bool cooperative, dim3 cluster) {
+                            cudaStream_t handle, LaunchOptions options) {
+  dim3 cluster = options.cluster;
   Kernel* kernel = find_kernel(function);
   if (kernel == nullptr) return cudaErrorInvalidDeviceFunction;
   StreamState* s = stream(handle);
@@ -185,7 +187,7 @@ cudaError_t Runtime::launch(const void* function, dim3 grid, dim3 block, void** 
                       std::to_string(machine.device.shared_per_block_optin) + " in all",
                   cudaErrorInvalidValue);
   }
-  if (cooperative) {
+  if (options.cooperative) {
     const u64 resident = u64{blocks_per_sm(machine.device, static_cast<u32>(threads),
                                            linked->registers, static_cast<u32>(total_shared))} *
                          static_cast<u64>(machine.device.sms);
@@ -216,12 +218,18 @@ cudaError_t Runtime::launch(const void* function, dim3 grid, dim3 block, void** 
     config.cluster[2] = cluster.z;
   }
   config.dynamic_shared = static_cast<u32>(shared);
-  config.cooperative = cooperative;
+  config.cooperative = options.cooperative;
   config.device = s->device;
-  return enqueue(s, cudaGraphNodeTypeKernel, [this, linked, config, params = std::move(params)] {
-    Launch(machine, *linked, config, params).run();
+  StreamState* const order = s->capture == nullptr ? s : nullptr;  // in a graph, all grids wait
+  const auto run = [this, order, linked, config, overlaps = options.programmatic,
+                    params = std::move(params)]() mutable {
+    if (order != nullptr && overlaps) config.unfinished = order->before;
+    Launch launch(machine, *linked, config, params);
+    launch.run();
+    if (order != nullptr) order->unfinished = launch.unfinished();
     return cudaSuccess;
-  });
+  };
+  return enqueue(s, cudaGraphNodeTypeKernel, run);
 }
 
 cudaError_t Runtime::raw_copy(void* dst, const void* src, size_t bytes) {

@@ -323,8 +323,28 @@ void count_global(Warp& w, const Instr& in, u32 mask, const u64 (&address)[kLane
   count_global(w, in, mask, address, bytes, write, in);
 }
 
+void check_grid_order(Warp& w, const Instr& in, int lane, const Allocation& a, u64 offset,
+                      u32 bytes, bool write) {
+  Cta& cta = w.cta();
+  if (cta.launch.config.unfinished.empty() ||
+      cta.cluster.grid_waits.before(cta.race.thread(cta.thread_index(w, lane))))
+    return;
+  const UnfinishedGrid* grid = cta.launch.unfinished_writer(a, offset, bytes);
+  if (grid == nullptr) return;
+  w.report(FindingKind::kGridOrder, in, lane,
+           std::string(write ? "write of " : "read of ") + std::to_string(bytes) + " bytes at " +
+               hex(a.base + offset) + ", which the unfinished grid of " + grid->kernel +
+               " writes, without a griddepcontrol.wait before it");
+}
+
 void count_global(Warp& w, const Instr&, u32 mask, const u64 (&address)[kLanes], u32 bytes,
                   bool write, const Instr& account) {
+  if (!w.cta().launch.config.unfinished.empty()) {
+    for_each_lane(mask, [&](int l) {
+      const Allocation* a = w.cta().launch.machine.memory.find(address[l]);
+      if (a != nullptr) check_grid_order(w, account, l, *a, address[l] - a->base, bytes, write);
+    });
+  }
   PcCount& count = w.cta().counts[static_cast<size_t>(&account - w.cta().program.code.data())];
   u64 sectors[kLanes * 2];
   size_t n = 0;

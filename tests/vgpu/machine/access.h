@@ -54,12 +54,15 @@ void report_race(Warp& w, const Instr& in, int lane, u32 offset, bool write, con
 // "the write by thread (1,0,0) at PTX line 7".
 std::string describe_other(Warp& w, const RaceReport& r);
 
-// Counters of a warp's access; only called while counting.
+// Counters and order of a warp's access; only called while they are remembered.
 void count_global(Warp& w, const Instr& in, u32 mask, const u64 (&address)[kLanes], u32 bytes,
                   bool write);
 // The same, on account of another instruction than the one whose addresses these are.
 void count_global(Warp& w, const Instr& in, u32 mask, const u64 (&address)[kLanes], u32 bytes,
                   bool write, const Instr& account);
+// One lane's access to global memory comes after all grids that have written there, or is found.
+void check_grid_order(Warp& w, const Instr& in, int lane, const Allocation& a, u64 offset,
+                      u32 bytes, bool write);
 void count_shared(Warp& w, const Instr& in, u32 mask, const u64 (&address)[kLanes], u32 bytes);
 // Passes that 32 banks of four bytes need for these addresses, and the least possible.
 void bank_passes(u32 mask, const u64 (&address)[kLanes], u32 bytes, u64& passes, u64& ideal);

@@ -1,6 +1,7 @@
 #include "machine/cluster.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "common/error.h"
 #include "machine/launch.h"
@@ -41,6 +42,8 @@ void Cluster::start(u64 cluster_index) {
   const u32 bytes = static_cast<u32>(align_up(first.shared.size(), 1024));
   race.start(bytes * size(), launch.program.shared_granule, threads * size(),
              launch.program.uses_async_proxy ? kAgentsPerCta * size() : 0);
+  grid_waits.start(race);
+  launched_dependents_ = false;
   for (u32 rank = 0; rank < size(); ++rank) {
     Cta& cta = *ctas[rank];
     cta.race.start(race, rank * threads, rank * bytes, size() == 1, launch.threads);
@@ -143,8 +146,15 @@ void Cluster::complete() {
   for (auto& cta : ctas) cta->wake_waiting(kClusterBarrier);
 }
 
+void Cluster::launch_dependents() {
+  if (std::exchange(launched_dependents_, true)) return;
+  launch.launch_dependents();
+  if (grid_waits.any()) launch.has_waited();
+}
+
 void Cluster::thread_exited() {
   --live_;
+  if (live_ == 0 && !launched_dependents_ && grid_waits.any()) launch.has_waited();
   ++events;
   if (live_ != 0 && arrived_ >= live_) complete();
 }

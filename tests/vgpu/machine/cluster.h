@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "async/bulk.h"
+#include "check/grid_order.h"
 #include "check/race.h"
 #include "machine/cta.h"
 
@@ -41,12 +42,14 @@ class Cluster {
   void arrive(Warp& warp, const Instr& in, u32 mask, bool releases);
   u32 barrier_phase() const { return phase_; }
   const Clocks& barrier_released() const { return released_; }
+  void launch_dependents();
   void thread_exited();
 
   Launch& launch;
   u64 index = 0;
   u32 id[3] = {0, 0, 0};
   RaceTracker race;
+  GridWaits grid_waits;
   BulkCopies bulk{*this};
   std::vector<std::unique_ptr<Cta>> ctas;  // by rank
   u64 events = 0;                          // of what may let a waiting thread go on
@@ -58,6 +61,7 @@ class Cluster {
 
   Random random_{0};
   u32 arrived_ = 0, live_ = 0, phase_ = 0;
+  bool launched_dependents_ = false;
   Clocks arriving_, released_;
   u64 seen_events_ = 0;
   u32 idle_rounds_ = 0;

@@ -272,6 +272,7 @@ struct Program {
   bool needs_order = false;           // CTAs talk to each other through global memory
   u32 shared_granule = 4;             // smallest shared-memory access in bytes
   bool uses_async_proxy = false;      // bulk copies, wgmma
+  bool launches_dependents = false;   // griddepcontrol
   bool uses_reserved_shared = false;  // the system's own 1 KiB of shared memory
   bool uses_grid_workspace = false;   // cooperative groups' grid barrier
   u32 maxntid[3] = {0, 0, 0}, reqntid[3] = {0, 0, 0};

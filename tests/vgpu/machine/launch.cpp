@@ -92,6 +92,24 @@ void Launch::touch(const Allocation& a, u64 offset, u32 bytes, bool write) {
   for (u64 i = offset; i < offset + bytes; ++i) map[i / 64] |= u64{1} << (i % 64);
 }
 
+const UnfinishedGrid* Launch::unfinished_writer(const Allocation& a, u64 offset, u32 bytes) const {
+  for (const auto& grid : config.unfinished) {
+    const auto it = grid->written.find(a.base);
+    if (it == grid->written.end()) continue;
+    for (u64 i = offset; i < offset + bytes; ++i)
+      if ((it->second[i / 64] >> (i % 64) & 1) != 0) return grid.get();
+  }
+  return nullptr;
+}
+
+UnfinishedGrids Launch::unfinished() const {
+  UnfinishedGrids out;
+  if (!has_waited_) out = config.unfinished;
+  if (launched_dependents_)
+    out.push_back(std::make_shared<UnfinishedGrid>(UnfinishedGrid{program.kernel, touched_[1]}));
+  return out;
+}
+
 u64 Launch::touched_bytes(bool write) const {
   u64 sum = 0;
   for (const auto& [base, map] : touched_[write ? 1 : 0])

@@ -7,6 +7,7 @@
 //  - A Fault in any CTA ends the launch; the first one in time is the one reported.
 #pragma once
 
+#include <atomic>
 #include <functional>
 #include <map>
 #include <memory>
@@ -17,6 +18,7 @@
 #include <vector>
 
 #include "check/finding.h"
+#include "check/grid_order.h"
 #include "count/counters.h"
 #include "machine/device.h"
 #include "machine/global_memory.h"
@@ -48,6 +50,7 @@ struct LaunchConfig {
   u32 dynamic_shared = 0;
   bool cooperative = false;
   int device = 0;
+  UnfinishedGrids unfinished;  // what the grid need not have waited for
 };
 
 class Launch {
@@ -77,9 +80,19 @@ class Launch {
   }
 
   bool expired() const;
-  // Remembers which bytes of global memory were read or written, while counting.
+  // Whether accesses to global memory are remembered: to count them, or for their order.
+  bool remembers() const {
+    return machine.count || program.launches_dependents || !config.unfinished.empty();
+  }
   void touch(u32 mask, const u64 (&address)[kLanes], u32 bytes, bool write);
   void touch(const Allocation& a, u64 offset, u32 bytes, bool write);
+
+  // griddepcontrol.launch_dependents, and the end of a cluster. See check/grid_order.h.
+  void launch_dependents() { launched_dependents_ = true; }
+  void has_waited() { has_waited_ = true; }
+  const UnfinishedGrid* unfinished_writer(const Allocation& a, u64 offset, u32 bytes) const;
+  // For the grid that comes next.
+  UnfinishedGrids unfinished() const;
 
  private:
   void run_parallel();
@@ -90,7 +103,8 @@ class Launch {
   u64 touched_bytes(bool write) const;
 
   std::vector<PcCount> counts_;
-  std::map<u64, std::vector<u64>> touched_[2];  // allocation base -> bit per byte; reads, writes
+  ByteSets touched_[2];  // by reads, by writes
+  std::atomic<bool> launched_dependents_ = false, has_waited_ = false;
   std::mutex mutex_;
 };
 

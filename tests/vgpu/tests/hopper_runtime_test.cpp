@@ -63,6 +63,34 @@ TEST(Clusters, AreLaunchedWhenTheyFit) {
   EXPECT_EQ(cudaFree(data), cudaSuccess);
 }
 
+// The first grid lets the second start; the second reads what the first writes.
+void run_dependent_grids(bool waits, bool programmatic) {
+  if (!hopper()) GTEST_SKIP() << "programmatic dependent launch needs sm_90";
+  int* data = nullptr;
+  ASSERT_EQ(cudaMalloc(reinterpret_cast<void**>(&data), 128 * sizeof(int)), cudaSuccess);
+  launch_writer(data, nullptr);
+  cudaLaunchAttribute attribute{};
+  attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  attribute.val.programmaticStreamSerializationAllowed = programmatic ? 1 : 0;
+  cudaLaunchConfig_t config{};
+  config.gridDim = 1;
+  config.blockDim = 64;
+  config.attrs = &attribute;
+  config.numAttrs = 1;
+  void* arguments[] = {&data, &waits};
+  ASSERT_EQ(cudaLaunchKernelExC(&config, reader_kernel(), arguments), cudaSuccess);
+  int out[128] = {};
+  ASSERT_EQ(cudaMemcpy(out, data, sizeof out, cudaMemcpyDeviceToHost), cudaSuccess);
+  for (int i = 0; i < 64; ++i) ASSERT_EQ(out[64 + i], 2 * i);
+  EXPECT_EQ(cudaFree(data), cudaSuccess);
+}
+TEST(DependentGrids, Wait) {
+  run_dependent_grids(true, true);
+  run_dependent_grids(false, false);
+}
+TEST(Pairs, DISABLED_BrokenGridOrder) { run_dependent_grids(false, true); }
+TEST(Pairs, DISABLED_CleanGridOrder) { run_dependent_grids(true, true); }
+
 TEST(TensorMaps, AreEncodedByTheDriver) {
   if (!hopper()) GTEST_SKIP() << "tensor maps need sm_90";
   const auto find = [](const char* name) {

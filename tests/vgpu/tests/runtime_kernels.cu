@@ -98,6 +98,20 @@ __global__ void shared(float* data, int words) {
   data[threadIdx.x] = dynamic[words - 1 - static_cast<int>(threadIdx.x)];
 }
 
+// A grid that lets its dependents start at once, and one that depends on it.
+__global__ void writer(int* data) {
+#if __CUDA_ARCH__ >= 900
+  cudaTriggerProgrammaticLaunchCompletion();
+#endif
+  data[threadIdx.x] = static_cast<int>(threadIdx.x);
+}
+__global__ void reader(int* data, bool waits) {
+#if __CUDA_ARCH__ >= 900
+  if (waits) cudaGridDependencySynchronize();
+#endif
+  data[threadIdx.x + blockDim.x] = 2 * data[threadIdx.x];
+}
+
 }  // namespace
 
 void launch_add(const float* a, const float* b, float* out, int n, cudaStream_t stream) {
@@ -140,6 +154,8 @@ void launch_exhaust(int* out, size_t bytes, cudaStream_t stream) {
 void launch_shared(float* data, size_t bytes, cudaStream_t stream) {
   shared<<<1, 64, bytes, stream>>>(data, static_cast<int>(bytes / 4));
 }
+void launch_writer(int* data, cudaStream_t stream) { writer<<<1, 64, 0, stream>>>(data); }
+const void* reader_kernel() { return reinterpret_cast<const void*>(reader); }
 const void* shared_kernel() { return reinterpret_cast<const void*>(shared); }
 const void* table_symbol() { return table; }
 const void* counter_symbol() { return &counter; }

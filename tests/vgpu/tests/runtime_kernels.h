@@ -19,6 +19,8 @@ int& shape_scale();
 const int* shape_areas();
 void launch_exhaust(int* out, size_t bytes, cudaStream_t stream);
 void launch_shared(float* data, size_t bytes, cudaStream_t stream);
+void launch_writer(int* data, cudaStream_t stream);
+const void* reader_kernel();
 const void* shared_kernel();
 const void* table_symbol();
 const void* counter_symbol();

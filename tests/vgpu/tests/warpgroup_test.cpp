@@ -209,6 +209,31 @@ TEST(WarpgroupCounters, CountWhatTensorCoresDo) {
   }
 }
 
+// B is written over between products: the same place, another content.
+TEST(WarpgroupTiles, AreReadAnew) {
+  const Pair p{"", FindingKind::kTrap, "", "", ""};
+  std::string body;
+  for (int i = 0; i < 4; ++i)
+    body += " st.shared.u32 [%r30+" + std::to_string(512 * i) + "], 0x3c003c00;\n";
+  for (const char* b : {"0x3c003c00", "0x40004000", "0x3c003c00"})
+    body += std::string(" @%p0 st.shared.u32 [%r30+2048], ") + b +
+            ";\n fence.proxy.async;\n bar.sync 0;\n" + kGroup;
+  for (const Asynchrony a : {Asynchrony::kEarly, Asynchrony::kLate, Asynchrony::kAny}) {
+    std::vector<u8> out(512), in(4);
+    LaunchSpec spec;
+    spec.block = 128;
+    spec.asynchrony = a;
+    const Observed o = observe(kernel(p, body + kStore), "k", spec, {{&out}, {&in}}, "h100");
+    EXPECT_EQ(o.error, "");
+    EXPECT_TRUE(o.findings.empty());
+    for (size_t t = 0; t < 128; ++t) {
+      float sum = 0;
+      std::memcpy(&sum, &out[4 * t], 4);
+      ASSERT_EQ(sum, 16 * (1 + 2 + 1)) << "thread " << t;
+    }
+  }
+}
+
 // No mutant of a kernel with wgmma and setmaxnreg goes unnoticed.
 TEST(WarpgroupMutation, EveryMutantIsFound) {
   const Pair p{"", FindingKind::kTrap, "", "", "", 0, 256, " .maxnreg 64"};

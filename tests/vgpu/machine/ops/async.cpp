@@ -55,7 +55,7 @@ void exec_cp_async(Warp& w, const Instr& in, u32 m) {
     if (size == bytes) std::memset(cta.shared_defined.data() + copy.shared, 0, bytes);
     cta.cp_async.issue(cta, thread, copy);
   });
-  if (cta.launch.machine.count) {
+  if (cta.launch.remembers()) {
     count_global(w, source, reading, from, bytes, false, in);
     count_shared(w, in, m, to, bytes);
   }

@@ -149,7 +149,7 @@ void exec_atomic(Warp& w, const Instr& in, u32 m) {
     race.flag_read(thread, t.shared_offset, bytes, in.acquires);
     if (wrote) race.flag_write(thread, t.shared_offset, bytes, in.releases, true);
   });
-  if (!w.cta().launch.machine.count) return;
+  if (!w.cta().launch.remembers()) return;
   if (kind == Target::Kind::kGlobal) count_global(w, in, m, address, bytes, true);
   if (kind == Target::Kind::kShared) count_shared(w, in, m, address, bytes);
 }

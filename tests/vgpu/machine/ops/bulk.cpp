@@ -183,7 +183,7 @@ void send(const Issue& issue, BulkCopy copy, const std::vector<ByteRange>& reads
 
 void count(const Issue& issue, const BulkCopy& copy, u32 copies, bool write) {
   Cta& cta = issue.w.cta();
-  if (!cta.launch.machine.count) return;
+  if (!cta.launch.remembers()) return;
   PcCount& c = cta.counts[issue.in.site];
   ++c.requests;
   for (const BulkCopy::Piece& p : copy.pieces) {
@@ -192,6 +192,7 @@ void count(const Issue& issue, const BulkCopy& copy, u32 copies, bool write) {
     c.bytes += p.bytes;
     c.sectors += (p.offset + p.bytes - 1) / 32 - p.offset / 32 + 1;
     cta.launch.touch(*p.allocation, p.offset, p.bytes, write);
+    check_grid_order(issue.w, issue.in, issue.lane, *p.allocation, p.offset, p.bytes, write);
   }
 }
 

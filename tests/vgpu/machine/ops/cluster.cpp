@@ -72,10 +72,19 @@ void decode_elect(Decoder& dec, const ptx::Statement& st, Modifiers& mods, Instr
 }
 
 void exec_nothing(Warp&, const Instr&, u32) {}
-// Kernels run one after the other here: what came before is complete.
-void decode_griddepcontrol(Decoder&, const ptx::Statement&, Modifiers& mods, Instr& in) {
-  in.cls = InstrClass::kOther;
-  if (mods.take_one({"launch_dependents", "wait"}) >= 0) in.fn = exec_nothing;
+// Grids run one after the other here: what came before is complete. See check/grid_order.h.
+void exec_grid_wait(Warp& w, const Instr&, u32 m) {
+  Cta& cta = w.cta();
+  for_each_lane(
+      m, [&](int l) { cta.cluster.grid_waits.wait(cta.race.thread(cta.thread_index(w, l))); });
+}
+void exec_launch_dependents(Warp& w, const Instr&, u32) { w.cta().cluster.launch_dependents(); }
+void decode_griddepcontrol(Decoder& dec, const ptx::Statement&, Modifiers& mods, Instr& in) {
+  in.cls = InstrClass::kAsync;
+  const int action = mods.take_one({"launch_dependents", "wait"});
+  if (action < 0) dec.fail("griddepcontrol has no such action");
+  in.fn = action == 0 ? exec_launch_dependents : exec_grid_wait;
+  if (action == 0) dec.program().launches_dependents = true;
 }
 
 void exec_cluster_arrive(Warp& w, const Instr& in, u32 m) {

@@ -137,7 +137,7 @@ bool load_fast(Warp& w, const Instr& in, u32 m, const u64 (&address)[kLanes], u3
     }
     w.set_defined(d, m);
   }
-  if (w.cta().launch.machine.count) count_access(w, in, m, address, bytes, t.kind, false);
+  if (w.cta().launch.remembers()) count_access(w, in, m, address, bytes, t.kind, false);
   return true;
 }
 
@@ -175,7 +175,7 @@ bool store_fast(Warp& w, const Instr& in, u32 m, const u64 (&address)[kLanes], u
     const u64 all = (u64{1} << bytes) - 1;
     for_each_lane(m, [&](int l) { put_bits(t.defined_bits, offset[l], bytes, all); });
   }
-  if (w.cta().launch.machine.count) count_access(w, in, m, address, bytes, t.kind, true);
+  if (w.cta().launch.remembers()) count_access(w, in, m, address, bytes, t.kind, true);
   return true;
 }
 
@@ -210,7 +210,7 @@ void exec_ld(Warp& w, const Instr& in, u32 m) {
       set_loaded(w, w.operand(in.pool + e), l, data + e * element, in, part);
     }
   });
-  if (w.cta().launch.machine.count) count_access(w, in, m, address, bytes, kind, false);
+  if (w.cta().launch.remembers()) count_access(w, in, m, address, bytes, kind, false);
 }
 
 // Kernel parameters are the same for every lane.
@@ -265,7 +265,7 @@ void exec_st(Warp& w, const Instr& in, u32 m) {
       mark(p, element, undefined);
     }
   });
-  if (w.cta().launch.machine.count) count_access(w, in, m, address, bytes, kind, true);
+  if (w.cta().launch.remembers()) count_access(w, in, m, address, bytes, kind, true);
 }
 
 void exec_prefetch(Warp&, const Instr&, u32) {}
