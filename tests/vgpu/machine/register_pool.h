@@ -1,6 +1,6 @@
 // setmaxnreg: warps of a CTA hand registers to each other.
 //
-// PTX ISA 9.0 section 9.7.20.5. A CTA starts with what its launch gives to every thread and an
+// PTX ISA 9.0 section 9.7.19.5. A CTA starts with what its launch gives to every thread and an
 // empty pool; .dec puts registers into the pool, .inc waits until it holds enough.
 #pragma once
 

@@ -1,4 +1,4 @@
-// What is found about wgmma and setmaxnreg: broken kernels beside clean twins. stmatrix.
+// What is found about wgmma and setmaxnreg: broken kernels beside clean twins.
 #include <gtest/gtest.h>
 
 #include <cstring>
@@ -353,56 +353,6 @@ TEST(WarpgroupHints, DescriptorAgainstTensorMap) {
   EXPECT_NE(shifted.hints[0].message.find("base offset is 1"), std::string::npos);
   EXPECT_EQ(right, std::vector<u8>{0});
 }
-
-struct Store {
-  int count;
-  bool transposed;
-};
-class Stmatrix : public testing::TestWithParam<Store> {};
-
-// Row i of matrix x goes to the address that lane 8 * x + i gives: here rows of 16 bytes in an
-// order of their own.
-TEST_P(Stmatrix, FollowsTheLayout) {
-  if (device().capability() < 90) GTEST_SKIP() << "needs sm_90";
-  const auto [count, transposed] = GetParam();
-  std::string registers, loads;
-  for (int i = 0; i < count; ++i) {
-    registers += (i == 0 ? "{%v" : ", %v") + std::to_string(i);
-    loads += " ld.global.b32 %v" + std::to_string(i) + ", [%rd1+" + std::to_string(4 * i) + "];\n";
-  }
-  const std::string ptx =
-      ".version 8.0\n.target sm_90\n.address_size 64\n"
-      ".visible .entry form(.param .u64 in, .param .u64 out)\n{\n .shared .align 16 .b8 s[512];\n"
-      " .reg .b32 %r<8>, %v<4>;\n .reg .b64 %rd<8>;\n"
-      " ld.param.u64 %rd1, [in];\n ld.param.u64 %rd2, [out];\n mov.u32 %r0, %tid.x;\n"
-      " mul.wide.u32 %rd3, %r0, 16;\n add.u64 %rd1, %rd1, %rd3;\n add.u64 %rd2, %rd2, %rd3;\n" +
-      loads +
-      // Lane l's row is at place (5 * l + 3) % 32.
-      " mov.u32 %r1, s;\n mad.lo.u32 %r2, %r0, 5, 3;\n and.b32 %r2, %r2, 31;\n"
-      " mad.lo.u32 %r3, %r0, 16, %r1;\n st.shared.v4.b32 [%r3], {0, 0, 0, 0};\n bar.sync 0;\n"
-      " mad.lo.u32 %r2, %r2, 16, %r1;\n stmatrix.sync.aligned.m8n8.x" +
-      std::to_string(count) + (transposed ? ".trans" : "") + ".shared.b16 [%r2], " + registers +
-      "};\n bar.sync 0;\n ld.shared.v4.b32 {%v0, %v1, %v2, %v3}, [%r3];\n"
-      " st.global.v4.b32 [%rd2], {%v0, %v1, %v2, %v3};\n ret;\n}\n";
-  Random random(static_cast<u64>(count));
-  std::vector<u8> in(512), out(512);
-  for (u8& b : in) b = static_cast<u8>(random.next());
-  ASSERT_EQ(device().run(ptx, "form", {}, {{&in}, {&out}}), "") << ptx;
-  std::vector<u8> want(512, 0);
-  for (int x = 0; x < count; ++x)
-    for (int lane = 0; lane < 32; ++lane)
-      for (int i = 0; i < 2; ++i) {
-        int row = lane >> 2, column = (lane & 3) * 2 + i;
-        if (transposed) std::swap(row, column);
-        const int place = ((x * 8 + row) * 5 + 3) % 32;
-        std::memcpy(&want[static_cast<size_t>(place * 16 + column * 2)],
-                    &in[static_cast<size_t>(lane * 16 + x * 4 + i * 2)], 2);
-      }
-  EXPECT_EQ(out, want);
-}
-INSTANTIATE_TEST_SUITE_P(Ptx, Stmatrix,
-                         testing::Values(Store{1, false}, Store{1, true}, Store{2, false},
-                                         Store{2, true}, Store{4, false}, Store{4, true}));
 
 }  // namespace
 }  // namespace vgpu::test

@@ -1,5 +1,5 @@
 // Bulk copies. PTX ISA 9.0 sections 9.7.9.25.4 (cp.async.bulk, cp.reduce.async.bulk, prefetch),
-// 9.7.9.25.5 (the same with a tensor map), 9.7.9.25.6 (bulk groups); 9.7.9.13 (st.async) and
+// 9.7.9.25.5 (the same with a tensor map), 9.7.9.25.6 (bulk groups); 9.7.9.12 (st.async) and
 // 9.7.13.7 (red.async), which complete as bulk copies do.
 #include <algorithm>
 

@@ -1,5 +1,5 @@
-// Loads and stores. PTX ISA 9.0 sections 9.7.9.8 (ld), 9.7.9.9 (ld.global.nc), 9.7.9.11 (ldu),
-// 9.7.9.12 (st), 9.7.9.16 (prefetch), 9.7.9.18 (applypriority, discard).
+// Loads and stores. PTX ISA 9.0 sections 9.7.9.8 (ld), 9.7.9.9 (ld.global.nc), 9.7.9.10 (ldu),
+// 9.7.9.11 (st), 9.7.9.15 (prefetch), 9.7.9.16 (applypriority), 9.7.9.17 (discard).
 #include <algorithm>
 
 #include "machine/access.h"

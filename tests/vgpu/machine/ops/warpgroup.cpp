@@ -1,4 +1,4 @@
-// What warps and warpgroups do together beside wgmma. PTX ISA 9.0 sections 9.7.20.5 (setmaxnreg)
+// What warps and warpgroups do together beside wgmma. PTX ISA 9.0 sections 9.7.19.5 (setmaxnreg)
 // and 9.7.14.5.16 (stmatrix).
 #include <algorithm>
 
@@ -81,6 +81,7 @@ void decode_stmatrix(Decoder& dec, const ptx::Statement& st, Modifiers& mods, In
   in.cls = InstrClass::kMatrix;
   in.flow = Flow::kAligned;
   if (!mods.take("sync") || !mods.take("aligned")) dec.fail("stmatrix needs .sync.aligned");
+  if (mods.has("m16n8") || mods.has("b8")) dec.fail("stmatrix of 8-bit elements needs sm_100a");
   if (!mods.take("m8n8")) dec.fail("this stmatrix shape is not supported");
   const int count = mods.take_one({"x1", "x2", "x4"});
   if (count < 0) dec.fail("stmatrix needs .x1, .x2 or .x4");
