@@ -50,7 +50,8 @@ TEST_P(Stmatrix, FollowsTheLayout) {
         int row = lane >> 2, column = (lane & 3) * 2 + i;
         if (transposed) std::swap(row, column);
         const auto place = static_cast<size_t>(((x * 8 + row) * 5 + 3) % 32);
-        const auto from = static_cast<size_t>(lane), half = static_cast<size_t>(x * 2 + i);
+        const size_t from = static_cast<size_t>(lane);
+        const size_t half = static_cast<size_t>(x) * 2 + static_cast<size_t>(i);
         std::memcpy(&want[place * 16 + static_cast<size_t>(column) * 2], &in[from * 16 + half * 2],
                     2);
       }
