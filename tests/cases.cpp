@@ -474,8 +474,27 @@ void add_tails(Rows* rows) {
                      .heads_kv = 1,
                      .s_q = s_q,
                      .s_kv = 70,
-                     .d_qk = 64,
-                     .d_v = 64});
+                     .d_qk = 56,
+                     .d_v = 56,
+                     .layout = Layout::kPadded});
+  }
+  // The same for sm80_tf32x3, which declines narrower ones.
+  constexpr int64_t kWidths[][2] = {{64, 24}, {60, 28}, {56, 32}, {52, 36},
+                                    {48, 40}, {44, 44}, {48, 52}, {40, 60}};
+  for (int64_t n = 0; n < 8; ++n) {
+    for (const bool rules : {false, true}) {
+      rows->push_back({.name = "tails_" + std::to_string(n) + (rules ? "_rules_f32" : "_f32"),
+                       .type = kF32,
+                       .batch = 1,
+                       .heads_q = 1,
+                       .heads_kv = 1,
+                       .s_q = 64 + 8 * n + 4,
+                       .s_kv = 36 + 8 * (n % 4),
+                       .d_qk = kWidths[n][0],
+                       .d_v = kWidths[n][1],
+                       .layout = Layout::kPadded,
+                       .bias = rules ? kKeys : kAbsent});
+    }
   }
   // Behind the last key, at the edge of a tile.
   for (const bool rules : {false, true}) {
@@ -560,12 +579,15 @@ void add_splits(Rows* rows) {
     row->batch = 1, row->heads_q = row->heads_kv = 1, row->s_q = 2, row->s_kv = 2100;
     row->fixed_split = 1;
   });
-  // As many as each loop of combine takes in one pass; the last one has all visible keys.
+  // As many as each loop of combine takes in one pass; the last one has all visible keys. Nothing
+  // lies between the partial results and the end of the workspace.
   for (const int64_t splits : {16, 128, 512}) {
-    change(("of_" + std::to_string(splits)).c_str(), kF16, [&](Case* row) {
-      row->heads_q = row->heads_kv = 1, row->s_q = 2, row->s_kv = 64 * splits;
+    const auto last_one = [&](Case* row) {
+      row->heads_q = row->heads_kv = 1, row->s_q = 4, row->s_kv = 64 * splits;
       row->d_qk = row->d_v = 8, row->left = 60, row->fixed_split = 64;
-    });
+      if (splits == 128) row->bias = kKeys;
+    };
+    change(("of_" + std::to_string(splits)).c_str(), kF16, last_one);
   }
 }
 
