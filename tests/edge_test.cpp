@@ -100,15 +100,26 @@ TEST_P(Edge, T4_SpecialValuesReachWhatSeesThemAndNothingElse) {
   }
 }
 
-// A NaN in the last row of a block of keys leaves the row after it, huge or not, as it is.
+// A NaN in the last row of a block of keys, and in the next block one key, whose value is huge:
+// each is seen where it is, and nothing behind it, neither in its row nor below.
 TEST_P(Edge, T4_SpecialValuesAtTheEdgeOfABlock) {
-  const Case row = typed({.name = "edge", .s_q = 20, .s_kv = 140, .d_qk = 64, .d_v = 64});
-  for (const int64_t last : {31, 63, 127}) {
-    BuiltProblem built(row, {.seed = test_seed()});
-    built.v.set(0, 0, last, 5, kNaN);
-    built.v.set(0, 0, last + 1, 9, GetParam() == QKV_TYPE_F16 ? 0x1p14 : 0x1p110);
-    ASSERT_EQ(built.run(), QKV_SUCCESS) << qkv_last_error();
-    EXPECT_TRUE(Tolerance(built.oracle_problem()).accepts(built)) << last;
+  for (const auto& [last, d_v] : {std::pair{31, 24}, {63, 40}, {127, 56}}) {
+    for (const int bias : {kAbsent, kKeys}) {
+      const Case row = typed({.name = "edge",
+                              .batch = 1,
+                              .heads_q = 1,
+                              .heads_kv = 1,
+                              .s_q = 20,
+                              .s_kv = last + 2,
+                              .d_qk = 64,
+                              .d_v = d_v,
+                              .bias = bias});
+      BuiltProblem built(row, {.seed = test_seed(), .fit = Memory::Fit::kExact});
+      built.v.set(0, 0, last, 5, kNaN);
+      built.v.set(0, 0, last + 1, 9, GetParam() == QKV_TYPE_F16 ? 0x1p14 : 0x1p110);
+      ASSERT_EQ(built.run(), QKV_SUCCESS) << qkv_last_error();
+      EXPECT_TRUE(Tolerance(built.oracle_problem()).accepts(built)) << row;
+    }
   }
 }
 
