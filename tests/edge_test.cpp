@@ -276,10 +276,10 @@ TEST_P(Edge, T13_BatchesOfEverySize) {
                           .heads_q = 2,
                           .heads_kv = 1,
                           .s_q = 1,
-                          .s_kv = 130,
+                          .s_kv = 70,
                           .d_qk = 64,
                           .d_v = 64,
-                          .lengths = {130, 0, 1, 64, 65, 7, 2},
+                          .lengths = {70, 0, 1, 64, 65, 7, 2},
                           .fixed_split = 64});
   BuiltProblem whole(row, {.seed = test_seed()});
   ASSERT_EQ(whole.run(), QKV_SUCCESS) << qkv_last_error();
