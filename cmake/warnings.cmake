@@ -16,7 +16,7 @@ target_compile_options(qkv_build_flags INTERFACE "$<$<COMPILE_LANGUAGE:C,CXX>:${
 
 if(QKV_HAS_CUDA)
   # -static-global-template-stub: kernels keep internal linkage, so that two copies of the library in one process do
-  # not run each other's code. A warning of ptxas (C75xx: wgmma serialised, setmaxnreg ignored) fails the build.
+  # not run each other's code. Warnings of ptxas fail the build, and what it only mentions of wgmma: strict_ptxas.sh.
   set(cuda_flags -static-global-template-stub=true --expt-relaxed-constexpr -Xcompiler=-Wall,-Wextra
                  -Xptxas=-warn-spills,-warn-lmem-usage)
   if(QKV_WERROR)

@@ -9,6 +9,7 @@
 
 namespace qkv::host {
 
+extern const Kernel kSm90Forward;  // Hopper: 16-bit types, dot, soft; no mask, bias or ALiBi
 extern const Kernel kSm80Forward;  // tensor cores of sm_80 and later: 16-bit types, dot, soft
 extern const Kernel kSm80Tf32x3;   // tensor cores of sm_80 and sm_90: fp32, dot, soft
 extern const Kernel kSimtForward;  // plain CUDA cores: dot, soft, causal, window, lengths

@@ -80,6 +80,7 @@ PlanKey plan_key(const Problem& p, const DeviceInfo& device) {
                         int64_t{p.type},
                         int64_t{p.weights_mode},
                         int64_t{p.softcap > 0 ? 1 : 0},
+                        int64_t{p.scale > 0 ? 1 : 0},
                         int64_t{p.alignment},
                         p.explicit_offset,
                         p.left,

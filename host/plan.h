@@ -15,6 +15,10 @@
 #include "kernels/core/scheduler.h"
 #include "kernels/policy.h"
 
+namespace qkv::kernels {
+struct Sm90Maps;
+}
+
 namespace qkv::host {
 
 struct Plan;
@@ -52,6 +56,8 @@ struct Plan {
   kernels::TileSchedule schedule;
   kernels::Sm80Variant variant = kernels::Sm80Variant::kTall;
   double predicted_cycles = 0, predicted_waves = 0;
+  bool fetch_tiles = false;  // by a counter in the workspace
+  std::shared_ptr<const kernels::Sm90Maps> tma_maps;
 };
 
 // All kernels, best first.

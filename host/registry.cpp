@@ -29,8 +29,9 @@ constexpr Kernel kCpuForward{"cpu_forward", QKV_DEVICE_CPU, cpu_decline,
                              cpu_plan,      cpu_prepare,    cpu_launch};
 
 // clang-format off
-constexpr std::array<const Kernel*, 5> kKernels{
+constexpr std::array<const Kernel*, 6> kKernels{
     &kCpuForward,
+    &kSm90Forward,
     &kSm80Forward,
     &kSm80Tf32x3,
     &kSimtForward,

@@ -178,4 +178,19 @@ constexpr size_t sm80_tf32x3_smem_bytes(const Sm80Tf32x3Policy& policy) {
                                          kSm80Tf32x3TileQ * policy.tile_kv);
 }
 
+// sm90_forward: a producer warpgroup, of which one warp works, and two that compute. 128 x 128
+// tiles for head dims up to 128.
+inline constexpr int32_t kSm90Dim = 128;
+inline constexpr int32_t kSm90TileQ = 128;
+inline constexpr int32_t kSm90TileKv = 128;
+inline constexpr int32_t kSm90MathWarpgroups = 2;
+inline constexpr int32_t kSm90Threads = 128 * (kSm90MathWarpgroups + 1);
+// Per thread. The launch gives 168 to each, 3 x 168 = 504: what the producer does without, the
+// others get.
+inline constexpr int32_t kSm90MathRegisters = 232;
+inline constexpr int32_t kSm90ProducerRegisters = 40;
+inline constexpr int64_t kSm90MaxTiles = 1 << 30;  // their numbers and a grid more fit 31 bits
+// Two places of Q, K and V and one of O, 32 KiB each; barriers.
+inline constexpr int32_t kSm90SmemBytes = 7 * 32768 + 1024;
+
 }  // namespace qkv::kernels

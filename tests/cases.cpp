@@ -592,6 +592,83 @@ void add_splits(Rows* rows) {
   }
 }
 
+// What the kernel of warpgroups has to get right: several blocks of 128 keys, warpgroups of 64
+// rows that see different ones, many tiles for each multiprocessor, tails that hold NaN.
+void add_warpgroups(Rows* rows) {
+  const auto add_both = [&](Case row) {
+    row.d_qk = row.d_v = 128;
+    for (qkv_type type : {kF16, kBf16}) {
+      row.type = type;
+      const std::string name = row.name;
+      row.name = "warpgroups_" + name + "_" + type_label(type);
+      rows->push_back(row);
+      row.name = name;
+    }
+  };
+  add_both({.name = "causal_gqa",
+            .batch = 1,
+            .heads_q = 4,
+            .heads_kv = 2,
+            .s_q = 390,
+            .s_kv = 390,
+            .causal = true});
+  add_both({.name = "causal_shifted", .batch = 1, .s_q = 256, .s_kv = 320, .causal = true});
+  add_both({.name = "causal_lengths",
+            .batch = 6,
+            .heads_q = 1,
+            .heads_kv = 1,
+            .s_q = 140,
+            .s_kv = 300,
+            .layout = Layout::kBhsd,
+            .causal = true,
+            .lengths = {300, 0, 1, 129, 64, 257}});
+  add_both({.name = "lengths",
+            .batch = 4,
+            .heads_q = 1,
+            .heads_kv = 1,
+            .s_q = 70,
+            .s_kv = 390,
+            .lengths = {65, 256, 128, 385},
+            .lse = false});
+  add_both({.name = "window",
+            .batch = 1,
+            .s_q = 400,
+            .s_kv = 400,
+            .layout = Layout::kPacked,
+            .left = 150,
+            .right = 10});
+  add_both({.name = "narrow_window", .batch = 1, .s_q = 300, .s_kv = 600, .left = 20, .right = 0});
+  add_both({.name = "offset",
+            .batch = 1,
+            .s_q = 200,
+            .s_kv = 500,
+            .causal = true,
+            .alignment = QKV_ALIGN_EXPLICIT,
+            .offset = 190});
+  add_both({.name = "one_row", .batch = 2, .s_q = 1, .s_kv = 700, .causal = true});
+  add_both({.name = "softcap", .batch = 1, .s_q = 130, .s_kv = 300, .softcap = 2, .causal = true});
+  rows->push_back({.name = "warpgroups_many_f16",
+                   .type = kF16,
+                   .batch = 3,
+                   .heads_q = 48,
+                   .heads_kv = 12,
+                   .s_q = 20,
+                   .s_kv = 70,
+                   .d_qk = 128,
+                   .d_v = 128});
+  rows->push_back({.name = "warpgroups_many_causal_bf16",
+                   .type = kBf16,
+                   .batch = 3,
+                   .heads_q = 24,
+                   .heads_kv = 24,
+                   .s_q = 130,
+                   .s_kv = 140,
+                   .d_qk = 128,
+                   .d_v = 128,
+                   .layout = Layout::kPadded,
+                   .causal = true});
+}
+
 void add_combinations(Rows* rows) {
   add(rows, {.name = "combined_causal_window_lengths_gqa",
              .batch = 3,
@@ -682,7 +759,7 @@ const std::vector<Case>& all_cases() {
     for (const auto& group :
          {add_sizes, add_long, add_wide, add_layouts, add_heads, add_dims, add_causal, add_windows,
           add_lengths, add_masks_and_biases, add_scores, add_hard, add_weights, add_tiles,
-          add_bounds, add_tails, add_splits, add_combinations}) {
+           add_bounds, add_tails, add_splits, add_warpgroups, add_combinations}) {
       group(&rows);
     }
     rows.insert(rows.end(), pairwise().rows.begin(), pairwise().rows.end());

@@ -40,6 +40,7 @@ std::string instance(const std::string& kernel, const Case& row, const qkv_atten
     return kernel + " " + std::to_string(kernels::sm80_tf32x3_policy(dim, rules).max_dim) +
            (rules ? " true" : " false");
   }
+  if (kernel == "sm90_forward") return name + (row.softcap > 0 ? " true" : " false");
   if (kernel == "sm80_forward") {
     using kernels::Sm80Variant;
     const auto named = [&](Sm80Variant variant, const char* label) {
@@ -86,6 +87,9 @@ TEST(Instances, EveryOneIsLaunched) {
 #define QKV_SM80_TF32X3(max_dim, rules)                                      \
   EXPECT_EQ(launches["sm80_tf32x3 " #max_dim " " #rules] > 0, gains_by_tf32) \
       << #max_dim ", " #rules;
+#define QKV_SM90_FORWARD(type, softcap)                                                     \
+  EXPECT_EQ(launches["sm90_forward " #type " " #softcap] > 0, facts.compute_major == 9) \
+      << #type ", " #softcap;
 #include "kernels/kernels.inc"
 }
 

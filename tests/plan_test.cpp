@@ -56,6 +56,17 @@ TEST_P(PlanOn, EveryWidth) {
     const host::Status status = host::make_plan(problem, device, &plan);
     ASSERT_TRUE(status.ok()) << status.reason();
     int32_t tile_q = 0, tile_kv = 0, threads = 0, smem = 48 * 1024;
+    if (device.compute == 90 && d_v % 8 == 0 && d_v <= 128) {
+      EXPECT_STREQ(plan.kernel->name, "sm90_forward");
+      EXPECT_EQ(plan.tile_q, kernels::kSm90TileQ);
+      EXPECT_EQ(plan.tile_kv, kernels::kSm90TileKv);
+      EXPECT_EQ(plan.threads, kernels::kSm90Threads);
+      EXPECT_EQ(plan.schedule.blocks(), 2 * 6 * 8 * plan.schedule.splits);
+      EXPECT_EQ(plan.blocks, std::min<int64_t>(plan.schedule.blocks(), device.sm_count));
+      EXPECT_LE(plan.smem_bytes, device.smem_per_block);
+      EXPECT_EQ(plan.workspace_bytes > 0, plan.schedule.splits > 1);
+      continue;
+    }
     if (device.compute >= 80 && d_v % 8 == 0 && d_v <= 256) {
       EXPECT_STREQ(plan.kernel->name, "sm80_forward");
       const auto policy = kernels::sm80_forward_policy(
@@ -129,10 +140,10 @@ struct Decline {
 
 // The row's kernel takes the problem, in fp32 or as the row has it; `kernel` gave the row's reason,
 // or none.
-void expect_reason(const char* kernel, const Decline& row, bool f32 = false) {
+void expect_reason(const char* kernel, const Decline& row, int64_t dim = 64, bool f32 = false) {
   FakeCuda cuda({fake_device(row.compute)});
   cuda.map_everything(0);
-  qkv_attention_desc desc = shapes(2, 4, 4, 100, 200, 64, 64);
+  qkv_attention_desc desc = shapes(2, 4, 4, 100, 200, dim, dim);
   row.edit(desc);
   for (qkv_tensor* t : {&desc.q, &desc.k, &desc.v, &desc.o})
     if (f32) t->type = QKV_TYPE_F32;
@@ -188,7 +199,7 @@ class SimtForward : public testing::TestWithParam<Decline> {};
 TEST_P(SimtForward, Declines) {
   const Decline& row = GetParam();
   const FakeCuda cuda({fake_device(row.compute)});
-  qkv_attention_desc desc = shapes(2, 4, 4, 100, 200, 64, 64);
+  qkv_attention_desc desc = shapes(2, 4, 4, 100, 200, dim, dim);
   row.edit(desc);
   for (qkv_tensor* t : {&desc.q, &desc.k, &desc.v, &desc.o}) t->type = QKV_TYPE_F32;
   qkv_query_result result{};
@@ -241,6 +252,66 @@ const Decline kSm80Declines[] = {
 
 TEST_P(Sm80Forward, Declines) { expect_reason("sm80_forward", GetParam()); }
 
+class Sm90Forward : public testing::TestWithParam<Decline> {};
+
+const Decline kSm90Declines[] = {
+    {"old_device", "needs sm_90, the device is sm_89", [](qkv_attention_desc&) {}, "sm80_forward",
+     89},
+    {"new_device", "needs sm_90, the device is sm_100", [](qkv_attention_desc&) {}, "sm80_forward",
+     100},
+    {"f32", "computes in fp16 and bf16 only",
+     [](qkv_attention_desc& d) { d.q.type = d.k.type = d.v.type = d.o.type = QKV_TYPE_F32; },
+     "sm80_tf32x3"},
+    {"additive", "computes scaled dot scores only",
+     [](qkv_attention_desc& d) {
+       d.score = QKV_SCORE_ADDITIVE;
+       d.additive_weight = {nullptr, QKV_TYPE_F32, 0, {1, 4, 1, 128}, {0, 128, 0, 1}};
+     }},
+    {"hard", "computes soft selection only",
+     [](qkv_attention_desc& d) { d.selection = QKV_SELECT_HARD; }},
+    {"weights", "does not write attention weights",
+     [](qkv_attention_desc& d) { d.weights = pair_tensor(QKV_TYPE_F32); }},
+    {"mask", "takes no mask tensor",
+     [](qkv_attention_desc& d) { d.mask = pair_tensor(QKV_TYPE_BOOL); }, "sm80_forward"},
+    {"bias", "takes no bias tensor",
+     [](qkv_attention_desc& d) { d.bias = pair_tensor(QKV_TYPE_F16); }, "sm80_forward"},
+    {"alibi", "takes no alibi_slopes",
+     [](qkv_attention_desc& d) {
+       d.alibi_slopes = {nullptr, QKV_TYPE_F32, 0, {1, 4, 1, 1}, {0, 1, 0, 0}};
+     },
+     "sm80_forward"},
+    {"negative_scale", "needs a scale above 0, it is -2",
+     [](qkv_attention_desc& d) { d.scale = -2, d.scale_set = 1; }, "sm80_forward"},
+    {"odd_dim", "takes dims that are multiples of 8 up to 128, one here is 100",
+     [](qkv_attention_desc& d) { d = shapes(1, 1, 1, 8, 8, 128, 100); }, "simt_forward"},
+    {"wide", "takes dims that are multiples of 8 up to 128, one here is 136",
+     [](qkv_attention_desc& d) { d = shapes(1, 1, 1, 8, 8, 136, 64); }, "sm80_forward"},
+    {"narrow", "computes 128 dims whatever is asked, the widest here is 64",
+     [](qkv_attention_desc& d) { d = shapes(1, 1, 1, 8, 8, 32, 64); }, "sm80_forward"},
+    {"no_keys", "needs keys, there are none",
+     [](qkv_attention_desc& d) { d = shapes(1, 1, 1, 8, 0, 128, 128); }, "sm80_forward"},
+    {"stride", "needs strides that are multiples of 8, k.stride[2] is 516",
+     [](qkv_attention_desc& d) { d.k.stride[2] = 516; }, "simt_forward"},
+    {"broadcast", "needs strides above 0 and below 2^39, v.stride[1] is 0",
+     [](qkv_attention_desc& d) { d.v.stride[1] = 0; }, "sm80_forward"},
+    {"far", "needs strides above 0 and below 2^39, q.stride[0] is 549755813888",
+     [](qkv_attention_desc& d) { d.q.stride[0] = int64_t{1} << 39; }, "sm80_forward"},
+    {"address", "needs 16-byte aligned tensors, v.data is not",
+     [](qkv_attention_desc& d) { d.v.data = reinterpret_cast<void*>(8); }, "simt_forward"},
+    {"many_tiles", "takes up to 2^30 tiles, here are 1073872896",
+     [](qkv_attention_desc& d) { d = shapes(16386, 65536, 1, 8, 8, 128, 128); }, "sm80_forward"},
+    {"nothing", "", [](qkv_attention_desc&) {}, "sm90_forward"},
+};
+
+TEST_P(Sm90Forward, Declines) {
+  Decline row = GetParam();
+  if (!std::string_view(row.name).ends_with("_device")) row.compute = 90;
+  expect_reason("sm90_forward", row, 128);
+}
+
+INSTANTIATE_TEST_SUITE_P(Reasons, Sm90Forward, testing::ValuesIn(kSm90Declines),
+                         [](const auto& row) { return std::string(row.param.name); });
+
 class Sm80Tf32x3 : public testing::TestWithParam<Decline> {};
 
 const Decline kTf32x3Declines[] = {
@@ -274,7 +345,7 @@ const Decline kTf32x3Declines[] = {
      "sm80_tf32x3", 90},
 };
 
-TEST_P(Sm80Tf32x3, Declines) { expect_reason("sm80_tf32x3", GetParam(), true); }
+TEST_P(Sm80Tf32x3, Declines) { expect_reason("sm80_tf32x3", GetParam(), 64, true); }
 
 INSTANTIATE_TEST_SUITE_P(Reasons, Sm80Tf32x3, testing::ValuesIn(kTf32x3Declines),
                          [](const auto& row) { return std::string(row.param.name); });
@@ -297,14 +368,17 @@ TEST(SimtForwardTakes, TheLargestProblemsItNames) {
 }
 
 // One query over many keys is split: the query names the bytes, and nothing less will do.
-TEST(Sm80Splits, NeedTheirWorkspace) {
-  FakeCuda cuda({fake_device(90)});
+class Splits : public testing::TestWithParam<std::pair<int, const char*>> {};
+
+TEST_P(Splits, NeedTheirWorkspace) {
+  const auto [compute, kernel] = GetParam();
+  FakeCuda cuda({fake_device(compute)});
   cuda.map_everything(0);
   qkv_attention_desc desc = shapes(1, 8, 2, 1, 20000, 128, 128);
   qkv_query_result result{};
   result.struct_size = sizeof result;
   ASSERT_EQ(qkv_query(&desc, &result), QKV_SUCCESS) << qkv_last_error();
-  EXPECT_STREQ(result.kernel, "sm80_forward");
+  EXPECT_STREQ(result.kernel, kernel);
   ASSERT_GT(result.workspace_size, 0u);
 
   alignas(256) static std::byte memory[256];
@@ -322,6 +396,11 @@ TEST(Sm80Splits, NeedTheirWorkspace) {
   EXPECT_EQ(cuda.launches()[0].workspace, desc.workspace);
 }
 
+INSTANTIATE_TEST_SUITE_P(Kernel, Splits,
+                         testing::Values(std::pair(80, "sm80_forward"),
+                                         std::pair(90, "sm90_forward")),
+                         [](const auto& row) { return std::string(row.param.second); });
+
 // --- text
 
 TEST(PlanPrint, SaysWhatWillRun) {
@@ -336,13 +415,12 @@ TEST(PlanPrint, SaysWhatWillRun) {
   std::string text(length + 1, '#');
   ASSERT_EQ(qkv_plan_print(plan, text.data(), text.size(), nullptr), QKV_SUCCESS);
   EXPECT_EQ(text.find('\0'), length);
-  const auto policy = kernels::sm80_forward_policy(128, kernels::Sm80Variant::kShort);
   for (const std::string& part :
-       {std::string("sm80_forward"), std::string("Fake H100"),
+       {std::string("sm90_forward"), std::string("Fake H100"),
         std::string("batch 2, heads 6/3, s_q 1000, s_kv 777, d_qk 96, d_v 128, f16"),
         std::string("causal bottom-right"), host::text("workspace   ", workspace, " bytes"),
-        std::string("cut         heads apart, 1 split; predicted "), std::string(" waves, "),
-        host::text(policy.tile_q, " queries x ", policy.tile_kv, " keys")}) {
+        std::string("cut         "), std::string(" waves, "),
+        std::string("128 queries x 128 keys")}) {
     EXPECT_NE(text.find(part), std::string::npos) << "'" << part << "' is not in\n" << text;
   }
   // Cut to what fits, never past it.

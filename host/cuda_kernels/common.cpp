@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "kernels/combine/launch.h"
 #include "kernels/policy.h"
 
 namespace qkv::host {
@@ -34,6 +35,54 @@ std::string decline_alignment(const char* name, const View& view) {
   }
   if (reinterpret_cast<uintptr_t>(view.data) % 16 != 0)
     return text("needs 16-byte aligned tensors, ", name, ".data is not");
+  return {};
+}
+
+// Keys of a split of the size asked for, in whole tiles.
+int32_t split_keys(const Problem& p, int32_t tile_kv) {
+  const int64_t tile = tile_kv;
+  return static_cast<int32_t>((std::min(p.fixed_split_size, std::max(p.s_kv, tile)) + tile - 1) /
+                              tile * tile);
+}
+
+int64_t fixed_splits(const Problem& p, int32_t tile_kv) {
+  if (p.fixed_split_size == 0 || p.s_kv == 0) return 1;
+  const int64_t keys = split_keys(p, tile_kv);
+  return (p.s_kv + keys - 1) / keys;
+}
+
+// Sets of rows whose K and V together fill at most half of the L2 cache.
+int32_t sets_of_section(const Problem& p, const DeviceInfo& device,
+                        const kernels::TileSchedule& schedule) {
+  const int64_t set = p.s_kv * (p.d_qk + p.d_v) * type_size(p.type);
+  const int64_t fit = set == 0 ? schedule.sets : device.l2_bytes / 2 / set;
+  const int64_t sharing = schedule.kv_ratio / static_cast<int32_t>(schedule.group.divisor);
+  return static_cast<int32_t>(std::clamp<int64_t>(fit * sharing, 1, std::max(schedule.sets, 1)));
+}
+
+Prediction choose_splits(const Problem& p, const DeviceInfo& device, const Candidate& candidate,
+                         kernels::TileSchedule* schedule) {
+  if (p.fixed_split_size > 0) {
+    schedule->splits = static_cast<int32_t>(fixed_splits(p, schedule->tile_kv));
+    schedule->split_keys = split_keys(p, schedule->tile_kv);
+    return predict(p, device, candidate, *schedule, tile_loads(p, *schedule));
+  }
+  const int64_t grid = kernels::kMaxBlocks / std::max<int64_t>(schedule->blocks(), 1);
+  const bool can_combine = p.batch * p.heads_q * p.s_q <= kernels::kMaxBlocks;
+  const Prediction prediction =
+      best_splits(p, device, candidate, *schedule,
+                  can_combine ? static_cast<int32_t>(std::min<int64_t>(grid, kModelSplits)) : 1);
+  schedule->splits = prediction.splits;
+  return prediction;
+}
+
+std::string decline_splits(const Problem& p, int32_t tile_kv) {
+  const int64_t splits = fixed_splits(p, tile_kv);
+  if (splits > kernels::kMaxSplits)
+    return text("takes up to ", kernels::kMaxSplits, " splits, fixed_split_size ",
+                p.fixed_split_size, " makes ", splits);
+  if (splits > 1 && p.batch * p.heads_q * p.s_q > kernels::kMaxBlocks)
+    return "has more than 2^31 - 1 rows to combine";
   return {};
 }
 

@@ -46,19 +46,6 @@ Policies sm80_policies(const Problem& p) {
   return policies;
 }
 
-// Keys of a split of the size asked for, in whole tiles.
-int32_t split_keys(const Problem& p, int32_t tile_kv) {
-  const int64_t tile = tile_kv;
-  return static_cast<int32_t>((std::min(p.fixed_split_size, std::max(p.s_kv, tile)) + tile - 1) /
-                              tile * tile);
-}
-
-int64_t fixed_splits(const Problem& p, int32_t tile_kv) {
-  if (p.fixed_split_size == 0 || p.s_kv == 0) return 1;
-  const int64_t keys = split_keys(p, tile_kv);
-  return (p.s_kv + keys - 1) / keys;
-}
-
 std::string sm80_decline(const Problem& p, const DeviceInfo& device) {
   if (device.compute < 80) return text("needs sm_80 or newer, the device is sm_", device.compute);
   if (p.type == QKV_TYPE_F32) return "computes in fp16 and bf16 only";
@@ -80,13 +67,9 @@ std::string sm80_decline(const Problem& p, const DeviceInfo& device) {
     if (smem > device.smem_per_block)
       return text("needs ", smem, " bytes of shared memory, a block has ", device.smem_per_block);
     const int64_t splits = fixed_splits(p, policy.tile_kv);
-    if (splits > kernels::kMaxSplits)
-      return text("takes up to ", kernels::kMaxSplits, " splits, fixed_split_size ",
-                  p.fixed_split_size, " makes ", splits);
-    std::string reason = decline_grid(p, policy.tile_q, splits);
+    std::string reason = decline_splits(p, policy.tile_kv);
+    if (reason.empty()) reason = decline_grid(p, policy.tile_q, splits);
     if (!reason.empty()) return reason;
-    if (splits > 1 && p.batch * p.heads_q * p.s_q > kernels::kMaxBlocks)
-      return "has more than 2^31 - 1 rows to combine";
   }
   return {};
 }
@@ -96,15 +79,6 @@ int32_t resident_blocks(const kernels::Sm80ForwardPolicy& policy, const DeviceIn
   constexpr int32_t kReserved = 1024;  // what CUDA takes of shared memory for each block
   const auto smem = static_cast<int32_t>(kernels::sm80_forward_smem_bytes(policy)) + kReserved;
   return std::max(std::min(policy.min_blocks, device.smem_per_sm / smem), 1);
-}
-
-// Sets of rows whose K and V together fill at most half of the L2 cache.
-int32_t sets_of_section(const Problem& p, const DeviceInfo& device,
-                        const kernels::TileSchedule& schedule) {
-  const int64_t set = p.s_kv * (p.d_qk + p.d_v) * type_size(p.type);
-  const int64_t fit = set == 0 ? schedule.sets : device.l2_bytes / 2 / set;
-  const int64_t sharing = schedule.kv_ratio / static_cast<int32_t>(schedule.group.divisor);
-  return static_cast<int32_t>(std::clamp<int64_t>(fit * sharing, 1, std::max(schedule.sets, 1)));
 }
 
 void sm80_plan(const Problem& p, const DeviceInfo& device, Plan* plan) {
@@ -125,19 +99,7 @@ void sm80_plan(const Problem& p, const DeviceInfo& device, Plan* plan) {
       if (group > 1 && !can_pack) continue;
       auto schedule = kernels::tile_schedule(policy.tile_q, policy.tile_kv, batch, heads_q,
                                              heads_kv, s_q, group);
-      Prediction prediction;
-      if (p.fixed_split_size > 0) {
-        schedule.splits = static_cast<int32_t>(fixed_splits(p, policy.tile_kv));
-        schedule.split_keys = split_keys(p, policy.tile_kv);
-        prediction = predict(p, device, candidate, schedule, tile_loads(p, schedule));
-      } else {
-        const int64_t grid = kernels::kMaxBlocks / std::max<int64_t>(schedule.blocks(), 1);
-        const bool can_combine = p.batch * p.heads_q * p.s_q <= kernels::kMaxBlocks;
-        prediction = best_splits(
-            p, device, candidate, schedule,
-            can_combine ? static_cast<int32_t>(std::min<int64_t>(grid, kModelSplits)) : 1);
-        schedule.splits = prediction.splits;
-      }
+      const Prediction prediction = choose_splits(p, device, candidate, &schedule);
       if (best.cycles > 0 && prediction.cost() >= best.cost()) continue;
       best = prediction;
       schedule.section = sets_of_section(p, device, schedule);

@@ -4,6 +4,9 @@
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
+#include <cstdint>
+#include <type_traits>
+
 #include "kernels/core/forward_args.h"
 
 namespace qkv::kernels {
@@ -49,6 +52,18 @@ __device__ inline __nv_bfloat16 from_float<__nv_bfloat16>(float x) {
 template <class T>
 __device__ inline float round_to(float x) {
   return to_float(from_float<T>(x));
+}
+
+// Two elements in one register, `low` at the lower address.
+template <class T>
+__device__ inline uint32_t pack(float low, float high) {
+  if constexpr (std::is_same_v<T, __half>) {
+    const __half2 x = __floats2half2_rn(low, high);
+    return *reinterpret_cast<const uint32_t*>(&x);
+  } else {
+    const __nv_bfloat162 x = __floats2bfloat162_rn(low, high);
+    return *reinterpret_cast<const uint32_t*>(&x);
+  }
 }
 
 }  // namespace qkv::kernels

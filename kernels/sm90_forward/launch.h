@@ -1,0 +1,49 @@
+// sm90_forward: forward attention on Hopper. fp16 and bf16, d_qk and d_v multiples of 8 up to
+// kSm90Dim, tensors that TMA can describe.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/core/forward_args.h"
+#include "kernels/core/scheduler.h"
+
+namespace qkv::kernels {
+
+// TMA's maps of q, k, v and o: CUtensorMaps, which is CUDA's affair.
+struct Sm90Maps {
+  alignas(128) unsigned char bytes[4][128] = {};
+};
+
+// How a launch cuts up its work.
+struct Sm90Tiles {
+  TileSchedule schedule;
+  Partials partials;
+  int32_t blocks = 0;  // of the grid, at most one for each multiprocessor
+  int32_t* next_tile =
+      nullptr;  // in the workspace: blocks fetch their tiles; null: see Sm90ForwardArgs
+};
+
+// Makes templates of the maps: for the strides and sizes of `args`, whatever its addresses.
+// `group`: query heads of a KV head that lie in one tile. Returns a cudaError_t.
+int make_sm90_maps(Type type, const ForwardArgs& args, int32_t group, Sm90Maps* maps);
+
+// Queues the kernel on `stream` (a cudaStream_t) of the current device, behind setting *next_tile
+// to 0. Allocates and synchronises nothing. Returns the launch's cudaError_t, which it takes off
+// the runtime's record; 1 (cudaErrorInvalidValue) without launching for a problem that the host
+// must decline.
+int launch_sm90_forward(Type type, const Sm90Maps& templates, const ForwardArgs& args,
+                        const Sm90Tiles& tiles, void* stream);
+
+// Loads the kernel onto the current device and raises its limit of shared memory, so that no launch
+// does it later, in the middle of a graph capture. Returns a cudaError_t.
+int prepare_sm90_forward(Type type, bool softcap);
+
+struct Sm90ForwardArgs;
+
+// The same for one row of kernels.inc.
+template <Type kType, bool kSoftcap>
+int prepare_sm90_forward_instance();
+template <Type kType, bool kSoftcap>
+int launch_sm90_forward_instance(const Sm90ForwardArgs& args, int32_t blocks, void* stream);
+
+}  // namespace qkv::kernels
