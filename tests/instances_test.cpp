@@ -87,7 +87,7 @@ TEST(Instances, EveryOneIsLaunched) {
 #define QKV_SM80_TF32X3(max_dim, rules)                                      \
   EXPECT_EQ(launches["sm80_tf32x3 " #max_dim " " #rules] > 0, gains_by_tf32) \
       << #max_dim ", " #rules;
-#define QKV_SM90_FORWARD(type, softcap)                                                     \
+#define QKV_SM90_FORWARD(type, softcap)                                                 \
   EXPECT_EQ(launches["sm90_forward " #type " " #softcap] > 0, facts.compute_major == 9) \
       << #type ", " #softcap;
 #include "kernels/kernels.inc"

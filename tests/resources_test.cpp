@@ -82,11 +82,11 @@ std::map<std::string, Intended> intended_kernels() {
           int64_t(kernels::sm80_tf32x3_smem_bytes(kernels::sm80_tf32x3_policy(max_dim, rules))), \
       .oldest = 80,                                                                              \
       .newest = 99};
-#define QKV_SM90_FORWARD(type, softcap)                                                   \
+#define QKV_SM90_FORWARD(type, softcap)                            \
   all[typed("sm90_forward", kernels::Type::k##type, #softcap)] = { \
-      .threads = kernels::kSm90Threads,                                   \
-      .dynamic_smem = kernels::kSm90SmemBytes,                            \
-      .oldest = 90,                                                       \
+      .threads = kernels::kSm90Threads,                            \
+      .dynamic_smem = kernels::kSm90SmemBytes,                     \
+      .oldest = 90,                                                \
       .newest = 90};
 #include "kernels/kernels.inc"
   return all;

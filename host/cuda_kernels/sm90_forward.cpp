@@ -113,8 +113,8 @@ Status sm90_prepare(const Problem& p, const CudaRuntime& cuda, Plan* plan) {
                               static_cast<int32_t>(plan->schedule.group.divisor), maps.get()),
       "loading sm90_forward's TMA maps"));
   plan->tma_maps = std::move(maps);
-  QKV_RETURN_IF_ERROR(
-      cuda.check(kernels::prepare_sm90_forward(kernel_type(p), p.softcap > 0), "loading sm90_forward"));
+  QKV_RETURN_IF_ERROR(cuda.check(kernels::prepare_sm90_forward(kernel_type(p), p.softcap > 0),
+                                 "loading sm90_forward"));
   if (plan->schedule.splits == 1) return {};
   return cuda.check(kernels::prepare_combine(kernel_type(p)), "loading combine");
 }

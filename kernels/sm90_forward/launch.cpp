@@ -11,7 +11,7 @@
 namespace qkv::kernels {
 
 int prepare_sm90_forward(Type type, bool softcap) {
-#define QKV_SM90_FORWARD(kType, kSoftcap)               \
+#define QKV_SM90_FORWARD(kType, kSoftcap)              \
   if (type == Type::k##kType && softcap == (kSoftcap)) \
     return prepare_sm90_forward_instance<Type::k##kType, kSoftcap>();
 #include "kernels/kernels.inc"
@@ -43,7 +43,7 @@ int launch_sm90_forward(Type type, const Sm90Maps& templates, const ForwardArgs&
         cudaMemsetAsync(all.next_tile, 0, sizeof(int32_t), static_cast<cudaStream_t>(stream));
     if (error != cudaSuccess) return cudaGetLastError();
   }
-#define QKV_SM90_FORWARD(kType, kSoftcap)                          \
+#define QKV_SM90_FORWARD(kType, kSoftcap)                         \
   if (type == Type::k##kType && (args.softcap > 0) == (kSoftcap)) \
     return launch_sm90_forward_instance<Type::k##kType, kSoftcap>(all, tiles.blocks, stream);
 #include "kernels/kernels.inc"

@@ -12,14 +12,14 @@ namespace qkv::kernels {
 
 template <Type kType, bool kSoftcap>
 int prepare_sm90_forward_instance() {
-  return cudaFuncSetAttribute(sm90_forward<kType, kSoftcap>, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                              kSm90SmemBytes);
+  return cudaFuncSetAttribute(sm90_forward<kType, kSoftcap>,
+                              cudaFuncAttributeMaxDynamicSharedMemorySize, kSm90SmemBytes);
 }
 
 template <Type kType, bool kSoftcap>
 int launch_sm90_forward_instance(const Sm90ForwardArgs& args, int32_t blocks, void* stream) {
   sm90_forward<kType, kSoftcap><<<static_cast<unsigned>(blocks), kSm90Threads, kSm90SmemBytes,
-                        static_cast<cudaStream_t>(stream)>>>(args);
+                                  static_cast<cudaStream_t>(stream)>>>(args);
   return cudaGetLastError();
 }
 

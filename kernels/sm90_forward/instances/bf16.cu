@@ -3,8 +3,10 @@
 namespace qkv::kernels {
 
 template int prepare_sm90_forward_instance<Type::kBF16, false>();
-template int launch_sm90_forward_instance<Type::kBF16, false>(const Sm90ForwardArgs&, int32_t, void*);
+template int launch_sm90_forward_instance<Type::kBF16, false>(const Sm90ForwardArgs&, int32_t,
+                                                              void*);
 template int prepare_sm90_forward_instance<Type::kBF16, true>();
-template int launch_sm90_forward_instance<Type::kBF16, true>(const Sm90ForwardArgs&, int32_t, void*);
+template int launch_sm90_forward_instance<Type::kBF16, true>(const Sm90ForwardArgs&, int32_t,
+                                                             void*);
 
 }  // namespace qkv::kernels

@@ -3,7 +3,8 @@
 namespace qkv::kernels {
 
 template int prepare_sm90_forward_instance<Type::kF16, false>();
-template int launch_sm90_forward_instance<Type::kF16, false>(const Sm90ForwardArgs&, int32_t, void*);
+template int launch_sm90_forward_instance<Type::kF16, false>(const Sm90ForwardArgs&, int32_t,
+                                                             void*);
 template int prepare_sm90_forward_instance<Type::kF16, true>();
 template int launch_sm90_forward_instance<Type::kF16, true>(const Sm90ForwardArgs&, int32_t, void*);
 
