@@ -612,6 +612,13 @@ void add_warpgroups(Rows* rows) {
             .s_q = 390,
             .s_kv = 390,
             .causal = true});
+  add_both({.name = "square",
+            .batch = 1,
+            .heads_q = 1,
+            .heads_kv = 1,
+            .s_q = 256,
+            .s_kv = 256,
+            .causal = true});
   add_both({.name = "causal_shifted", .batch = 1, .s_q = 256, .s_kv = 320, .causal = true});
   add_both({.name = "causal_lengths",
             .batch = 6,
@@ -759,7 +766,7 @@ const std::vector<Case>& all_cases() {
     for (const auto& group :
          {add_sizes, add_long, add_wide, add_layouts, add_heads, add_dims, add_causal, add_windows,
           add_lengths, add_masks_and_biases, add_scores, add_hard, add_weights, add_tiles,
-           add_bounds, add_tails, add_splits, add_warpgroups, add_combinations}) {
+          add_bounds, add_tails, add_splits, add_warpgroups, add_combinations}) {
       group(&rows);
     }
     rows.insert(rows.end(), pairwise().rows.begin(), pairwise().rows.end());

@@ -111,8 +111,7 @@ std::vector<CompiledKernel> kernels_of_cubin(const std::string& elf) {
     kernel.compute = static_cast<int>(flags >> 8 & 0xff);
     if (const Section* smem = find(sections, ".nv.shared." + mangled))
       kernel.smem = static_cast<int64_t>(smem->header.sh_size);
-    if (const Section* code = find(sections, ".text." + mangled))
-      kernel.code = static_cast<int64_t>(code->header.sh_size);
+    if (const Section* code = find(sections, ".text." + mangled)) kernel.code = code->bytes;
     indices.push_back(index);
     kernels.push_back(kernel);
     return kernels.back();

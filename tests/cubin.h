@@ -13,7 +13,7 @@ struct CompiledKernel {
   int registers = 0;  // of a thread
   int64_t stack = 0;  // bytes of local memory of a thread; spilled registers lie there
   int64_t smem = 0;   // static shared memory of a block in bytes
-  int64_t code = 0;   // bytes of instructions
+  std::string code;   // its instructions
 };
 
 // The kernels of one cubin.

@@ -85,6 +85,17 @@ if(TARGET vgpu-run)
       qkv_virtual_contract(${device} ${seed} seeds 4)
     endforeach()
   endforeach()
+  foreach(seed RANGE 9 16)
+    qkv_virtual_contract(h100 ${seed} seeds 4)
+  endforeach()
+
+  # Everything asynchronous completes at issue, or as late as it may.
+  foreach(async early late)
+    add_test(NAME vgpu_contract_h100_${async} COMMAND vgpu-run --device h100 --seed 1 --async ${async} --
+      $<TARGET_FILE:gpu_contract_test_virtual> --gtest_brief=1 --gtest_filter=-*/long_*:*T6_*:*T12_TailsOfEveryLength*)
+    set_tests_properties(vgpu_contract_h100_${async} PROPERTIES LABELS vgpu TIMEOUT 3600
+      ENVIRONMENT "QKV_TEST_SEED=1;QKV_TEST_REPEATS=1;QKV_TEST_KERNELS=sm90_forward")
+  endforeach()
 
   # qkv_counting_test(name gtest_library): counts of the contract test's launches, by the virtual GPU.
   function(qkv_counting_test name gtest)
@@ -101,6 +112,7 @@ if(TARGET vgpu-run)
   target_compile_definitions(counted_work_test PRIVATE
     "QKV_COUNTED_WORK=\"${CMAKE_CURRENT_SOURCE_DIR}/counted_work.md\"")
   qkv_counting_test(split_work GTest::gtest_main)
+  qkv_counting_test(sm90_work GTest::gtest_main)
 
   add_test(NAME vgpu_tall_splits COMMAND vgpu-run --device a100 --seed 1 --sms 5 --
     $<TARGET_FILE:gpu_contract_test_virtual> --gtest_brief=1 --gtest_filter=*/tails_split_*)

@@ -159,6 +159,9 @@ std::string label_of(std::string name) {
   for (const auto& [from, to] : kWords)
     for (size_t at = name.find(from); at != std::string::npos; at = name.find(from))
       name.replace(at, from.size(), to);
+  const size_t rules = name.find("rules");
+  if (name.rfind("sm90_forward", 0) == 0 && rules != std::string::npos)
+    name.replace(rules, 5, "softcap");
   return name;
 }
 
@@ -200,8 +203,8 @@ int write_table() {
         rows << " - |";
         continue;
       }
-      rows << ' ' << at->second.registers << ", " << at->second.code << " |";
-      code[compute] += at->second.code;
+      rows << ' ' << at->second.registers << ", " << at->second.code.size() << " |";
+      code[compute] += static_cast<int64_t>(at->second.code.size());
     }
     rows << '\n';
   }

@@ -239,8 +239,10 @@ TEST(WavePlan, FillsTheDeviceOrItsMemoryWithOneQuery) {
     const DeviceInfo device = fake_device(compute);
     const Plan plan = plan_of(p, device);
     const double memory = bytes / (host::device_rates(device).hbm * device.sm_count);
-    if (compute != 80) {
+    if (compute == 89) {
       EXPECT_LE(plan.predicted_cycles, 1.05 * memory);
+    } else if (compute == 90) {  // 64 blocks of sm90_forward; combine takes a tenth of the time
+      EXPECT_LE(plan.predicted_cycles - host::kCombineCycles, 1.15 * memory);
     } else {
       EXPECT_GE(plan.blocks, device.sm_count * 4 / 5) << compute;
     }
@@ -321,7 +323,7 @@ TEST(WavePlan, T13_FixedSplitsDependOnDimsAlone) {
       }
     }
   }
-  EXPECT_EQ(declined, 3 * 3 * 2) << "100000 keys by 64";
+  EXPECT_EQ(declined, 3 * 3 * 2 - 2) << "100000 keys by 64; sm90_forward has blocks of 128";
 }
 
 TEST(WavePlan, DeclinesMoreSplitsThanCombineTakes) {
