@@ -92,7 +92,7 @@ if(TARGET vgpu-run)
   # Everything asynchronous completes at issue, or as late as it may.
   foreach(async early late)
     add_test(NAME vgpu_contract_h100_${async} COMMAND vgpu-run --device h100 --seed 1 --async ${async} --
-      $<TARGET_FILE:gpu_contract_test_virtual> --gtest_brief=1 --gtest_filter=-*/long_*:*T6_*:*T12_TailsOfEveryLength*)
+      $<TARGET_FILE:gpu_contract_test_virtual> --gtest_brief=1 --gtest_filter=-*/long_*:*T6_*:*T12_TailsOfEveryLength*:Instances*)
     set_tests_properties(vgpu_contract_h100_${async} PROPERTIES LABELS vgpu TIMEOUT 3600
       ENVIRONMENT "QKV_TEST_SEED=1;QKV_TEST_REPEATS=1;QKV_TEST_KERNELS=sm90_forward")
   endforeach()
