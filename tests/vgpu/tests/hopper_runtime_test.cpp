@@ -65,7 +65,8 @@ TEST(Clusters, AreLaunchedWhenTheyFit) {
 
 // The first grid lets the second start; the second reads what the first writes.
 void run_dependent_grids(bool waits, bool programmatic) {
-  if (!hopper()) GTEST_SKIP() << "programmatic dependent launch needs sm_90";
+  if (!hopper())
+    GTEST_SKIP() << "programmatic dependent launch needs sm_90; runs on the virtual GPU";
   int* data = nullptr;
   ASSERT_EQ(cudaMalloc(reinterpret_cast<void**>(&data), 128 * sizeof(int)), cudaSuccess);
   launch_writer(data, nullptr);
@@ -92,7 +93,7 @@ TEST(Pairs, DISABLED_BrokenGridOrder) { run_dependent_grids(false, true); }
 TEST(Pairs, DISABLED_CleanGridOrder) { run_dependent_grids(true, true); }
 
 TEST(TensorMaps, AreEncodedByTheDriver) {
-  if (!hopper()) GTEST_SKIP() << "tensor maps need sm_90";
+  if (!hopper()) GTEST_SKIP() << "tensor maps need sm_90; runs on the virtual GPU";
   const auto find = [](const char* name) {
     void* function = nullptr;
     cudaDriverEntryPointQueryResult status{};

@@ -18,7 +18,7 @@ class Stmatrix : public testing::TestWithParam<Store> {};
 // Row i of matrix x goes to the address that lane 8 * x + i gives: here rows of 16 bytes in an
 // order of their own.
 TEST_P(Stmatrix, FollowsTheLayout) {
-  if (device().capability() < 90) GTEST_SKIP() << "needs sm_90";
+  if (device().capability() < 90) GTEST_SKIP() << "needs sm_90; runs on the virtual GPU";
   const auto [count, transposed] = GetParam();
   std::string registers, loads;
   for (int i = 0; i < count; ++i) {
