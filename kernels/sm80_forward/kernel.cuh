@@ -57,16 +57,6 @@ struct Sm80Forward {
   static __device__ int warp_row(int thread) { return thread / 32 * (16 * kM); }
   static __device__ int lane_of(int thread) { return thread % 32; }
 
-  static __device__ uint32_t pack(float low, float high) {
-    if constexpr (kType == Type::kF16) {
-      const __half2 x = __floats2half2_rn(low, high);
-      return *reinterpret_cast<const uint32_t*>(&x);
-    } else {
-      const __nv_bfloat162 x = __floats2bfloat162_rn(low, high);
-      return *reinterpret_cast<const uint32_t*>(&x);
-    }
-  }
-
   // rS = Q K^T for the warp's rows.
   static __device__ void multiply_qk(float (&rS)[kM][kN][4], QTile sQ, KvTile sK, int warp_row,
                                      int lane) {
@@ -103,10 +93,10 @@ struct Sm80Forward {
       uint32_t p[kM][4];
 #pragma unroll
       for (int m = 0; m < kM; ++m) {
-        p[m][0] = pack(rS[m][n][0], rS[m][n][1]);
-        p[m][1] = pack(rS[m][n][2], rS[m][n][3]);
-        p[m][2] = pack(rS[m][n + 1][0], rS[m][n + 1][1]);
-        p[m][3] = pack(rS[m][n + 1][2], rS[m][n + 1][3]);
+        p[m][0] = pack<T>(rS[m][n][0], rS[m][n][1]);
+        p[m][1] = pack<T>(rS[m][n][2], rS[m][n][3]);
+        p[m][2] = pack<T>(rS[m][n + 1][0], rS[m][n + 1][1]);
+        p[m][3] = pack<T>(rS[m][n + 1][2], rS[m][n + 1][3]);
       }
 #pragma unroll
       for (int d = 0; d < kD; d += 2) {
@@ -223,7 +213,8 @@ struct Sm80Forward {
         const int row = warp_row + m * 16 + half * 8 + lane / 4;
 #pragma unroll
         for (int d = 0; d < kD; ++d) {
-          const uint32_t o = pack(rO[m][d][half * 2] * inverse, rO[m][d][half * 2 + 1] * inverse);
+          const uint32_t o =
+              pack<T>(rO[m][d][half * 2] * inverse, rO[m][d][half * 2 + 1] * inverse);
           *reinterpret_cast<uint32_t*>(smem + sO.at(row, d) + lane % 4 * 4) =
               of_row.empty() ? 0 : o;
         }

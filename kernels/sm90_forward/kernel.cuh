@@ -71,7 +71,7 @@ struct Sm90Forward {
   }
 
   // rS = tanh(rS scale / softcap), whose factor is softcap log2 e.
-  static __device__ void cap(float (&rS)[64], float inverse) {
+  static __device__ void apply_softcap(float (&rS)[64], float inverse) {
 #pragma unroll
     for (float& s : rS) s = tanhf(s * inverse);
   }
@@ -139,9 +139,9 @@ struct Sm90Forward {
 
   static __device__ void compute(const Sm90ForwardArgs& args, Shared& shared, int warpgroup) {
     const int lane = static_cast<int>(threadIdx.x) % 32;
-    const float cap = args.forward.softcap;
-    const float factor = (kSoftcap ? cap : args.forward.scale) * kLog2E;
-    const float inverse_cap = kSoftcap ? args.forward.scale / cap : 0;
+    const float softcap = args.forward.softcap;
+    const float factor = (kSoftcap ? softcap : args.forward.scale) * kLog2E;
+    const float inverse = kSoftcap ? args.forward.scale / softcap : 0;
     constexpr uint64_t kKMajor = ptx::wgmma_descriptor(0, 8 * 128);
     constexpr uint64_t kMnMajor = ptx::wgmma_descriptor(sizeof shared.v[0][0], 8 * 128);
     Sm90Ring q, k, v;
@@ -212,7 +212,7 @@ struct Sm90Forward {
         return block * kSm90TileKv < all.begin || all.end - block * kSm90TileKv < kSm90TileKv;
       };
       const auto begin = [&]<int kKeys>(int block) {
-        if constexpr (kSoftcap) Sm90Forward::cap(rS, inverse_cap);
+        if constexpr (kSoftcap) apply_softcap(rS, inverse);
         if (masked(block)) hide<kKeys>(rS, visible, block * kSm90TileKv + lane % 4 * 2);
         weigh<kKeys>(rS, softmax, shrink, factor);
         round<kKeys>(rP, rS);
@@ -228,7 +228,7 @@ struct Sm90Forward {
         pass_turn();
         ptx::wgmma_wait_group<1>(rS);
         release_k();
-        if constexpr (kSoftcap) Sm90Forward::cap(rS, inverse_cap);
+        if constexpr (kSoftcap) apply_softcap(rS, inverse);
         if constexpr (kMasked) hide<kSm90TileKv>(rS, visible, block * kSm90TileKv + lane % 4 * 2);
         weigh<kSm90TileKv>(rS, softmax, shrink, factor);
         // P V goes on until here: ptxas would wait for it before the exponentials. With masks or a

@@ -19,8 +19,8 @@ struct Sm90Tiles {
   TileSchedule schedule;
   Partials partials;
   int32_t blocks = 0;  // of the grid, at most one for each multiprocessor
-  int32_t* next_tile =
-      nullptr;  // in the workspace: blocks fetch their tiles; null: see Sm90ForwardArgs
+  // In the workspace: blocks fetch their tiles. Null: see Sm90ForwardArgs.
+  int32_t* next_tile = nullptr;
 };
 
 // Makes templates of the maps: for the strides and sizes of `args`, whatever its addresses.

@@ -52,7 +52,8 @@ struct Sizes {
   int32_t dim, group, rows, heads, batch;
 };
 
-// Boxes of kSm90Panel dims and `box_rows` rows, `sizes.group` heads of each query together.
+// Boxes of 64 dims, a row of the 128-byte swizzle, and `box_rows` rows, `sizes.group` heads of each
+// query together.
 int encode(Type type, const Tensor& tensor, const Sizes& sizes, int32_t box_rows, void* map) {
   constexpr int64_t kAnyStride = 16;  // where an axis has one element
   const auto bytes = [](int32_t size, int64_t stride) {
