@@ -94,4 +94,19 @@ else
   printf 'no CUDA in build/release: whether a spilling kernel is refused is not tested\n'
 fi
 
+# The compiler's launcher: fails where ptxas only mentions C75xx, else ends as the command does.
+strict() {  # STATUS COMMAND...
+  local status=0
+  "$root/cmake/strict_ptxas.sh" "${@:2}" >"$work/output" 2>&1 || status=$?
+  if ((status == $1)); then
+    printf 'ok: strict_ptxas ends with %s\n' "$1"
+  else
+    printf 'NOT OK: strict_ptxas ends with %s, not %s, after: %s\n' "$status" "$1" "${*:2}"
+    faults=$((faults + 1))
+  fi
+}
+strict 0 echo 'ptxas info    : 0 bytes spill stores'
+strict 1 echo 'ptxas info    : (C7511) Potential Performance Loss: wgmma.mma_async instructions are serialized'
+strict 7 bash -c 'exit 7'
+
 ((faults == 0))

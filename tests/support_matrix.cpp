@@ -80,15 +80,17 @@ std::vector<Row> all_rows() {
   rows.push_back({"fp32", {sized({.type = QKV_TYPE_F32})}, true});
   rows.push_back({"fp16, bf16", {sized({}), sized({.type = QKV_TYPE_BF16})}, true});
   rows.push_back({"MHA, GQA, MQA", {sized({}), sized({.heads_kv = 2}), sized({.heads_kv = 1})}});
-  rows.push_back({"head dims 64, 128, 256",
-                  {sized({.d_qk = 64, .d_v = 64}), sized({}), sized({.d_qk = 256, .d_v = 256})}});
+  rows.push_back({"head dim 64", {sized({.d_qk = 64, .d_v = 64})}});
+  rows.push_back({"head dim 128", {sized({})}});
+  rows.push_back({"head dim 256", {sized({.d_qk = 256, .d_v = 256})}});
   rows.push_back({"any head dim to 576, d_qk != d_v",
                   {sized({.d_qk = 1, .d_v = 3}), sized({.d_qk = 192, .d_v = 128}),
                    sized({.d_qk = 576, .d_v = 512}), sized({.d_qk = 77, .d_v = 575})}});
   rows.push_back({"wider heads", {sized({.d_qk = 1000, .d_v = 1000})}});
   rows.push_back({"any lengths",
                   {sized({.s_q = 1, .s_kv = 1}), sized({.s_q = 1, .s_kv = 100003}),
-                   sized({.s_q = 77, .s_kv = 0})}});
+                   sized({.s_q = 777, .s_kv = 77})}});
+  rows.push_back({"no keys", {sized({.s_q = 77, .s_kv = 0})}});
   rows.push_back(edited("any strides and alignment", [](Problem* p) {
     p->q.data = reinterpret_cast<void*>(2);
     p->k.stride = {1, 7, 131, 1};
