@@ -17,6 +17,14 @@ const char* kind_name(Mutant::Kind kind) {
       return "drop-fence";
     case Mutant::Kind::kDelayFence:
       return "delay-fence";
+    case Mutant::Kind::kDelayWait:
+      return "delay-wait";
+    case Mutant::Kind::kDelayExpect:
+      return "delay-expect";
+    case Mutant::Kind::kAdvanceArrive:
+      return "advance-arrive";
+    case Mutant::Kind::kAdvanceCommit:
+      return "advance-commit";
     case Mutant::Kind::kDropArrive:
       return "drop-arrive";
     case Mutant::Kind::kDropExpect:
@@ -73,46 +81,39 @@ Compare off_by_one(Compare c) {
   }
 }
 
-bool has(const Instr& in, std::string_view word) {
-  return in.text.find(word) != std::string_view::npos;
-}
-bool is_fence(const Instr& in) { return has(in, "fence.proxy") || has(in, "fence.mbarrier_init"); }
-
-// What a fence must come before: the next instruction of its block that tells others to go on.
-// 0 when the block has none.
-u32 after_fence(const Program& program, u32 fence) {
-  for (u32 pc = fence + 1; pc < program.code.size(); ++pc) {
-    const Instr& in = program.code[pc];
-    if (in.block_start && program.code[pc - 1].flow != Flow::kBarrier) return 0;
-    if ((in.cls == InstrClass::kBarrier && !is_fence(in)) || in.cls == InstrClass::kAsync)
-      return pc;
-    if (in.flow != Flow::kNone) return 0;
-  }
-  return 0;
-}
-
-std::vector<Mutant::Kind> kinds_of(const Program& program, u32 pc) {
+std::vector<Mutant::Kind> kinds_of(const Instr& in) {
   using Kind = Mutant::Kind;
-  const Instr& in = program.code[pc];
   if (in.cls == InstrClass::kBarrier && has(in, "mbarrier.")) {
-    if (in.flow == Flow::kWait && in.flag) return {Kind::kDropWait, Kind::kFlipPhase};
-    if (in.flow == Flow::kWait) return {Kind::kDropWait};
-    if (has(in, "expect_tx")) return {Kind::kDropExpect, Kind::kHalveExpect};
-    if (has(in, "mbarrier.arrive") && !in.dst.valid) return {Kind::kDropArrive};
-    return {};
+    if (in.flow == Flow::kWait && in.flag)
+      return {Kind::kDropWait, Kind::kFlipPhase, Kind::kDelayWait};
+    if (in.flow == Flow::kWait) return {Kind::kDropWait, Kind::kDelayWait};
+    if (has(in, "arrive.expect_tx")) return {Kind::kDropExpect, Kind::kHalveExpect};
+    if (has(in, "expect_tx")) return {Kind::kDropExpect, Kind::kHalveExpect, Kind::kDelayExpect};
+    if (!has(in, "mbarrier.arrive")) return {};
+    if (in.dst.valid) return {Kind::kAdvanceArrive};
+    return {Kind::kDropArrive, Kind::kAdvanceArrive};
   }
-  if (in.cls == InstrClass::kBarrier && is_fence(in)) {
-    if (after_fence(program, pc) != 0) return {Kind::kDropFence, Kind::kDelayFence};
-    return {Kind::kDropFence};
-  }
-  if (in.cls == InstrClass::kBarrier && in.flow != Flow::kNone) return {Kind::kDropBarrier};
-  if (in.cls == InstrClass::kAsync && has(in, "wgmma.fence")) return {Kind::kDropFence};
+  if (in.cls == InstrClass::kBarrier && is_fence(in)) return {Kind::kDropFence, Kind::kDelayFence};
+  // bar.red computes something; without it there is no program.
+  if (in.cls == InstrClass::kBarrier && in.flow != Flow::kNone && !in.dst.valid)
+    return {Kind::kDropBarrier};
+  if (in.cls == InstrClass::kAsync && has(in, "wgmma.fence"))
+    return {Kind::kDropFence, Kind::kDelayFence};
   if (in.cls == InstrClass::kAsync && has(in, "wgmma.wait_group"))
-    return {Kind::kDropWait, Kind::kRaiseWait};
-  if (in.cls == InstrClass::kAsync && has(in, "wait")) return {Kind::kDropWait};
-  if (in.cls == InstrClass::kAsync && has(in, "commit")) return {Kind::kDropCommit};
+    return {Kind::kDropWait, Kind::kRaiseWait, Kind::kDelayWait};
+  if (in.cls == InstrClass::kAsync && has(in, "wait")) return {Kind::kDropWait, Kind::kDelayWait};
+  if (in.cls == InstrClass::kAsync && has(in, "commit"))
+    return {Kind::kDropCommit, Kind::kAdvanceCommit};
   if (is_bounds_compare(in)) return {Kind::kFlipGuard};
   return {};
+}
+
+bool delays(Mutant::Kind kind) {
+  return kind == Mutant::Kind::kDelayFence || kind == Mutant::Kind::kDelayWait ||
+         kind == Mutant::Kind::kDelayExpect;
+}
+bool advances(Mutant::Kind kind) {
+  return kind == Mutant::Kind::kAdvanceArrive || kind == Mutant::Kind::kAdvanceCommit;
 }
 
 }  // namespace
@@ -129,8 +130,11 @@ std::vector<Mutant> find_mutants(const Program& program) {
   std::vector<Mutant> out;
   for (u32 pc = 0; pc < program.code.size(); ++pc) {
     const Instr& in = program.code[pc];
-    for (const Mutant::Kind kind : kinds_of(program, pc)) {
+    for (const Mutant::Kind kind : kinds_of(in)) {
       Mutant m;
+      if (delays(kind)) m.move = delay(program, pc);
+      if (advances(kind)) m.move = advance(program, pc);
+      if ((delays(kind) || advances(kind)) && !m.move.exists()) continue;
       m.kind = kind;
       m.kernel = program.kernel;
       m.pc = pc;
@@ -144,6 +148,10 @@ std::vector<Mutant> find_mutants(const Program& program) {
 }
 
 void apply(const Mutant& mutant, Program& program) {
+  if (mutant.move.exists()) {
+    apply(mutant.move, program);
+    return;
+  }
   Instr& in = program.code[mutant.pc];
   switch (mutant.kind) {
     case Mutant::Kind::kFlipGuard:
@@ -158,19 +166,6 @@ void apply(const Mutant& mutant, Program& program) {
     case Mutant::Kind::kFlipPhase:
       in.mutation = Instr::Mutation::kOtherPhase;
       return;
-    case Mutant::Kind::kDelayFence: {
-      const u32 next = after_fence(program, mutant.pc);
-      const Instr fence = in;
-      for (u32 pc = mutant.pc; pc < next; ++pc) {
-        const bool start = program.code[pc].block_start;
-        program.code[pc] = program.code[pc + 1];
-        program.code[pc].block_start = start;
-      }
-      const bool start = program.code[next].block_start;
-      program.code[next] = fence;
-      program.code[next].block_start = start;
-      return;
-    }
     case Mutant::Kind::kRaiseWait:
       ++in.imm;
       return;
@@ -183,7 +178,6 @@ void apply(const Mutant& mutant, Program& program) {
     default:
       break;
   }
-  if (in.dst.valid) return;  // bar.red computes something; without it there is no program
   in.flow = Flow::kNone;
   in.fn = do_nothing;
 }

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "machine/ir.h"
+#include "mutate/move.h"
 
 namespace vgpu {
 
@@ -19,18 +20,23 @@ struct Mutant {
     kDropCommit,
     kFlipGuard,
     kDropFence,
-    kDelayFence,  // behind the next barrier, arrival or copy
+    kDelayFence,  // behind the next instruction for which it matters
+    kDelayWait,
+    kDelayExpect,
+    kAdvanceArrive,  // in front of the last instruction that it makes known
+    kAdvanceCommit,
     kDropArrive,
     kDropExpect,  // of the bytes; the arrival stays
     kHalveExpect,
-    kFlipPhase,
-    kRaiseWait,  // the parity that a wait waits for
+    kFlipPhase,  // the parity that a wait waits for
+    kRaiseWait,  // by one group
   };
   Kind kind;
   std::string kernel;
   u32 pc = 0;
   u32 line = 0;
   std::string text, source;
+  Move move;  // of kinds that delay or advance
 
   std::string str() const;
 };

@@ -6,6 +6,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
@@ -26,8 +27,8 @@ constexpr int kFindingsStatus = 99;
 struct Options {
   std::string device = "h100", seed = "0", counts, gpus = "1", sms, cores, timeout, asynchrony;
   bool mutate = false, quiet = false;
-  std::string only;  // mutants whose kernel, line or text has this
-  int limit = 0;     // mutants to try, 0 for all
+  std::vector<std::string> only;  // mutants whose kernel, line or text has one of these
+  int limit = 0;                  // mutants to try, 0 for all
   std::vector<char*> program;
 };
 
@@ -36,7 +37,7 @@ struct Options {
                "%s%svgpu-run --device h100|a100|t4|rtx4090 [--seed N] [--gpus N] [--sms N]\n"
                "         [--cores N] [--async early|late|any] [--counts FILE.json]\n"
                "         [--timeout SECONDS]\n"
-               "         [--mutate [--only TEXT] [--limit N]] -- PROGRAM [ARGUMENTS]\n",
+               "         [--mutate [--only TEXT]... [--limit N]] -- PROGRAM [ARGUMENTS]\n",
                problem.c_str(), problem.empty() ? "" : "\n");
   std::exit(2);
 }
@@ -75,7 +76,7 @@ Options parse(int argc, char** argv) {
     } else if (a == "--limit") {
       o.limit = std::atoi(value().c_str());
     } else if (a == "--only") {
-      o.only = value();
+      o.only.push_back(value());
     } else if (a == "--mutate") {
       o.mutate = true;
     } else if (a == "--quiet") {
@@ -168,7 +169,10 @@ int mutate(const Options& o) {
   std::ifstream in(list);
   for (std::string line; std::getline(in, line);) {
     const size_t tab = line.find('\t');
-    if (tab != std::string::npos && line.find(o.only) != std::string::npos)
+    const bool wanted = std::any_of(o.only.begin(), o.only.end(), [&](const std::string& text) {
+      return line.find(text) != std::string::npos;
+    });
+    if (tab != std::string::npos && (o.only.empty() || wanted))
       mutants[line.substr(0, tab)] = line.substr(tab + 1);
   }
   fs::remove(list);

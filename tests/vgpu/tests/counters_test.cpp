@@ -1,10 +1,9 @@
-// Counters of kernels whose work is known, and mutation of a kernel whose guards are known.
+// Counters of kernels whose work is known.
 #include <gtest/gtest.h>
 
 #include "machine/decoder.h"
 #include "machine/device.h"
 #include "machine/launch.h"
-#include "mutate/mutate.h"
 #include "tests/device.h"
 
 namespace vgpu::test {
@@ -108,31 +107,6 @@ TEST(Counters, RepeatExactly) {
   const Observed a = run(body, 8, 64, 2048), b = run(body, 8, 64, 2048);
   EXPECT_EQ(to_json({a.counts}), to_json({b.counts}));
   EXPECT_EQ(a.counts.divergent_branches, 16u);
-}
-
-TEST(Mutation, FindsAndAppliesEveryKind) {
-  const std::string text =
-      kHead +
-      " setp.lt.u32 %p0, %r0, 32;\n @!%p0 bra L;\n"
-      " mov.u32 %r4, s;\n cp.async.ca.shared.global [%r4], [%rd0], 4;\n cp.async.commit_group;\n"
-      " cp.async.wait_group 0;\nL: bar.sync 0;\n bar.warp.sync 0xffffffff;\n ret;\n}\n";
-  const std::shared_ptr<const ptx::Module> module = ptx::parse_module(text);
-  const SymbolTable none{[](const std::string&) { return std::nullopt; }};
-  const auto program = link_program(module, "k", none);
-  const auto mutants = find_mutants(*program);
-  int kinds[4] = {};
-  for (const Mutant& m : mutants) ++kinds[static_cast<int>(m.kind)];
-  EXPECT_EQ(kinds[static_cast<int>(Mutant::Kind::kDropBarrier)], 2);
-  EXPECT_EQ(kinds[static_cast<int>(Mutant::Kind::kDropWait)], 1);
-  EXPECT_EQ(kinds[static_cast<int>(Mutant::Kind::kDropCommit)], 1);
-  EXPECT_EQ(kinds[static_cast<int>(Mutant::Kind::kFlipGuard)], 1);
-  for (const Mutant& m : mutants) {
-    const auto copy = link_program(module, "k", none);
-    apply(m, *copy);
-    const Instr &before = program->code[m.pc], &after = copy->code[m.pc];
-    EXPECT_TRUE(before.flow != after.flow || before.fn != after.fn || before.cmp != after.cmp)
-        << m.str();
-  }
 }
 
 TEST(Occupancy, AnEstimateOfRegistersForbidsNothing) {

@@ -268,11 +268,10 @@ TEST(WarpgroupMutation, EveryMutantIsFound) {
     for (u64 seed : {1, 2, 3}) EXPECT_TRUE(found(&m, seed)) << m.str();
   }
   using Kind = Mutant::Kind;
-  const std::map<Kind, int> want = {{Kind::kDropBarrier, 2},
-                                    {Kind::kDropWait, 2},
-                                    {Kind::kDropCommit, 2},
-                                    {Kind::kDropFence, 2},
-                                    {Kind::kRaiseWait, 2}};
+  const std::map<Kind, int> want = {{Kind::kDropBarrier, 2}, {Kind::kDropWait, 2},
+                                    {Kind::kDelayWait, 2},   {Kind::kRaiseWait, 2},
+                                    {Kind::kDropCommit, 2},  {Kind::kAdvanceCommit, 2},
+                                    {Kind::kDropFence, 2},   {Kind::kDelayFence, 2}};
   EXPECT_EQ(kinds, want);
 }
 
