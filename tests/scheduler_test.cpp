@@ -6,8 +6,10 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <limits>
 #include <map>
+#include <queue>
 #include <tuple>
 #include <vector>
 
@@ -102,6 +104,36 @@ TEST(TileSchedule, LongTilesStartFirst) {
       const int64_t set = int64_t{tile.batch} * s.heads + tile.head / (c.heads_q / s.heads);
       ASSERT_EQ(set / s.section, block / per_section);
     }
+  }
+}
+
+// Blocks that fetch a tile when they are nearly through with the last one: under a causal mask who
+// had the longest of a wave gets the shortest of the next, also where there are two waves only.
+TEST(TileSchedule, FetchedTilesFillTheDeviceEvenly) {
+  constexpr int kBlocks = 132, kTile = 128;
+  constexpr double kHandOff = 0.6;  // of a tile, in blocks of keys
+  struct Square {
+    int32_t size, heads, section;
+  };
+  for (const auto& [size, heads, section] :
+       {Square{512, 64, 64}, Square{1024, 32, 32}, Square{2048, 16, 16}, Square{4096, 8, 8},
+        Square{8192, 4, 4}, Square{16384, 2, 2}, Square{2048, 128, 24}, Square{8192, 32, 6},
+        Square{16384, 16, 3}}) {
+    TileSchedule s = kernels::tile_schedule(kTile, kTile, 1, heads, heads, size, 1);
+    s.section = section;
+    std::priority_queue<double, std::vector<double>, std::greater<>> free_at(
+        std::greater<>(), std::vector<double>(kBlocks, 0.0));
+    double sum = 0, end = 0;
+    for (int64_t block = 0; block < s.blocks(); ++block) {
+      const WorkTile tile = kernels::work_tile(s, static_cast<uint32_t>(block));
+      const double takes = (tile.row + tile.rows) / kTile + kHandOff;
+      const double done = free_at.top() + takes;
+      free_at.pop();
+      free_at.push(done);
+      sum += takes;
+      end = std::max(end, done);
+    }
+    EXPECT_LE(end, 1.05 * sum / kBlocks) << size << " queries, " << heads << " heads";
   }
 }
 

@@ -83,9 +83,6 @@ struct Sm90Producer {
         announce_empty();
         return;
       }
-      int next = number + static_cast<int>(gridDim.x);
-      if (args.next_tile != nullptr && leader)
-        next = atomicAdd(args.next_tile, 1) + static_cast<int>(gridDim.x);
       const Tile tile = begin_tile(args, number, shared.work[q_place]);
 
       const auto load_k = [&](int block) {
@@ -124,7 +121,8 @@ struct Sm90Producer {
               shared_address(&full), ptx::kEvictFirst);
       };
 
-      if (tile.last < tile.first) {
+      const bool empty = tile.last < tile.first;
+      if (empty) {
         announce_empty();
       } else {
         // The first warpgroup begins as soon as its rows of Q and the last block of K are there.
@@ -136,8 +134,13 @@ struct Sm90Producer {
           load_k(block - 1);
           load_v(block);
         }
-        load_v(tile.first);
       }
+      // Fetched not before the last blocks of keys, when the block of threads is nearly free: who
+      // had the longest tile of a wave gets the shortest of the next.
+      int next = number + static_cast<int>(gridDim.x);
+      if (args.next_tile != nullptr && leader)
+        next = atomicAdd(args.next_tile, 1) + static_cast<int>(gridDim.x);
+      if (!empty) load_v(tile.first);
       number = __shfl_sync(0xffffffffu, next, 0);
     }
   }
