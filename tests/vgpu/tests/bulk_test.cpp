@@ -6,6 +6,7 @@
 #include <numeric>
 
 #include "async/tensor_map.h"
+#include "tests/bulk_kernel.h"
 #include "tests/device.h"
 #include "tests/forms.h"
 
@@ -13,45 +14,6 @@ namespace vgpu::test {
 namespace {
 
 constexpr u32 kElementBytes[] = {1, 2, 4, 4, 8, 8, 2, 4, 8, 2, 4, 4, 4};
-constexpr Asynchrony kAsynchronies[] = {Asynchrony::kEarly, Asynchrony::kLate, Asynchrony::kAny};
-
-// 128 threads; thread 0 issues. %r31 is the shared memory of 32 KiB, %r29 an mbarrier of one
-// arrival, initialised; %o and %i the buffers, %rd14 the map.
-std::string kernel(const std::string& body, const std::string& directives = "") {
-  return ".version 8.6\n.target sm_90a\n.address_size 64\n"
-         ".visible .entry k(.param .u64 out, .param .u64 in, .param .align 64 .b8 map[128]) " +
-         directives +
-         "\n{\n  .shared .align 1024 .b8 s[32768];\n  .shared .align 8 .b64 bar;\n"
-         "  .reg .pred %p<8>;\n  .reg .b32 %r<32>, %t;\n  .reg .b64 %rd<16>, %o, %i;\n"
-         "  mov.u32 %t, %tid.x;\n  ld.param.u64 %o, [out];\n  ld.param.u64 %i, [in];\n"
-         "  mov.u32 %r31, s;\n  mov.u32 %r29, bar;\n  mov.b64 %rd14, map;\n"
-         "  cvta.param.u64 %rd14, %rd14;\n  setp.eq.u32 %p0, %t, 0;\n  @!%p0 bra I;\n"
-         "  mbarrier.init.shared.b64 [%r29], 1;\n  fence.mbarrier_init.release.cluster;\n"
-         "I: bar.sync 0;\n" +
-         body + "\n  ret;\n}\n";
-}
-const std::string kWait =
-    "W: mbarrier.try_wait.parity.shared::cta.b64 %p1, [%r29], 0, 1000;\n @!%p1 bra W;\n";
-// All threads copy `bytes` between shared and global memory, four at a time.
-std::string all_words(u32 bytes, const std::string& body, const std::string& label) {
-  return "mul.lo.u32 %r1, %t, 4;\n" + label + ": setp.ge.u32 %p2, %r1, " + std::to_string(bytes) +
-         ";\n @%p2 bra " + label + "E;\n add.u32 %r2, %r31, %r1;\n cvt.u64.u32 %rd1, %r1;\n" +
-         body + " add.u32 %r1, %r1, 512;\n bra " + label + ";\n" + label + "E:\n";
-}
-std::string shared_to_out(u32 bytes) {
-  return all_words(
-      bytes, "ld.shared.u32 %r3, [%r2];\n add.u64 %rd1, %rd1, %o;\n st.global.u32 [%rd1], %r3;\n",
-      "O");
-}
-std::string in_to_shared(u32 bytes) {
-  return all_words(
-      bytes, "add.u64 %rd1, %rd1, %i;\n ld.global.u32 %r3, [%rd1];\n st.shared.u32 [%r2], %r3;\n",
-      "N");
-}
-std::string by_thread_0(const std::string& body, const std::string& label = "T") {
-  return "@!%p0 bra " + label + ";\n" + body + "\n" + label + ":\n";
-}
-
 struct Box {
   const char* name;
   u32 type;
@@ -198,7 +160,7 @@ TEST_P(BulkTensorLoad, MatchesTheLayout) {
     nan[to] = from < 0 && b.fill == 1;
   });
   const u32 span = static_cast<u32>(align_up(bytes, 128));
-  const std::string text = kernel(
+  const std::string text = bulk_kernel(
       all_words(span, "st.shared.u32 [%r2], 0;\n", "Z") +
       "fence.proxy.async.shared::cta;\n bar.sync 0;\n" +
       by_thread_0("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%r29], " + std::to_string(bytes) +
@@ -239,11 +201,11 @@ TEST_P(BulkTensorStore, MatchesTheLayout) {
   });
   const u32 span = static_cast<u32>(align_up(bytes, 128));
   const std::string text =
-      kernel(in_to_shared(span) + "fence.proxy.async.shared::cta;\n bar.sync 0;\n" +
-             by_thread_0("cp.async.bulk.tensor." + dimension(b) +
-                         ".global.shared::cta.tile.bulk_group [%rd14, " + coordinates(b) +
-                         "], [%r31];\n cp.async.bulk.commit_group;\n"
-                         " cp.async.bulk.wait_group.read 0;"));
+      bulk_kernel(in_to_shared(span) + "fence.proxy.async.shared::cta;\n bar.sync 0;\n" +
+                  by_thread_0("cp.async.bulk.tensor." + dimension(b) +
+                              ".global.shared::cta.tile.bulk_group [%rd14, " + coordinates(b) +
+                              "], [%r31];\n cp.async.bulk.commit_group;\n"
+                              " cp.async.bulk.wait_group.read 0;"));
   for (const Asynchrony a : kAsynchronies) {
     std::vector<u8> out(expected.size(), 0x5a);
     LaunchSpec spec;
@@ -264,111 +226,6 @@ std::vector<Box> boxes_to_store() {
 }
 INSTANTIATE_TEST_SUITE_P(Ptx, BulkTensorStore, testing::ValuesIn(boxes_to_store()), box_name);
 
-// Reductions: 64 elements of shared memory into global memory, with and without a tensor map.
-struct Reduction {
-  const char *op, *type;
-  u32 map_type;  // kNoMap: only without one
-  std::function<u64(u64 old, u64 v)> expected;
-};
-constexpr u32 kNoMap = ~0u;
-
-std::vector<Reduction> reductions() {
-  const auto add = [](u64 a, u64 b) { return a + b; };
-  const auto add_f32 = [](u64 a, u64 b) { return raw(f32(a) + f32(b)); };
-  return {
-      {"add", "u32", 2, add},
-      {"add", "s32", 3, add},
-      {"add", "u64", 4, add},
-      {"inc", "u32", 2, [](u64 a, u64 b) { return a >= b ? 0 : a + 1; }},
-      {"dec", "u32", 2, [](u64 a, u64 b) { return a == 0 || a > b ? b : a - 1; }},
-      {"min", "u32", 2, [](u64 a, u64 b) { return std::min(a, b); }},
-      {"max", "u32", 2, [](u64 a, u64 b) { return std::max(a, b); }},
-      {"min", "s32", 3, [](u64 a, u64 b) { return raw(std::min(s32(a), s32(b))); }},
-      {"max", "s32", 3, [](u64 a, u64 b) { return raw(std::max(s32(a), s32(b))); }},
-      {"min", "u64", 4, [](u64 a, u64 b) { return std::min(a, b); }},
-      {"max", "s64", 5, [](u64 a, u64 b) { return static_cast<u64>(std::max(s64(a), s64(b))); }},
-      {"and", "b32", 2, [](u64 a, u64 b) { return a & b; }},
-      {"or", "b32", 2, [](u64 a, u64 b) { return a | b; }},
-      {"xor", "b32", 2, [](u64 a, u64 b) { return a ^ b; }},
-      {"and", "b64", 4, [](u64 a, u64 b) { return a & b; }},
-      {"add", "f32", 7, add_f32},
-      {"add", "f64", kNoMap, [](u64 a, u64 b) { return raw(f64(a) + f64(b)); }},
-      {"add", "noftz.f16", 6,
-       [](u64 a, u64 b) { return nearest_half(half_value(a) + half_value(b)); }},
-      {"add", "noftz.bf16", 9,
-       [](u64 a, u64 b) { return nearest_bf16(bf16_value(a) + bf16_value(b)); }},
-      {"min", "f16", 6, [](u64 a, u64 b) { return half_value(a) < half_value(b) ? a : b; }},
-      {"max", "bf16", 9, [](u64 a, u64 b) { return bf16_value(a) > bf16_value(b) ? a : b; }},
-  };
-}
-
-// The rows, with a tensor map and without.
-std::vector<std::tuple<Reduction, bool>> reduction_rows() {
-  std::vector<std::tuple<Reduction, bool>> out;
-  for (const Reduction& r : reductions()) {
-    out.emplace_back(r, false);
-    if (r.map_type != kNoMap) out.emplace_back(r, true);
-  }
-  return out;
-}
-
-class BulkReduction : public testing::TestWithParam<std::tuple<Reduction, bool>> {};
-
-TEST_P(BulkReduction, MatchesHostArithmetic) {
-  if (device().capability() < 90) GTEST_SKIP() << "needs sm_90; runs on the virtual GPU";
-  const auto& [r, mapped] = GetParam();
-  const std::string type = r.type;
-  const u32 size = type.ends_with("64") ? 8 : type.ends_with("16") ? 2 : 4;
-  constexpr u32 kCount = 64;
-  Random random(17);
-  std::vector<u8> in(kCount * size), out(in.size()), expected(in.size());
-  for (u32 i = 0; i < kCount; ++i) {
-    u64 a = random.next(), b = random.next();
-    if (type == "f32")
-      a = raw(1.5f * static_cast<float>(i)), b = raw(0.25f - static_cast<float>(i));
-    if (type == "f64") a = raw(1.5 * i), b = raw(0.1 - i);
-    if (type.ends_with("bf16")) {
-      a = nearest_bf16(1.5 * i - 20), b = nearest_bf16(3.0 - i);
-    } else if (type.ends_with("f16")) {
-      a = nearest_half(1.5 * i - 20), b = nearest_half(3.0 - i);
-    } else if (size == 4) {
-      a &= 0xffffffff, b &= 0xffffffff;
-    }
-    const u64 e = r.expected(a, b);
-    std::memcpy(&out[i * size], &a, size);
-    std::memcpy(&in[i * size], &b, size);
-    std::memcpy(&expected[i * size], &e, size);
-  }
-  Tensor t;
-  t.type = mapped ? r.map_type : 2;
-  t.dims = {kCount};
-  t.box = {kCount};
-  t.steps = {1};
-  const std::string reduce =
-      mapped ? "cp.reduce.async.bulk.tensor.1d.global.shared::cta." + std::string(r.op) +
-                   ".tile.bulk_group [%rd14, {0}], [%r31];"
-             : "cp.reduce.async.bulk.global.shared::cta.bulk_group." + std::string(r.op) + "." +
-                   type + " [%o], [%r31], " + std::to_string(in.size()) + ";";
-  LaunchSpec spec;
-  spec.block = 128;
-  ASSERT_EQ(device().run(kernel(in_to_shared(static_cast<u32>(in.size())) +
-                                "fence.proxy.async;\n bar.sync 0;\n" +
-                                by_thread_0(reduce + "\n cp.async.bulk.commit_group;\n"
-                                                     " cp.async.bulk.wait_group 0;")),
-                         "k", spec, {{&out}, {&in}, {nullptr, 0, false, &t}}),
-            "");
-  EXPECT_EQ(out, expected);
-}
-
-INSTANTIATE_TEST_SUITE_P(Ptx, BulkReduction, testing::ValuesIn(reduction_rows()),
-                         [](const auto& info) {
-                           std::string name = std::string(std::get<0>(info.param).op) + "_" +
-                                              std::get<0>(info.param).type +
-                                              (std::get<1>(info.param) ? "_tensor" : "");
-                           std::replace(name.begin(), name.end(), '.', '_');
-                           return name;
-                         });
-
 // Copies without a tensor map: there and back.
 TEST(Bulk, PlainCopies) {
   if (device().capability() < 90) GTEST_SKIP() << "needs sm_90; runs on the virtual GPU";
@@ -382,7 +239,7 @@ TEST(Bulk, PlainCopies) {
   t.steps = {1};
   for (const u32 bytes : {16u, 272u, 4096u}) {
     const std::string n = std::to_string(bytes);
-    const std::string text = kernel(
+    const std::string text = bulk_kernel(
         by_thread_0("cp.async.bulk.prefetch.L2.global [%i], " + n +
                     ";\n cp.async.bulk.prefetch.tensor.1d.L2.global.tile [%rd14, {0}];\n"
                     " prefetch.tensormap [%rd14];\n createpolicy.fractional.L2::evict_first.b64 "
@@ -430,7 +287,7 @@ TEST(Bulk, ReplacedTensorMap) {
     return "tensormap.replace.tile." + field + ".shared::cta.b1024." + type + " [%r31]" + ", " +
            value + ";\n";
   };
-  const std::string text = kernel(
+  const std::string text = bulk_kernel(
       // The map goes to the output's second half.
       "mov.u64 %rd2, %rd14;\n mul.wide.u32 %rd3, %t, 4;\n add.u64 %rd2, %rd2, %rd3;\n"
       "setp.lt.u32 %p3, %t, 32;\n @!%p3 bra X;\n ld.u32 %r5, [%rd2];\n mul.lo.u32 %r6, %t, 4;\n"

@@ -1,7 +1,6 @@
 // Counters of kernels whose work is known.
 #include <gtest/gtest.h>
 
-#include "machine/decoder.h"
 #include "machine/device.h"
 #include "machine/launch.h"
 #include "tests/device.h"

@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cfenv>
 #include <functional>
 #include <string>
 #include <vector>
@@ -59,10 +60,31 @@ inline u32 u32_(u64 raw) { return static_cast<u32>(raw); }
 inline i64 s64(u64 raw) { return static_cast<i64>(raw); }
 inline i16 s16(u64 raw) { return static_cast<i16>(static_cast<u16>(raw)); }
 inline u64 raw(i32 v) { return static_cast<u32>(v); }
+template <class S>
+u64 wide(S v) {
+  return static_cast<u64>(v);
+}
+inline u64 clamp32(i64 v) {
+  return static_cast<u32>(v > 2147483647 ? 2147483647 : v < -2147483648ll ? -2147483648ll : v);
+}
+// f() in another rounding mode.
+template <class F>
+u64 rounded(int mode, F f) {
+  std::fesetround(mode);
+  volatile auto r = f();
+  std::fesetround(FE_TONEAREST);
+  return raw(decltype(f()){r});
+}
 
 // 16-bit floats by a decoder of their own, bit by bit from the definition of the format.
 double half_value(u64 raw);
 double bf16_value(u64 raw);
+// The NaNs of both halves made equal; `infinity` is the format's.
+inline u64 tidy(u64 v, u64 infinity) {
+  for (int i = 0; i < 32; i += 16)
+    if ((v >> i & 0x7fff) > infinity) v = (v & ~(u64{0xffff} << i)) | u64{0x7fff} << i;
+  return v;
+}
 // The nearest 16-bit code by search over all of them, ties to even.
 u64 nearest_half(double v);
 u64 nearest_bf16(double v);
