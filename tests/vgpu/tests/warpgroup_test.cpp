@@ -76,6 +76,17 @@ std::vector<Pair> pairs() {
                         " wgmma.mma_async.sync.aligned.m64n16k16.f32.f16.f16 {%f0, %f1, %f2, %f3, "
                         "%f4, %f5, %f6, %f7}, %da, %db, %p7, 1, 1, 0, 0;\n",
                     poke = " st.shared.u32 [%r30], 0;\n";
+  // Thread 0 copies over A, all wait for it.
+  const std::string
+      barrier =
+          " setp.eq.u32 %p6, %t, 0;\n @%p6 mbarrier.init.shared.b64 [%r31+4096], 1;\n"
+          " fence.mbarrier_init.release.cluster;\n bar.sync 0;\n",
+      refill =
+          " @%p6 mbarrier.arrive.expect_tx.shared.b64 _, [%r31+4096], 128;\n"
+          " @%p6 cp.async.bulk.shared::cluster.shared::cta.mbarrier::complete_tx::bytes"
+          " [%r31], [%r31+2304], 128, [%r31+4096];\n"
+          "V: mbarrier.try_wait.parity.shared.b64 %p5, [%r31+4096], 0;\n"
+          " @!%p5 bra V;\n";
   const char *bounds = " .maxnreg 64", *thirds = " .maxntid 384 .minnctapersm 1";
   const std::string second = " setp.lt.u32 %p0, %t, 128;\n";
   std::vector<Pair> out = {
@@ -116,6 +127,9 @@ std::vector<Pair> pairs() {
       {"operand_overwritten_by_another_warpgroup", FindingKind::kSharedRace,
        second + either(kGroup, poke), second + either(kGroup, "") + " bar.sync 0;\n" + poke,
        "not ordered", 0, 256},
+      {"operand_refilled_in_flight", FindingKind::kSharedRace,
+       barrier + kFence + kMma + kCommit + refill + kWait,
+       barrier + kGroup + " bar.sync 0;\n" + refill, "not ordered"},
       {"no_proxy_fence", FindingKind::kProxy,
        poke + " bar.sync 0;\n" + kFence + at(19, kMma) + kCommit + kWait,
        poke + " fence.proxy.async;\n bar.sync 0;\n" + kGroup, "fence.proxy.async", 19},

@@ -12,7 +12,7 @@ using ptx::Type;
 // Decoding. Operands go to the pool, addresses by way of an instruction of their own.
 class Builder {
  public:
-  explicit Builder(Decoder& dec) : dec_(dec) {}
+  explicit Builder(Decoder& dec) : dec_(dec), first_(static_cast<u32>(dec.program().pool.size())) {}
   BulkForm form;
 
   BulkForm::Address address(const ptx::Operand& op, ptx::Space space, bool in_cluster) {
@@ -44,10 +44,13 @@ class Builder {
     dec_.program().uses_async_proxy = true;
     in.target = static_cast<u32>(dec_.program().bulk.size());
     dec_.program().bulk.push_back(form);
+    in.pool = first_;
+    in.pool_count = static_cast<u32>(dec_.program().pool.size()) - first_;
   }
 
  private:
   Decoder& dec_;
+  u32 first_;  // operand
 };
 
 int take_reduction(Modifiers& mods) {
