@@ -63,9 +63,6 @@ if(TARGET vgpu-run)
         string(APPEND left_out :*T6_*)
         list(APPEND environment QKV_TEST_KERNELS=sm80_forward,sm80_tf32x3,sm90_forward)
       endif()
-      if(label STREQUAL "vgpu" AND NOT device STREQUAL "h100")
-        string(APPEND left_out :*/warpgroups_*)  # made for sm90_forward; sm80_forward has them in --full
-      endif()
     endif()
     # Even seeds have one multiprocessor: plans then take tall tiles and do not split, as large problems do.
     math(EXPR few "${seed} % 2")
