@@ -243,6 +243,7 @@ struct Sm90Forward {
 
       const bool some = first <= last;
       if (!ahead)
+#pragma unroll 1
         for (int block = work.last; block > last; --block) skip();
       bool pending = false;  // P V
       if (some) {
@@ -283,7 +284,7 @@ struct Sm90Forward {
         ptx::wgmma_wait_group<0>(rO);
         release_v();
         pending = false;
-        for (int block = first; block > first_of_any; --block) skip();
+        skip();  // no more: the warpgroups' first keys are less than a block apart
       }
 
       // S of the next tile's last block is computed while this tile's O is written.
