@@ -654,6 +654,26 @@ void add_warpgroups(Rows* rows) {
             .offset = 190});
   add_both({.name = "one_row", .batch = 2, .s_q = 1, .s_kv = 700, .causal = true});
   add_both({.name = "softcap", .batch = 1, .s_q = 130, .s_kv = 300, .softcap = 2, .causal = true});
+  add_both({.name = "softcap_lengths",
+            .batch = 6,
+            .heads_q = 1,
+            .heads_kv = 1,
+            .s_q = 60,
+            .s_kv = 640,
+            .softcap = 2,
+            .lengths = {600, 0, 1, 100, 1, 1}});
+  // The first block of keys is the first warpgroup's alone, and the next tile has one block.
+  for (const float softcap : {0.0f, 2.0f})
+    add_both({.name = softcap > 0 ? "softcap_window" : "short_window",
+              .batch = 4,
+              .heads_q = 1,
+              .heads_kv = 1,
+              .s_q = 200,
+              .s_kv = 340,
+              .softcap = softcap,
+              .left = 20,
+              .right = 0,
+              .lengths = {340, 100, 300, 100}});
   rows->push_back({.name = "warpgroups_many_f16",
                    .type = kF16,
                    .batch = 3,
