@@ -23,7 +23,6 @@ void Cta::start() {
   const auto& grid = launch.config.grid;
   linear = ctaid[0] + u64{grid[0]} * (ctaid[1] + u64{grid[1]} * ctaid[2]);
   live = threads;
-  steps = 0;
   random = Random(launch.seed ^ (linear * 0x9e3779b97f4a7c15ull));
   std::fill(shared.begin(), shared.end(), u8{0xff});
   std::fill(shared_defined.begin(), shared_defined.end(), u8{0});
@@ -62,7 +61,6 @@ Cta::Status Cta::run(u64 budget) {
     if (live == 0) return Status::kDone;
     if (!any) return Status::kBlocked;
   }
-  steps += used;
   return Status::kRunning;
 }
 

@@ -89,7 +89,6 @@ class Cta {
   RegisterPool registers;
   std::vector<std::unique_ptr<Warp>> warps;
   Random random{0};
-  u64 steps = 0;
 
   // Result of the barrier that completed last, for bar.red.
   struct Reduction {

@@ -11,8 +11,8 @@ struct Move {
 };
 
 // The fence, wait or expect_tx at `pc` behind the next instruction for which it matters; a wait at
-// an mbarrier with its whole loop. There is none where that instruction is in another basic block,
-// or where registers forbid it.
+// an mbarrier with its whole loop. There is none where branches other than those over a few
+// instructions stand between, or where registers forbid it.
 Move delay(const Program& program, u32 pc);
 // The arrival or commit at `pc` in front of what it makes known, on the same conditions.
 Move advance(const Program& program, u32 pc);

@@ -204,7 +204,8 @@ class LoadStore : public testing::TestWithParam<Row> {};
 
 TEST_P(LoadStore, MovesTheBytes) {
   const Row& row = GetParam();
-  if (device().capability() < row.needs) GTEST_SKIP() << "needs sm_" << row.needs;
+  if (device().capability() < row.needs)
+    GTEST_SKIP() << "needs sm_" << row.needs << "; runs on the virtual GPU";
   Random random(21);
   std::vector<u8> in(kThreads * kSlot), values(kThreads * 32);
   for (auto* buffer : {&in, &values})
@@ -335,7 +336,8 @@ class NoEffect : public testing::TestWithParam<std::pair<const char*, int>> {};
 
 TEST_P(NoEffect, LeavesEverythingAsItWas) {
   const auto [statement, needs] = GetParam();
-  if (device().capability() < needs) GTEST_SKIP() << "needs sm_" << needs;
+  if (device().capability() < needs)
+    GTEST_SKIP() << "needs sm_" << needs << "; runs on the virtual GPU";
   const std::string text =
       ".version 8.4\n.target sm_" + std::to_string(needs) +
       "\n.address_size 64\n.visible .entry k(.param .u64 in, .param .u64 out)\n{\n"

@@ -152,180 +152,47 @@ std::vector<Layout> mma_layouts() {
        },
        c_place, identity, to_double, 90},
   };
-  // Integers of every pair of types, with and without saturation.
-  for (const char* types : {".s32.s8.s8.s32", ".s32.s8.u8.s32", ".s32.u8.s8.s32", ".s32.u8.u8.s32"})
-    for (const char* sat : {"", ".satfinite"}) {
-      rows.push_back({"m8n8k16",
-                      types,
-                      8,
-                      8,
-                      16,
-                      4,
-                      4,
-                      2,
-                      8,
-                      0,
-                      a_m8,
-                      b_b16,
-                      c_place,
-                      signed8,
-                      to_byte,
-                      75,
-                      {},
-                      sat});
-      rows.push_back({"m16n8k16",
-                      types,
-                      16,
-                      8,
-                      16,
-                      8,
-                      4,
-                      4,
-                      8,
-                      0,
-                      a_b16,
-                      b_b16,
-                      c_place,
-                      signed8,
-                      to_byte,
-                      80,
-                      {},
-                      sat});
-      rows.push_back({"m16n8k32",
-                      types,
-                      16,
-                      8,
-                      32,
-                      16,
-                      8,
-                      4,
-                      8,
-                      0,
-                      a_b32,
-                      b_b32,
-                      c_place,
-                      signed8,
-                      to_byte,
-                      80,
-                      {},
-                      sat});
+  // Integers of every pair of types, with and without saturation; bits.
+  const auto add = [&](Layout row, const char* before_types, const char* after_types) {
+    row.before_types = before_types;
+    row.after_types = after_types;
+    rows.push_back(row);
+  };
+  for (const char* s : {"", ".satfinite"}) {
+    for (const char* types :
+         {".s32.s8.s8.s32", ".s32.s8.u8.s32", ".s32.u8.s8.s32", ".s32.u8.u8.s32"}) {
+      add({"m8n8k16", types, 8, 8, 16, 4, 4, 2, 8, 0, a_m8, b_b16, c_place, signed8, to_byte, 75},
+          s, "");
+      add({"m16n8k16", types, 16, 8, 16, 8, 4, 4, 8, 0, a_b16, b_b16, c_place, signed8, to_byte,
+           80},
+          s, "");
+      add({"m16n8k32", types, 16, 8, 32, 16, 8, 4, 8, 0, a_b32, b_b32, c_place, signed8, to_byte,
+           80},
+          s, "");
     }
-  for (const char* types : {".s32.s4.s4.s32", ".s32.s4.u4.s32", ".s32.u4.s4.s32", ".s32.u4.u4.s32"})
-    for (const char* sat : {"", ".satfinite"}) {
-      rows.push_back({"m8n8k32",
-                      types,
-                      8,
-                      8,
-                      32,
-                      8,
-                      8,
-                      2,
-                      4,
-                      0,
-                      a_n8,
-                      b_n64,
-                      c_place,
-                      signed8,
-                      to_nibble,
-                      75,
-                      {},
-                      sat});
-      rows.push_back({"m16n8k32",
-                      types,
-                      16,
-                      8,
-                      32,
-                      16,
-                      8,
-                      4,
-                      4,
-                      0,
-                      a_n64,
-                      b_n64,
-                      c_place,
-                      signed8,
-                      to_nibble,
-                      80,
-                      {},
-                      sat});
-      rows.push_back({"m16n8k64",
-                      types,
-                      16,
-                      8,
-                      64,
-                      32,
-                      16,
-                      4,
-                      4,
-                      0,
-                      a_n64,
-                      b_n64,
-                      c_place,
-                      signed8,
-                      to_nibble,
-                      80,
-                      {},
-                      sat});
+    for (const char* types :
+         {".s32.s4.s4.s32", ".s32.s4.u4.s32", ".s32.u4.s4.s32", ".s32.u4.u4.s32"}) {
+      add({"m8n8k32", types, 8, 8, 32, 8, 8, 2, 4, 0, a_n8, b_n64, c_place, signed8, to_nibble, 75},
+          s, "");
+      add({"m16n8k32", types, 16, 8, 32, 16, 8, 4, 4, 0, a_n64, b_n64, c_place, signed8, to_nibble,
+           80},
+          s, "");
+      add({"m16n8k64", types, 16, 8, 64, 32, 16, 4, 4, 0, a_n64, b_n64, c_place, signed8, to_nibble,
+           80},
+          s, "");
     }
+  }
   for (const char* op : {".xor.popc", ".and.popc"}) {
     const int needs = op[1] == 'x' ? 75 : 80;
-    rows.push_back({"m8n8k128",
-                    ".s32.b1.b1.s32",
-                    8,
-                    8,
-                    128,
-                    32,
-                    32,
-                    2,
-                    1,
-                    0,
-                    a_b8,
-                    b_b256,
-                    c_place,
-                    signed8,
-                    to_bit,
-                    needs,
-                    {},
-                    "",
-                    op});
-    rows.push_back({"m16n8k128",
-                    ".s32.b1.b1.s32",
-                    16,
-                    8,
-                    128,
-                    64,
-                    32,
-                    4,
-                    1,
-                    0,
-                    a_b256,
-                    b_b256,
-                    c_place,
-                    signed8,
-                    to_bit,
-                    80,
-                    {},
-                    "",
-                    op});
-    rows.push_back({"m16n8k256",
-                    ".s32.b1.b1.s32",
-                    16,
-                    8,
-                    256,
-                    128,
-                    64,
-                    4,
-                    1,
-                    0,
-                    a_b256,
-                    b_b256,
-                    c_place,
-                    signed8,
-                    to_bit,
-                    80,
-                    {},
-                    "",
-                    op});
+    add({"m8n8k128", ".s32.b1.b1.s32", 8, 8, 128, 32, 32, 2, 1, 0, a_b8, b_b256, c_place, signed8,
+         to_bit, needs},
+        "", op);
+    add({"m16n8k128", ".s32.b1.b1.s32", 16, 8, 128, 64, 32, 4, 1, 0, a_b256, b_b256, c_place,
+         signed8, to_bit, 80},
+        "", op);
+    add({"m16n8k256", ".s32.b1.b1.s32", 16, 8, 256, 128, 64, 4, 1, 0, a_b256, b_b256, c_place,
+         signed8, to_bit, 80},
+        "", op);
   }
   rows.push_back({"m16n8k32", ".f32.e5m2.e5m2.f32", 16, 8, 32, 16, 8, 4, 8, 32, a_b32, b_b32,
                   c_place, fp8, to_e5m2, 89});

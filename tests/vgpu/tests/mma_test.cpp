@@ -21,7 +21,8 @@ std::string registers(const char* name, int count) {
 
 TEST_P(Mma, MultipliesByTheLayoutOfTheIsa) {
   const Layout& s = GetParam();
-  if (device().capability() < s.needs) GTEST_SKIP() << "needs sm_" << s.needs;
+  if (device().capability() < s.needs)
+    GTEST_SKIP() << "needs sm_" << s.needs << "; runs on the virtual GPU";
   const bool f64_type = s.bits == 64;
   const int word = f64_type ? 64 : 32;
   const int na = std::max(1, s.a_elements * s.bits / word),

@@ -1,18 +1,14 @@
 // Mutants of kernels whose guards are known: which there are, and that none goes unnoticed.
 #include <gtest/gtest.h>
 
-#include <cstring>
+#include <map>
 
-#include "common/error.h"
-#include "machine/decoder.h"
-#include "machine/launch.h"
-#include "mutate/mutate.h"
+#include "tests/mutants.h"
 
 namespace vgpu::test {
 namespace {
 
 using Kind = Mutant::Kind;
-const SymbolTable kNoSymbols{[](const std::string&) { return std::nullopt; }};
 
 std::map<Kind, int> kinds_of(const std::vector<Mutant>& mutants) {
   std::map<Kind, int> out;
@@ -34,44 +30,19 @@ std::string kernel(const std::string& body) {
          body + " ret;\n}\n";
 }
 
-bool found(const std::string& text, const Mutant* mutant, u64 seed, Asynchrony asynchrony) {
-  Machine machine;
-  machine.device = *find_device("h100");
-  machine.seed = seed;
-  machine.asynchrony = asynchrony;
-  std::vector<u8> params;
-  for (int i = 0; i < 2; ++i) {
-    Allocation* a = machine.memory.allocate(1024, Allocation::Kind::kDevice, 0);
-    machine.memory.set_defined(*a, a->base, a->size);
-    params.resize(params.size() + 8);
-    std::memcpy(&params[params.size() - 8], &a->base, 8);
-  }
-  const auto program = link_program(ptx::parse_module(text), "k", kNoSymbols);
-  if (mutant != nullptr) apply(*mutant, *program);
-  LaunchConfig config;
-  config.block[0] = 64;
-  try {
-    Launch(machine, *program, config, params).run();
-  } catch (const Fault&) {
-    EXPECT_NE(machine.findings.size(), 0u);
-  }
-  return machine.findings.size() != 0;
-}
-
 // Bytes that come in pieces need not show a wait that is too early; the clean kernel must always be
 // clean.
 void expect_mutants(const std::string& text, const std::map<Kind, int>& want) {
   constexpr Asynchrony kAll[] = {Asynchrony::kEarly, Asynchrony::kLate, Asynchrony::kAny};
   for (const Asynchrony a : kAll)
-    for (u64 seed : {1, 2, 3}) EXPECT_FALSE(found(text, nullptr, seed, a));
-  std::vector<Mutant> mutants =
-      find_mutants(*link_program(ptx::parse_module(text), "k", kNoSymbols));
+    for (u64 seed : {1, 2, 3}) EXPECT_FALSE(found(text, nullptr, 64, seed, a));
+  std::vector<Mutant> mutants = mutants_of(text);
   std::erase_if(mutants, [](const Mutant& m) { return m.kind == Kind::kFlipGuard; });
   EXPECT_EQ(kinds_of(mutants), want);
   for (const Mutant& m : mutants) {
     int times = 0;
     for (const Asynchrony a : kAll)
-      for (u64 seed : {1, 2, 3}) times += found(text, &m, seed, a) ? 1 : 0;
+      for (u64 seed : {1, 2, 3}) times += found(text, &m, 64, seed, a) ? 1 : 0;
     EXPECT_NE(times, 0) << m.str();
   }
 }
@@ -81,8 +52,7 @@ TEST(Mutation, FindsAndAppliesEveryKind) {
       " @!%p1 bra L;\n cp.async.ca.shared.global [%r3], [%rd0], 4;\n cp.async.commit_group;\n"
       " cp.async.wait_group 0;\nL: bar.sync 0;\n bar.red.popc.u32 %r5, 0, %p1;\n"
       " bar.warp.sync 0xffffffff;\n");
-  const std::shared_ptr<const ptx::Module> module = ptx::parse_module(text);
-  const auto program = link_program(module, "k", kNoSymbols);
+  const auto program = linked(text);
   const auto mutants = find_mutants(*program);
   const std::map<Kind, int> want = {{Kind::kDropBarrier, 2},
                                     {Kind::kDropWait, 1},
@@ -91,7 +61,7 @@ TEST(Mutation, FindsAndAppliesEveryKind) {
                                     {Kind::kFlipGuard, 1}};
   EXPECT_EQ(kinds_of(mutants), want);
   for (const Mutant& m : mutants) {
-    const auto copy = link_program(module, "k", kNoSymbols);
+    const auto copy = linked(text);
     apply(m, *copy);
     const Instr &before = program->code[m.pc], &after = copy->code[m.pc];
     EXPECT_TRUE(before.flow != after.flow || before.fn != after.fn || before.cmp != after.cmp)

@@ -3,11 +3,9 @@
 
 #include <cstring>
 
-#include "common/error.h"
-#include "machine/decoder.h"
 #include "machine/launch.h"
-#include "mutate/mutate.h"
 #include "tests/device.h"
+#include "tests/mutants.h"
 
 namespace vgpu::test {
 namespace {
@@ -255,31 +253,14 @@ TEST(WarpgroupMutation, EveryMutantIsFound) {
       kernel(p, " setp.lt.u32 %p0, %t, 128;\n" +
                     either(set_registers("dec", 24), set_registers("inc", 104)) + kGroup +
                     " mul.f32 %f0, %f0, %f1;\n" + kGroup + " add.f32 %f8, %f0, %f0;\n");
-  const std::shared_ptr<const ptx::Module> module = ptx::parse_module(text);
-  const SymbolTable none{[](const std::string&) { return std::nullopt; }};
-  const auto found = [&](const Mutant* mutant, u64 seed) {
-    const auto program = link_program(module, "k", none);
-    if (mutant != nullptr) apply(*mutant, *program);
-    Machine machine;
-    machine.device = *find_device("h100");
-    machine.seed = seed;
-    LaunchConfig config;
-    config.block[0] = p.block;
-    try {
-      Launch(machine, *program, config, std::vector<u8>(program->param_bytes)).run();
-    } catch (const Fault&) {
-      EXPECT_NE(machine.findings.size(), 0u);
-    }
-    return machine.findings.size() != 0;
-  };
   std::map<Mutant::Kind, int> kinds;
-  for (u64 seed : {1, 2, 3}) EXPECT_FALSE(found(nullptr, seed));
-  for (const Mutant& m : find_mutants(*link_program(module, "k", none))) {
+  for (u64 seed : {1, 2, 3}) EXPECT_FALSE(found(text, nullptr, p.block, seed));
+  for (const Mutant& m : mutants_of(text)) {
     if (m.text.find("wgmma") == std::string::npos && m.text.find("setmaxnreg") == std::string::npos)
       continue;
     ++kinds[m.kind];
     if (m.text.find("setmaxnreg.inc") != std::string::npos) continue;  // nothing needs them
-    for (u64 seed : {1, 2, 3}) EXPECT_TRUE(found(&m, seed)) << m.str();
+    for (u64 seed : {1, 2, 3}) EXPECT_TRUE(found(text, &m, p.block, seed)) << m.str();
   }
   using Kind = Mutant::Kind;
   const std::map<Kind, int> want = {{Kind::kDropBarrier, 2}, {Kind::kDropWait, 2},
