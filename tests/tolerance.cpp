@@ -60,26 +60,41 @@ Tolerance::Tolerance(const host::Problem& problem)
       scores_(problem.weights.present() && problem.weights_mode != QKV_WEIGHTS_MASKED
                   ? with_scores(problem)
                   : oracle_) {
-  for (int64_t b = 0; b < p_.batch; ++b)
-    for (int64_t h = 0; h < p_.heads_kv; ++h)
-      for (int64_t j = 0; j < p_.s_kv; ++j)
-        for (int64_t d = 0; d < p_.d_v; ++d) v_.push_back(std::abs(element_of(p_.v, b, h, j, d)));
+  std::vector<KeySize> keys;
+  for (int64_t b = 0; b < p_.batch; ++b) {
+    for (int64_t h = 0; h < p_.heads_kv; ++h) {
+      for (int64_t j = 0; j < p_.s_kv; ++j) {
+        double largest = 0;
+        for (int64_t d = 0; d < p_.d_v; ++d) {
+          v_.push_back(std::abs(element_of(p_.v, b, h, j, d)));
+          if (std::isfinite(v_.back())) largest = std::max(largest, v_.back());
+        }
+        keys.push_back({norm(p_.k, b, h, j, p_.d_qk), largest});
+      }
+    }
+  }
   bounds_.resize(oracle_.lse.size());
-  for (int64_t b = 0; b < p_.batch; ++b)
-    for (int64_t h = 0; h < p_.heads_q; ++h)
-      for (int64_t i = 0; i < p_.s_q; ++i) bound_row(b, h, i);
+  allowed_o_.resize(oracle_.o.size());
+  for (int64_t b = 0; b < p_.batch; ++b) {
+    for (int64_t h = 0; h < p_.heads_q; ++h) {
+      const int64_t h_kv = h / (p_.heads_q / p_.heads_kv);
+      for (int64_t i = 0; i < p_.s_q; ++i) {
+        bound_row(b, h, i, keys.data() + (b * p_.heads_kv + h_kv) * p_.s_kv);
+        allow_row(b, h, i);
+      }
+    }
+  }
 }
 
 // A score s = scale * sum_n x_n, then softcap, bias and ALiBi: the sum by the probabilistic bound,
 // every later operation with an error of at most 4 e of its operands (their roundings, and 4 ulp
 // for tanh). A weight 2^(s - m): the score's error, and the rounding of s, m and s - m.
-void Tolerance::bound_row(int64_t b, int64_t h, int64_t i) {
+void Tolerance::bound_row(int64_t b, int64_t h, int64_t i, const KeySize* keys) {
   const size_t row = row_at(b, h, i);
   RowBound& bound = bounds_[row];
   bound.score.assign(static_cast<size_t>(p_.s_kv), 0);
   bound.weight.assign(static_cast<size_t>(p_.s_kv), 0);
   bound.p.assign(static_cast<size_t>(p_.s_kv), 0);
-  const int64_t h_kv = h / (p_.heads_q / p_.heads_kv);
   const double root = std::sqrt(static_cast<double>(p_.d_qk));
   const double scale = std::abs(static_cast<double>(p_.scale));
   const bool dot = p_.score == QKV_SCORE_DOT;
@@ -93,7 +108,7 @@ void Tolerance::bound_row(int64_t b, int64_t h, int64_t i) {
     const double s = score(row, j);
     // Past the length nothing is read; hidden keys matter to the weights output only.
     if (kind(s) != Kind::kFinite && !p_.weights.present()) continue;
-    const double terms = scale * fixed * (dot ? norm(p_.k, b, h_kv, j, p_.d_qk) : 1);
+    const double terms = scale * fixed * (dot ? keys[at].k : 1);
     double error = kE * terms * (kLambda * root + (dot ? 4 : 12));
     if (p_.softcap > 0) error += 8 * kE * std::min<double>(p_.softcap, terms);
     if (p_.bias.present()) error += 4 * kE * std::abs(element_of(p_.bias, b, h, i, j));
@@ -110,10 +125,7 @@ void Tolerance::bound_row(int64_t b, int64_t h, int64_t i) {
     bound.normaliser += p * bound.weight[at];
     if (p > 0) {
       largest_score_ = std::max(largest_score_, std::abs(s));
-      const double* v = magnitudes(b, h, j);
-      for (int64_t d = 0; d < p_.d_v; ++d) {
-        if (std::isfinite(v[d])) largest_v_ = std::max(largest_v_, v[d]);
-      }
+      largest_v_ = std::max(largest_v_, keys[at].largest_v);
     }
   }
   bound.normaliser += kE * (kLambda * std::sqrt(static_cast<double>(p_.s_kv)) + 4);
@@ -129,24 +141,30 @@ double Tolerance::probability(size_t row, int64_t j) const {
   return s == -kInf ? 0 : std::exp(s - scores_.lse[row]);
 }
 
-double Tolerance::allowed_o(int64_t b, int64_t h, int64_t i, int64_t d) const {
+// Rule c for every element of a row of O.
+void Tolerance::allow_row(int64_t b, int64_t h, int64_t i) {
   const size_t row = row_at(b, h, i);
+  const auto width = static_cast<size_t>(p_.d_v);
   const RowBound& bound = bounds_[row];
   const bool narrow = p_.type != QKV_TYPE_F32;
   // A weight below fp16's normal numbers, relative to the best of its row, errs by 2^-25.
   const double lost = (p_.type == QKV_TYPE_F16 ? 0x1p-25 : 0) + kTiny;
   const double best = scores_.index[row] < 0 ? 0 : score(row, scores_.index[row]);
   const double l = std::exp(scores_.lse[row] - best);
-  double rounding = 0, arithmetic = 0;
+  double* allowed = allowed_o_.data() + row * width;
   for (int64_t j = 0; j < p_.s_kv; ++j) {
     if (score(row, j) == -kInf) continue;
     const double p = bound.p[static_cast<size_t>(j)];
-    const double v = magnitudes(b, h, j)[d];
-    if (narrow) rounding += 2 * unit_roundoff(p_.type) * p * v;
-    arithmetic += (p * (bound.weight[static_cast<size_t>(j)] + bound.normaliser) + lost / l) * v;
+    const double rounding = narrow ? 2 * unit_roundoff(p_.type) * p : 0;
+    const double arithmetic =
+        p * (bound.weight[static_cast<size_t>(j)] + bound.normaliser) + lost / l;
+    const double* v = magnitudes(b, h, j);
+    for (size_t d = 0; d < width; ++d) allowed[d] += (rounding + arithmetic) * v[d];
   }
-  const double o = oracle_.o[row * static_cast<size_t>(p_.d_v) + static_cast<size_t>(d)];
-  return rounding + arithmetic + bound.normaliser * std::abs(o) + ulp(p_.type, o) / 2;
+  for (size_t d = 0; d < width; ++d) {
+    const double o = oracle_.o[row * width + d];
+    allowed[d] += bound.normaliser * std::abs(o) + ulp(p_.type, o) / 2;
+  }
 }
 
 std::string Tolerance::element(const char* name, size_t row, int64_t last) const {
@@ -177,12 +195,9 @@ std::string Tolerance::check_o(const std::vector<double>& o) const {
     lowp.add(lowp_.o[at] - want);
     largest = std::max(largest, std::abs(want));
     if (row_is_empty(row)) continue;
-    const auto i = static_cast<int64_t>(row) % p_.s_q;
-    const auto bh = static_cast<int64_t>(row) / p_.s_q;
-    const double allowed = allowed_o(bh / p_.heads_q, bh % p_.heads_q, i, d);
-    if (!(std::abs(error) <= allowed)) {
+    if (!(std::abs(error) <= allowed_o_[at])) {
       return host::text(element("o", row, d), " is ", o[at], "; the oracle says ", want,
-                        ", the error ", std::abs(error), " exceeds ", allowed, " (rule c)");
+                        ", the error ", std::abs(error), " exceeds ", allowed_o_[at], " (rule c)");
     }
   }
   // The floor: rounding O, and rounding one score and its weight in fp32.

@@ -55,7 +55,13 @@ class Tolerance {
     std::vector<double> p;       // the probabilities themselves, fp64
   };
 
-  void bound_row(int64_t b, int64_t h, int64_t i);
+  // Of one key: the norm of its row of K, the largest finite |v| of its row of V.
+  struct KeySize {
+    double k, largest_v;
+  };
+
+  void bound_row(int64_t b, int64_t h, int64_t i, const KeySize* keys);
+  void allow_row(int64_t b, int64_t h, int64_t i);
   size_t row_at(int64_t b, int64_t h, int64_t i) const {
     return static_cast<size_t>((b * p_.heads_q + h) * p_.s_q + i);
   }
@@ -67,7 +73,6 @@ class Tolerance {
     return &v_[static_cast<size_t>(
         ((b * p_.heads_kv + h / (p_.heads_q / p_.heads_kv)) * p_.s_kv + j) * p_.d_v)];
   }
-  double allowed_o(int64_t b, int64_t h, int64_t i, int64_t d) const;
 
   std::string check_o(const std::vector<double>& o) const;
   std::string check_statistics(const std::vector<double>& o) const;
@@ -83,6 +88,7 @@ class Tolerance {
   reference::Result scores_;  // the oracle with its scores after bias and mask
   std::vector<double> v_;     // |V|
   std::vector<RowBound> bounds_;
+  std::vector<double> allowed_o_;  // by rule c
   double largest_score_ = 0, largest_v_ = 0;
 };
 

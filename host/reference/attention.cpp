@@ -1,5 +1,6 @@
 #include "host/reference/attention.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <limits>
@@ -38,36 +39,64 @@ double round_to(qkv_type type, double x) {
   return f;
 }
 
+int64_t length_of(const Problem& p, int64_t b) {
+  if (!p.kv_lengths.present()) return p.s_kv;
+  return std::min(p.s_kv, static_cast<int64_t>(load(p.kv_lengths, b, 0, 0, 0)));
+}
+
 // Real is double for the oracle, float for the textbook algorithm in the kernels' precision.
+template <class Real>
+using Rows = std::vector<std::vector<Real>>;
+
+// K and V of one batch and head, without the keys past its length: those are not read at all.
+template <class Real>
+struct Keys {
+  Keys(const Problem& p, int64_t b, int64_t h)
+      : length(length_of(p, b)),
+        k(static_cast<size_t>(p.d_qk), std::vector<Real>(static_cast<size_t>(length))),
+        v(static_cast<size_t>(length), std::vector<Real>(static_cast<size_t>(p.d_v))) {
+    for (int64_t j = 0; j < length; ++j) {
+      const auto at = static_cast<size_t>(j);
+      for (size_t d = 0; d < k.size(); ++d)
+        k[d][at] = static_cast<Real>(load(p.k, b, h, j, static_cast<int64_t>(d)));
+      for (size_t d = 0; d < v[at].size(); ++d)
+        v[at][d] = static_cast<Real>(load(p.v, b, h, j, static_cast<int64_t>(d)));
+    }
+  }
+
+  int64_t length;
+  Rows<Real> k;  // [d_qk][length]: scores of neighbouring keys are summed side by side
+  Rows<Real> v;  // [length][d_v]
+};
+
 template <class Real>
 class Row {
  public:
-  Row(const Problem& p, int64_t b, int64_t h, int64_t i)
-      : p_(p), b_(b), h_(h), h_kv_(h / (p.heads_q / p.heads_kv)), i_(i) {
-    length_ =
-        p.kv_lengths.present() ? static_cast<int64_t>(load(p.kv_lengths, b, 0, 0, 0)) : p.s_kv;
-    offset_ = p.alignment == QKV_ALIGN_BOTTOM_RIGHT ? length_ - p.s_q : p.explicit_offset;
+  Row(const Problem& p, const Keys<Real>& keys, int64_t b, int64_t h, int64_t i)
+      : p_(p), keys_(keys), b_(b), h_(h), i_(i) {
+    offset_ = p.alignment == QKV_ALIGN_BOTTOM_RIGHT ? keys.length - p.s_q : p.explicit_offset;
   }
 
-  bool in_length(int64_t j) const { return j < length_; }
-
   bool visible(int64_t j) const {
-    return in_length(j) && j >= i_ + offset_ - p_.left && j <= i_ + offset_ + p_.right &&
+    return j >= i_ + offset_ - p_.left && j <= i_ + offset_ + p_.right &&
            (!p_.mask.present() || load(p_.mask, b_, h_, i_, j) != 0);
   }
 
-  Real scaled_score(int64_t j) const {
-    Real sum = 0;
+  // Of all keys.
+  std::vector<Real> scaled_scores() const {
+    std::vector<Real> s(static_cast<size_t>(keys_.length), 0);
     for (int64_t d = 0; d < p_.d_qk; ++d) {
       const auto q = static_cast<Real>(load(p_.q, b_, h_, i_, d));
-      const auto k = static_cast<Real>(load(p_.k, b_, h_kv_, j, d));
+      const std::vector<Real>& k = keys_.k[static_cast<size_t>(d)];
       if (p_.score == QKV_SCORE_DOT) {
-        sum += q * k;
+        for (size_t j = 0; j < s.size(); ++j) s[j] += q * k[j];
       } else {
-        sum += static_cast<Real>(load(p_.additive_weight, 0, h_, 0, d)) * std::tanh(q + k);
+        const auto w = static_cast<Real>(load(p_.additive_weight, 0, h_, 0, d));
+        for (size_t j = 0; j < s.size(); ++j) s[j] += w * std::tanh(q + k[j]);
       }
     }
-    return static_cast<Real>(p_.scale) * sum;
+    for (Real& x : s) x *= static_cast<Real>(p_.scale);
+    return s;
   }
 
   Real softcapped(Real s) const {
@@ -84,42 +113,42 @@ class Row {
     return s;
   }
 
-  Real value(int64_t j, int64_t d) const { return static_cast<Real>(load(p_.v, b_, h_kv_, j, d)); }
-
  private:
   const Problem& p_;
-  int64_t b_, h_, h_kv_, i_;
-  int64_t length_, offset_;
+  const Keys<Real>& keys_;
+  int64_t b_, h_, i_;
+  int64_t offset_;
 };
 
 template <class Real>
-void attend_row(const Problem& p, int64_t b, int64_t h, int64_t i, Precision precision,
-                Result* result) {
-  const Row<Real> row(p, b, h, i);
-  const auto n = static_cast<size_t>(p.s_kv);
+void attend_row(const Problem& p, const Keys<Real>& keys, int64_t b, int64_t h, int64_t i,
+                Precision precision, Result* result) {
+  const Row<Real> row(p, keys, b, h, i);
+  const auto n = static_cast<size_t>(keys.length);
   const auto out = static_cast<size_t>((b * p.heads_q + h) * p.s_q + i);
-  double* weights = result->weights.data() + out * n;
+  double* weights = result->weights.data() + out * static_cast<size_t>(p.s_kv);
 
-  // Scores. A hidden key scores -inf; a key past the length is not read at all.
+  // Scores. A hidden key scores -inf.
+  const std::vector<Real> scaled = row.scaled_scores();
   std::vector<Real> s(n, static_cast<Real>(-kInf));
+  std::vector<char> visible(n);
   for (int64_t j = 0; j < p.s_kv; ++j) {
     const auto at = static_cast<size_t>(j);
     weights[at] = p.weights_mode == QKV_WEIGHTS_PROBABILITIES ? 0 : -kInf;
-    if (!row.in_length(j)) continue;
-    const Real scaled = row.scaled_score(j);
-    const Real capped = row.softcapped(scaled);
-    if (row.visible(j)) s[at] = row.biased(capped, j);
-    if (p.weights_mode == QKV_WEIGHTS_SCORES) weights[at] = static_cast<double>(scaled);
+    if (at >= n) continue;
+    visible[at] = row.visible(j);
+    const Real capped = row.softcapped(scaled[at]);
+    if (visible[at]) s[at] = row.biased(capped, j);
+    if (p.weights_mode == QKV_WEIGHTS_SCORES) weights[at] = static_cast<double>(scaled[at]);
     if (p.weights_mode == QKV_WEIGHTS_SOFTCAPPED) weights[at] = static_cast<double>(capped);
     if (p.weights_mode == QKV_WEIGHTS_MASKED) weights[at] = static_cast<double>(s[at]);
   }
 
   // The best key: NaN beats every number, the lowest j wins ties, -inf never wins.
   int64_t best = -1;
-  for (int64_t j = 0; j < p.s_kv; ++j) {
-    const Real x = s[static_cast<size_t>(j)];
+  for (size_t j = 0; j < n; ++j) {
     const Real m = best < 0 ? static_cast<Real>(-kInf) : s[static_cast<size_t>(best)];
-    if (x > m || (std::isnan(x) && !std::isnan(m))) best = j;
+    if (s[j] > m || (std::isnan(s[j]) && !std::isnan(m))) best = static_cast<int64_t>(j);
   }
   result->index[out] = best;
   if (best < 0) {
@@ -135,7 +164,7 @@ void attend_row(const Problem& p, int64_t b, int64_t h, int64_t i, Precision pre
     if (p.selection == QKV_SELECT_HARD) {
       prob[j] = static_cast<int64_t>(j) == best ? Real{1} : Real{0};
     } else {
-      prob[j] = row.visible(static_cast<int64_t>(j)) ? std::exp(s[j] - m) : Real{0};
+      prob[j] = visible[j] ? std::exp(s[j] - m) : Real{0};
       l += prob[j];
     }
   }
@@ -143,26 +172,39 @@ void attend_row(const Problem& p, int64_t b, int64_t h, int64_t i, Precision pre
   result->lse[out] = static_cast<double>(p.selection == QKV_SELECT_HARD ? m : m + std::log(l));
   if (p.weights_mode == QKV_WEIGHTS_PROBABILITIES) {
     for (size_t j = 0; j < n; ++j) {  // hidden keys stay at 0, whatever l is
-      if (row.visible(static_cast<int64_t>(j))) weights[j] = static_cast<double>(prob[j] / l);
+      if (visible[j]) weights[j] = static_cast<double>(prob[j] / l);
     }
   }
 
-  // O = P V over the keys that have a weight to give: hidden keys and, under hard selection, the
-  // others are not read.
-  for (int64_t d = 0; d < p.d_v; ++d) {
-    Real sum = 0;
-    for (int64_t j = 0; j < p.s_kv; ++j) {
-      const bool counts = p.selection == QKV_SELECT_HARD ? j == best : row.visible(j);
-      if (!counts) continue;
-      Real weight = prob[static_cast<size_t>(j)];
-      if (precision == Precision::kInput) {
-        weight = static_cast<Real>(round_to(p.type, static_cast<double>(weight)));
-      }
-      sum += weight * row.value(j, d);
+  // O = P V over the keys that have a weight to give: the values of hidden keys and, under hard
+  // selection, of the others do not count, whatever they are.
+  std::vector<Real> sum(static_cast<size_t>(p.d_v), 0);
+  for (size_t j = 0; j < n; ++j) {
+    const bool counts =
+        p.selection == QKV_SELECT_HARD ? static_cast<int64_t>(j) == best : visible[j];
+    if (!counts) continue;
+    Real weight = prob[j];
+    if (precision == Precision::kInput) {
+      weight = static_cast<Real>(round_to(p.type, static_cast<double>(weight)));
     }
-    double o = static_cast<double>(sum / l);
+    for (size_t d = 0; d < sum.size(); ++d) sum[d] += weight * keys.v[j][d];
+  }
+  for (size_t d = 0; d < sum.size(); ++d) {
+    double o = static_cast<double>(sum[d] / l);
     if (precision == Precision::kInput) o = round_to(p.type, o);
-    result->o[out * static_cast<size_t>(p.d_v) + static_cast<size_t>(d)] = o;
+    result->o[out * sum.size() + d] = o;
+  }
+}
+
+template <class Real>
+void attend(const Problem& p, Precision precision, Result* result) {
+  for (int64_t b = 0; b < p.batch; ++b) {
+    for (int64_t h_kv = 0; h_kv < p.heads_kv; ++h_kv) {
+      const Keys<Real> keys(p, b, h_kv);
+      const int64_t group = p.heads_q / p.heads_kv;
+      for (int64_t h = h_kv * group; h < (h_kv + 1) * group; ++h)
+        for (int64_t i = 0; i < p.s_q; ++i) attend_row(p, keys, b, h, i, precision, result);
+    }
   }
 }
 
@@ -175,16 +217,10 @@ Result attention(const Problem& p, Precision precision) {
   result.lse.assign(rows, 0.0);
   result.index.assign(rows, -1);
   result.weights.assign(rows * static_cast<size_t>(p.s_kv), 0.0);
-  for (int64_t b = 0; b < p.batch; ++b) {
-    for (int64_t h = 0; h < p.heads_q; ++h) {
-      for (int64_t i = 0; i < p.s_q; ++i) {
-        if (precision == Precision::kDouble) {
-          attend_row<double>(p, b, h, i, precision, &result);
-        } else {
-          attend_row<float>(p, b, h, i, precision, &result);
-        }
-      }
-    }
+  if (precision == Precision::kDouble) {
+    attend<double>(p, precision, &result);
+  } else {
+    attend<float>(p, precision, &result);
   }
   return result;
 }

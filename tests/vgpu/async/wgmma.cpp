@@ -28,8 +28,8 @@ void Wgmma::start(Cta& cta, u64 seed) {
   policy_ = cta.launch.asynchrony(random_.next());
 }
 
-Wgmma::WarpState& Wgmma::state(const Warp& w) {
-  if (warps_.size() <= w.index()) warps_.resize(w.index() + 1);
+Wgmma::WarpState& Wgmma::state(Warp& w) {
+  if (warps_.empty()) warps_.resize(w.cta().warps.size());
   WarpState& s = warps_[w.index()];
   if (s.uses.empty()) s.uses.resize(w.slots());
   return s;

@@ -102,7 +102,7 @@ class Wgmma {
     std::array<TileB, 8> tiles;  // of B, the latest ones
     u32 next_tile = 0;
   };
-  WarpState& state(const Warp& w);
+  WarpState& state(Warp& w);
   Group& group(const Warp& w);
   void check_registers(Warp& w, WarpState& s, const Instr& in);
   void perform(Warp& w, WarpState& s);

@@ -9,7 +9,7 @@
 
 namespace vgpu {
 Warp::Warp(Cta& cta, u32 index) : cta_(&cta), program_(&cta.program), index_(index) {
-  storage_ = std::make_unique<u8[]>(program_->file_bytes + 64);
+  storage_ = std::make_unique_for_overwrite<u8[]>(program_->file_bytes + 64);
   file_ = reinterpret_cast<u8*>(align_up(reinterpret_cast<u64>(storage_.get()), 64));
   std::memcpy(file_ + program_->constants_off, program_->constants.data(),
               program_->constants.size());

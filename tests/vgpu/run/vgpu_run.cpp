@@ -126,6 +126,9 @@ Result run_once(const Options& o, const Environment& extra, bool silent) {
     if (!o.cores.empty()) setenv("VGPU_CORES", o.cores.c_str(), 1);
     if (!o.asynchrony.empty()) setenv("VGPU_ASYNC", o.asynchrony.c_str(), 1);
     if (!o.timeout.empty()) setenv("VGPU_TIMEOUT", o.timeout.c_str(), 1);
+    // A launch frees gigabytes that the next one wants: pages returned would be cleared each time.
+    setenv("MALLOC_MMAP_THRESHOLD_", "33554432", 0);
+    setenv("MALLOC_TRIM_THRESHOLD_", "17179869184", 0);
     for (const auto& [name, v] : extra) setenv(name.c_str(), v.c_str(), 1);
     if (silent) {
       if (std::freopen("/dev/null", "w", stdout) == nullptr ||
