@@ -65,6 +65,7 @@ Allocation* GlobalMemory::allocate(u64 size, Allocation::Kind kind, int device, 
   if ((kind == Allocation::Kind::kDevice || kind == Allocation::Kind::kHeap) &&
       size <= kPoisonLimit)
     std::memset(a->host, 0xff, size);
+  if (kind == Allocation::Kind::kDevice) live_[device] += size;
   Allocation* raw = a.get();
   table_[raw->base] = std::move(a);
   return raw;
@@ -93,6 +94,7 @@ bool GlobalMemory::release(u64 base) {
     return true;
   }
   a.freed = true;
+  if (a.kind == Allocation::Kind::kDevice) live_[a.device] -= a.size;
   const u64 first = align_up(reinterpret_cast<u64>(a.host), kPage);
   const u64 last = reinterpret_cast<u64>(a.host + a.size) / kPage * kPage;
   if (last > first) madvise(reinterpret_cast<void*>(first), last - first, MADV_DONTNEED);
@@ -100,6 +102,7 @@ bool GlobalMemory::release(u64 base) {
 }
 
 void GlobalMemory::release_all() {
+  live_.clear();
   for (auto& [base, a] : table_) {
     if ((a->kind == Allocation::Kind::kDevice || a->kind == Allocation::Kind::kHeap) && !a->freed) {
       a->freed = true;
@@ -132,10 +135,8 @@ std::string GlobalMemory::describe(u64 address, u64 bytes) const {
 
 u64 GlobalMemory::live_bytes(int device) const {
   std::lock_guard lock(mutex_);
-  u64 sum = 0;
-  for (const auto& [base, a] : table_)
-    if (!a->freed && a->kind == Allocation::Kind::kDevice && a->device == device) sum += a->size;
-  return sum;
+  const auto it = live_.find(device);
+  return it == live_.end() ? 0 : it->second;
 }
 
 void GlobalMemory::set_defined(const Allocation& a, u64 address, u64 bytes) const {

@@ -54,6 +54,7 @@ class GlobalMemory {
   Allocation* find(u64 address) const;
   // For messages: "12 bytes past the end of the 4096 bytes at 0x..." and the like.
   std::string describe(u64 address, u64 bytes) const;
+  // Of cudaMalloc, not yet freed.
   u64 live_bytes(int device) const;
   void release_all();
 
@@ -73,6 +74,7 @@ class GlobalMemory {
   u64 next_ = 0;
   u64 windows_ = 0;
   std::map<u64, std::unique_ptr<Allocation>> table_;
+  std::map<int, u64> live_;  // bytes by device
   mutable std::mutex mutex_;
 };
 

@@ -10,6 +10,7 @@
 #include <array>
 #include <cmath>
 
+#include "async/wgmma_tile.h"
 #include "machine/access.h"
 #include "machine/cta.h"
 #include "machine/launch.h"
@@ -89,20 +90,6 @@ void shadow_mma(Warp& w, const Fragments& f, const Shape& s) {
   }
 }
 
-float element_f(Type t, u32 raw) {
-  switch (t) {
-    case Type::kF16:
-      return half_to_float(static_cast<u16>(raw));
-    case Type::kBf16:
-      return bf16_to_float(static_cast<u16>(raw));
-    case Type::kE4m3:
-      return static_cast<float>(decode(kE4m3, raw & 0xff));
-    case Type::kE5m2:
-      return static_cast<float>(decode(kE5m2, raw & 0xff));
-    default:
-      return bits<float>(raw & 0xffffe000u);  // tf32: the low 13 bits are ignored
-  }
-}
 int element_bits(Type t) {
   switch (t) {
     case Type::kF16:
@@ -123,28 +110,32 @@ int element_bits(Type t) {
   }
 }
 
+// The elements of a register of the warp, lane by lane.
+void elements_f(Type t, const u32* lanes, float* out) {
+  const u8* unit = reinterpret_cast<const u8*>(lanes);
+  const int per_unit = 128 / element_bits(t);
+  for (int i = 0; i < kLanes / 4; ++i) unit_to_floats(t, unit + 16 * i, out + per_unit * i);
+}
+
 // Products are exact in f32 (11-bit significands at most) or f64; sums are kept in double and
 // rounded once at the end. Devices round in their own ways within the ISA's freedom.
 void exec_mma_float(Warp& w, const Instr& in, u32) {
   const Shape s = shape_of(in);
   const Fragments f = fragments(w, in);
   const int e = 32 / element_bits(in.type);
-  const int width = 32 / e;
   alignas(64) double a[16][64];
   alignas(64) double b[64][8];
-  const u32 mask = width == 32 ? ~0u : (1u << width) - 1;
+  float x[4 * kLanes];
   for (int r = 0; r < f.na; ++r) {
-    const u32* v = w.lanes<u32>(f.a[r]);
+    elements_f(in.type, w.lanes<u32>(f.a[r]), x);
     for (int l = 0; l < kLanes; ++l)
       for (int i = 0; i < e; ++i)
-        a[s.m == 8 ? l / 4 : l / 4 + 8 * (r % 2)][l % 4 * e + i + 4 * e * (r / 2)] =
-            element_f(in.type, (v[l] >> (i * width)) & mask);
+        a[s.m == 8 ? l / 4 : l / 4 + 8 * (r % 2)][l % 4 * e + i + 4 * e * (r / 2)] = x[l * e + i];
   }
   for (int r = 0; r < f.nb; ++r) {
-    const u32* v = w.lanes<u32>(f.b[r]);
+    elements_f(in.type2, w.lanes<u32>(f.b[r]), x);
     for (int l = 0; l < kLanes; ++l)
-      for (int i = 0; i < e; ++i)
-        b[l % 4 * e + i + 4 * e * r][l / 4] = element_f(in.type2, (v[l] >> (i * width)) & mask);
+      for (int i = 0; i < e; ++i) b[l % 4 * e + i + 4 * e * r][l / 4] = x[l * e + i];
   }
   double out[16][8];
   for (int row = 0; row < s.m; ++row) {
