@@ -41,7 +41,7 @@ double round_to(qkv_type type, double x) {
 
 int64_t length_of(const Problem& p, int64_t b) {
   if (!p.kv_lengths.present()) return p.s_kv;
-  return std::min(p.s_kv, static_cast<int64_t>(load(p.kv_lengths, b, 0, 0, 0)));
+  return std::clamp<int64_t>(static_cast<int64_t>(load(p.kv_lengths, b, 0, 0, 0)), 0, p.s_kv);
 }
 
 // Real is double for the oracle, float for the textbook algorithm in the kernels' precision.

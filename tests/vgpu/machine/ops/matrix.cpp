@@ -113,8 +113,8 @@ int element_bits(Type t) {
 // The elements of a register of the warp, lane by lane.
 void elements_f(Type t, const u32* lanes, float* out) {
   const u8* unit = reinterpret_cast<const u8*>(lanes);
-  const int per_unit = 128 / element_bits(t);
-  for (int i = 0; i < kLanes / 4; ++i) unit_to_floats(t, unit + 16 * i, out + per_unit * i);
+  for (u32 i = 0; i < kLanes / 4; ++i)
+    unit_to_floats(t, unit + 16 * i, out + elements_per_unit(t) * i);
 }
 
 // Products are exact in f32 (11-bit significands at most) or f64; sums are kept in double and
