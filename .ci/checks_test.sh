@@ -10,14 +10,14 @@ faults=0
 # A project as small as the checks allow, clean.
 plant_clean() {
   rm -rf "$work/project"
-  mkdir -p "$work/project"/{host/cpu,include/qkv,kernels/{ptx,core,one,two},tests/vgpu}
+  mkdir -p "$work/project"/{host/cpu,include/qkv,kernels/{ptx,core,op/one,op/two},tests/vgpu}
   cd "$work/project"
   cp "$root/dev" "$root/.clang-format" .
   git init -q
-  printf '#include "kernels/one/launch.h"\n#include "kernels/policy.h"\n' >host/plan.cpp
+  printf '#include "kernels/op/one/launch.h"\n#include "kernels/op/one/policy.h"\n' >host/plan.cpp
   printf 'inline void nop() { asm("nop;"); }\n' >kernels/ptx/nop.h
   printf '#include "kernels/ptx/nop.h"\n' >kernels/core/mask.h
-  printf '#include "kernels/core/mask.h"\n#include "kernels/one/launch.h"\n' >kernels/one/kernel.cuh
+  printf '#include "kernels/core/mask.h"\n#include "kernels/op/one/launch.h"\n' >kernels/op/one/kernel.cuh
   printf 'inline void also() { asm volatile("nop;"); }\n' >tests/vgpu/nop_test.cpp
 }
 
@@ -46,20 +46,20 @@ expect pass 'check include arrows'
 
 caught host/plan.cpp 'int   x ;' 'host/plan.cpp: '
 caught host/plan.cpp 'void f() { asm("nop"); }' 'host/plan.cpp:3:'
-caught kernels/one/kernel.cuh 'inline void f() { asm volatile("nop;"); }' 'kernels/one/kernel.cuh:3:'
+caught kernels/op/one/kernel.cuh 'inline void f() { asm volatile("nop;"); }' 'kernels/op/one/kernel.cuh:3:'
 caught kernels/core/mask.h 'inline void f() { __asm__ __volatile__("nop;"); }' 'kernels/core/mask.h:2:'
 
 caught host/plan.cpp '#include "kernels/core/score.cuh"' 'host/plan.cpp:3: includes kernels/core/score.cuh'
-caught host/plan.cpp '#include "kernels/one/kernel.cuh"' 'host/plan.cpp:3: includes kernels/one/kernel.cuh'
+caught host/plan.cpp '#include "kernels/op/one/kernel.cuh"' 'host/plan.cpp:3: includes kernels/op/one/kernel.cuh'
 caught host/cpu/tile.cpp '#include <kernels/ptx/nop.h>' 'host/cpu/tile.cpp:1: includes kernels/ptx/nop.h'
 caught host/cpu/tile.cpp '#include "../../tests/cases.h"' 'host/cpu/tile.cpp:1: includes ../../tests/cases.h'
 caught host/cpu/tile.cpp '#include "tests/cases.h"' 'host/cpu/tile.cpp:1: includes tests/cases.h'
-caught kernels/one/kernel.cuh '#include "host/problem.h"' 'kernels/one/kernel.cuh:3: includes host/problem.h'
-caught kernels/one/kernel.cuh '#  include "kernels/two/kernel.cuh"' 'kernels/one/kernel.cuh:3: includes kernels/two/kernel.cuh'
-caught kernels/core/mask.h '#include "kernels/one/launch.h"' 'kernels/core/mask.h:2: includes kernels/one/launch.h'
+caught kernels/op/one/kernel.cuh '#include "host/problem.h"' 'kernels/op/one/kernel.cuh:3: includes host/problem.h'
+caught kernels/op/one/kernel.cuh '#  include "kernels/op/two/kernel.cuh"' 'kernels/op/one/kernel.cuh:3: includes kernels/op/two/kernel.cuh'
+caught kernels/core/mask.h '#include "kernels/op/one/launch.h"' 'kernels/core/mask.h:2: includes kernels/op/one/launch.h'
 caught kernels/ptx/nop.h '#include "kernels/core/mask.h"' 'kernels/ptx/nop.h:2: includes kernels/core/mask.h'
 caught include/qkv/qkv.h '#include "host/problem.h"' 'include/qkv/qkv.h:1: includes host/problem.h'
-caught include/qkv/qkv.h '#include "kernels/policy.h"' 'include/qkv/qkv.h:1: includes kernels/policy.h'
+caught include/qkv/qkv.h '#include "kernels/op/one/policy.h"' 'include/qkv/qkv.h:1: includes kernels/op/one/policy.h'
 
 # Without sources a check has nothing to say, and must not say that all is well.
 rm -rf "$work/project"/{host,include,kernels,tests}

@@ -12,8 +12,8 @@
 #include "host/cpu/attention.h"
 #include "host/device.h"
 #include "host/problem.h"
+#include "kernels/attention/sm80_forward/policy.h"
 #include "kernels/core/scheduler.h"
-#include "kernels/policy.h"
 
 namespace qkv::kernels {
 struct Sm90Maps;

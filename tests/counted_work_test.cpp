@@ -14,7 +14,8 @@
 #include <vector>
 
 #include "host/plan.h"
-#include "kernels/policy.h"
+#include "kernels/attention/sm80_forward/policy.h"
+#include "kernels/attention/sm80_tf32x3/policy.h"
 #include "tests/built_problem.h"
 #include "tests/cases.h"
 #include "tests/counted_launches.h"

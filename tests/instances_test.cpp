@@ -6,7 +6,9 @@
 #include <map>
 #include <string>
 
-#include "kernels/policy.h"
+#include "kernels/attention/simt_forward/policy.h"
+#include "kernels/attention/sm80_forward/policy.h"
+#include "kernels/attention/sm80_tf32x3/policy.h"
 #include "tests/built_problem.h"
 #include "tests/cases.h"
 #include "tests/place.h"

@@ -10,9 +10,11 @@
 #include <tuple>
 #include <vector>
 
+#include "kernels/attention/simt_forward/policy.h"
+#include "kernels/attention/sm80_forward/policy.h"
+#include "kernels/core/grid.h"
 #include "kernels/core/mask.h"
 #include "kernels/core/online_softmax.cuh"
-#include "kernels/policy.h"
 #include "tests/elements.h"
 
 namespace qkv::test {

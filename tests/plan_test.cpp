@@ -7,7 +7,9 @@
 #include <cstring>
 
 #include "host/plan_cache.h"
-#include "kernels/policy.h"
+#include "kernels/attention/simt_forward/policy.h"
+#include "kernels/attention/sm80_forward/policy.h"
+#include "kernels/attention/sm90_forward/policy.h"
 #include "tests/fake_cuda.h"
 #include "tests/full_problem.h"
 

@@ -19,10 +19,14 @@
 #include <string_view>
 #include <utility>
 
-#include "kernels/combine/launch.h"
+#include "kernels/attention/combine/policy.h"
+#include "kernels/attention/simt_forward/policy.h"
+#include "kernels/attention/simt_general/policy.h"
+#include "kernels/attention/sm80_forward/policy.h"
+#include "kernels/attention/sm80_tf32x3/policy.h"
+#include "kernels/attention/sm90_forward/policy.h"
 #include "kernels/core/forward_args.h"
-#include "kernels/merge/launch.h"
-#include "kernels/policy.h"
+#include "kernels/merge/merge/policy.h"
 #include "tests/cubin.h"
 
 namespace qkv::test {
@@ -50,10 +54,11 @@ std::string typed(const char* kernel, kernels::Type type, const std::string& res
 
 std::map<std::string, Intended> intended_kernels() {
   std::map<std::string, Intended> all;
-  all["qkv::kernels::merge"] = {.threads = kernels::kMergeThreads};
-  for (const char* type : {"1", "2", "3"})
-    all[std::string("qkv::kernels::combine<(qkv::kernels::Type)") + type + ">"] = {
-        .threads = kernels::kCombineThreads};
+#define QKV_MERGE() all["qkv::kernels::merge"] = {.threads = kernels::kMergeThreads};
+#define QKV_COMBINE(type)                                                 \
+  all["qkv::kernels::combine<(qkv::kernels::Type)" +                      \
+      std::to_string(static_cast<int>(kernels::Type::k##type)) + ">"] = { \
+      .threads = kernels::kCombineThreads};
 #define QKV_SIMT_FORWARD(type, max_dim)                            \
   all[typed("simt_forward", kernels::Type::k##type, #max_dim)] = { \
       .threads = kernels::simt_forward_policy(max_dim).threads,    \
@@ -63,12 +68,12 @@ std::map<std::string, Intended> intended_kernels() {
             "(qkv::kernels::Score)" + std::to_string(int(kernels::Score::k##score)) + \
                 ", (qkv::kernels::Selection)" +                                       \
                 std::to_string(int(kernels::Selection::k##selection)))] = {           \
-      .threads = kernels::kSimtGeneralThreads};
+      .threads = kernels::kSimtGeneralThreads, .min_blocks = kernels::kSimtGeneralMinBlocks};
 #define QKV_SM80_FORWARD(type, max_dim, variant)                                              \
   all[typed("sm80_forward", kernels::Type::k##type,                                           \
             #max_dim ", (qkv::kernels::Sm80Variant)" +                                        \
                 std::to_string(int(kernels::Sm80Variant::k##variant)))] = {                   \
-      .threads = kernels::kSm80Threads,                                                       \
+      .threads = kernels::kSm80ForwardThreads,                                                \
       .min_blocks =                                                                           \
           kernels::sm80_forward_policy(max_dim, kernels::Sm80Variant::k##variant).min_blocks, \
       .dynamic_smem = int64_t(kernels::sm80_forward_smem_bytes(                               \
@@ -76,7 +81,7 @@ std::map<std::string, Intended> intended_kernels() {
       .oldest = 80};
 #define QKV_SM80_TF32X3(max_dim, rules)                                                          \
   all["qkv::kernels::sm80_tf32x3<" #max_dim ", " #rules ">"] = {                                 \
-      .threads = kernels::kSm80Threads,                                                          \
+      .threads = kernels::kSm80Tf32x3Threads,                                                    \
       .min_blocks = kernels::sm80_tf32x3_policy(max_dim, rules).min_blocks,                      \
       .dynamic_smem =                                                                            \
           int64_t(kernels::sm80_tf32x3_smem_bytes(kernels::sm80_tf32x3_policy(max_dim, rules))), \

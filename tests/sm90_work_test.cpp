@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "kernels/policy.h"
+#include "kernels/attention/sm90_forward/policy.h"
 #include "tests/cases.h"
 #include "tests/counted_launches.h"
 

@@ -8,7 +8,7 @@
 #include <string>
 
 #include "host/plan.h"
-#include "kernels/policy.h"
+#include "kernels/attention/sm80_forward/policy.h"
 #include "tests/built_problem.h"
 #include "tests/cases.h"
 #include "tests/counted_launches.h"

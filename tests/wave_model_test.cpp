@@ -13,8 +13,8 @@
 #include <vector>
 
 #include "host/plan.h"
-#include "kernels/combine/launch.h"
-#include "kernels/policy.h"
+#include "kernels/attention/combine/launch.h"
+#include "kernels/attention/sm80_forward/policy.h"
 #include "tests/elements.h"
 #include "tests/fake_cuda.h"
 

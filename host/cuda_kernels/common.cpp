@@ -2,8 +2,9 @@
 
 #include <algorithm>
 
-#include "kernels/combine/launch.h"
-#include "kernels/policy.h"
+#include "kernels/attention/combine/launch.h"
+#include "kernels/attention/combine/policy.h"
+#include "kernels/core/grid.h"
 
 namespace qkv::host {
 

@@ -3,8 +3,9 @@
 
 #include "host/cuda_kernels.h"
 #include "host/cuda_kernels/common.h"
-#include "kernels/merge/launch.h"
-#include "kernels/policy.h"
+#include "kernels/core/grid.h"
+#include "kernels/merge/merge/launch.h"
+#include "kernels/merge/merge/policy.h"
 
 namespace qkv::host {
 

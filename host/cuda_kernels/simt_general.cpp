@@ -3,8 +3,9 @@
 
 #include "host/cuda_kernels.h"
 #include "host/cuda_kernels/common.h"
-#include "kernels/policy.h"
-#include "kernels/simt_general/launch.h"
+#include "kernels/attention/simt_general/launch.h"
+#include "kernels/attention/simt_general/policy.h"
+#include "kernels/core/simt_smem.h"
 
 namespace qkv::host {
 namespace {

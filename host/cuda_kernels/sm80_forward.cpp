@@ -6,9 +6,9 @@
 #include "host/cuda_kernels.h"
 #include "host/cuda_kernels/common.h"
 #include "host/wave_model.h"
-#include "kernels/combine/launch.h"
-#include "kernels/policy.h"
-#include "kernels/sm80_forward/launch.h"
+#include "kernels/attention/combine/launch.h"
+#include "kernels/attention/sm80_forward/launch.h"
+#include "kernels/attention/sm80_forward/policy.h"
 
 namespace qkv::host {
 namespace {
@@ -112,7 +112,7 @@ void sm80_plan(const Problem& p, const DeviceInfo& device, Plan* plan) {
   }
   plan->predicted_cycles = best.cycles;
   plan->predicted_waves = best.waves;
-  plan->threads = kernels::kSm80Threads;
+  plan->threads = kernels::kSm80ForwardThreads;
   plan->blocks = plan->schedule.blocks();
   if (plan->schedule.splits > 1)
     plan->workspace_bytes = static_cast<size_t>(

@@ -1,11 +1,11 @@
-#include "kernels/sm80_tf32x3/launch.h"
+#include "kernels/attention/sm80_tf32x3/launch.h"
 
 #include <algorithm>
 #include <cstdint>
 
 #include "host/cuda_kernels.h"
 #include "host/cuda_kernels/common.h"
-#include "kernels/policy.h"
+#include "kernels/attention/sm80_tf32x3/policy.h"
 
 namespace qkv::host {
 namespace {
@@ -20,7 +20,7 @@ kernels::Sm80Tf32x3Policy tf32x3_policy(const Problem& p) {
 
 std::string tf32x3_decline(const Problem& p, const DeviceInfo& device) {
   if (p.type != QKV_TYPE_F32) return "computes in fp32 only";
-  // Elsewhere three products in tf32 take longer than one in fp32: see policy.h.
+  // Elsewhere three products in tf32 take longer than one in fp32: see its policy.h.
   if (device.compute != 80 && device.compute != 90)
     return text("gains on sm_80 and sm_90 only, the device is sm_", device.compute);
   if (p.score != QKV_SCORE_DOT) return "computes scaled dot scores only";
@@ -45,7 +45,7 @@ std::string tf32x3_decline(const Problem& p, const DeviceInfo& device) {
 void tf32x3_plan(const Problem& p, const DeviceInfo&, Plan* plan) {
   const auto policy = tf32x3_policy(p);
   plan_grid(p, kernels::kSm80Tf32x3TileQ, policy.tile_kv, 1, plan);
-  plan->threads = kernels::kSm80Threads;
+  plan->threads = kernels::kSm80Tf32x3Threads;
   plan->smem_bytes = static_cast<int32_t>(kernels::sm80_tf32x3_smem_bytes(policy));
 }
 

@@ -4,9 +4,9 @@
 
 #include "host/cuda_kernels.h"
 #include "host/cuda_kernels/common.h"
-#include "kernels/combine/launch.h"
-#include "kernels/policy.h"
-#include "kernels/sm90_forward/launch.h"
+#include "kernels/attention/combine/launch.h"
+#include "kernels/attention/sm90_forward/launch.h"
+#include "kernels/attention/sm90_forward/policy.h"
 
 namespace qkv::host {
 namespace {

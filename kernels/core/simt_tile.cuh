@@ -7,7 +7,7 @@
 
 #include "kernels/core/forward_args.h"
 #include "kernels/core/numeric.cuh"
-#include "kernels/policy.h"
+#include "kernels/core/simt_smem.h"
 
 namespace qkv::kernels {
 

@@ -1,0 +1,33 @@
+// combine: what the splits of a forward kernel left in the workspace into O and LSE.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/attention/combine/policy.h"
+#include "kernels/core/forward_args.h"
+#include "kernels/core/scheduler.h"
+
+namespace qkv::kernels {
+
+// Queues the kernel on `stream` (a cudaStream_t) of the current device, behind the splits. O has
+// the type `type`; d_v is a multiple of 4, O aligned to four elements. Allocates and synchronises
+// nothing. Returns the launch's cudaError_t; 1 (cudaErrorInvalidValue) for more rows or splits than
+// it serves.
+int launch_combine(Type type, const ForwardArgs& args, int32_t splits, const Partials& partials,
+                   void* stream);
+
+// Loads the kernel onto the current device. Returns a cudaError_t.
+int prepare_combine(Type type);
+
+// Bytes of workspace for the splits of `rows` rows, rounded up to 256.
+constexpr int64_t partials_bytes(int64_t splits, int64_t rows, int64_t d_v) {
+  return (splits * rows * (d_v + 1) * 4 + 255) / 256 * 256;
+}
+
+// Where they are in it.
+inline Partials partials_in(void* workspace, int64_t splits, int64_t rows, int64_t d_v) {
+  auto* o = static_cast<float*>(workspace);
+  return {o, o + splits * rows * d_v};
+}
+
+}  // namespace qkv::kernels

@@ -1,0 +1,12 @@
+#include "kernels/attention/simt_general/launch.cuh"
+
+namespace qkv::kernels {
+
+template int prepare_simt_general_instance<Type::kF32, Score::kAdditive, Selection::kSoft>();
+template int launch_simt_general_instance<Type::kF32, Score::kAdditive, Selection::kSoft>(
+    const ForwardArgs&, void*);
+template int prepare_simt_general_instance<Type::kF32, Score::kAdditive, Selection::kHard>();
+template int launch_simt_general_instance<Type::kF32, Score::kAdditive, Selection::kHard>(
+    const ForwardArgs&, void*);
+
+}  // namespace qkv::kernels

@@ -1,0 +1,21 @@
+#include "kernels/attention/sm80_forward/launch.cuh"
+
+namespace qkv::kernels {
+
+template int prepare_sm80_forward_instance<Type::kF16, 64, Sm80Variant::kRules>();
+template int launch_sm80_forward_instance<Type::kF16, 64, Sm80Variant::kRules>(const ForwardArgs&,
+                                                                               const TileSchedule&,
+                                                                               const Partials&,
+                                                                               void*);
+template int prepare_sm80_forward_instance<Type::kF16, 128, Sm80Variant::kRules>();
+template int launch_sm80_forward_instance<Type::kF16, 128, Sm80Variant::kRules>(const ForwardArgs&,
+                                                                                const TileSchedule&,
+                                                                                const Partials&,
+                                                                                void*);
+template int prepare_sm80_forward_instance<Type::kF16, 256, Sm80Variant::kRules>();
+template int launch_sm80_forward_instance<Type::kF16, 256, Sm80Variant::kRules>(const ForwardArgs&,
+                                                                                const TileSchedule&,
+                                                                                const Partials&,
+                                                                                void*);
+
+}  // namespace qkv::kernels

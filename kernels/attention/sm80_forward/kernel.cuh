@@ -1,0 +1,369 @@
+// sm80_forward: O = softmax(S) V and LSE on the tensor cores of sm_80 and later, with mma.sync
+// m16n8k16, ldmatrix and cp.async. fp16 and bf16, d_qk and d_v any multiples of 8 up to kDim.
+//
+// One block of four warps computes a tile of core/scheduler.h: kTileQ rows, of one head or packed
+// of several, against one split of the keys. A warp owns kTileQ / 4 rows, from scores to output. It
+// walks over the blocks of keys that some row sees, the last one first: V of a block is copied
+// while Q K^T is computed, K of the next one during softmax and P V. P stays in registers: what Q
+// K^T leaves in a lane is what P V wants there.
+//
+// Contract (qkv.h has the rest): rows 16-byte aligned; keys at or past the length are never read,
+// their place in shared memory is 0; keys hidden by the window get weight 0; P is rounded to the
+// element type before P V, l sums the unrounded weights, O is rounded once; a row without a score
+// above -inf gives O = +0 and LSE = -inf. With more than one split O and LSE go to the partials,
+// not rounded; a row without keys in its split leaves LSE alone. No atomics: the result depends on
+// the arguments alone, a row's on nothing but the row, its keys, the tile's width and the splits.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/attention/sm80_forward/policy.h"
+#include "kernels/core/forward_args.h"
+#include "kernels/core/mask.h"
+#include "kernels/core/numeric.cuh"
+#include "kernels/core/online_softmax.cuh"
+#include "kernels/core/scheduler.h"
+#include "kernels/core/score.cuh"
+#include "kernels/core/swizzled_tile.cuh"
+#include "kernels/ptx/ldmatrix.h"
+#include "kernels/ptx/mma.h"
+#include "kernels/ptx/opaque.h"
+
+namespace qkv::kernels {
+
+template <Type kType, int kDim, Sm80Variant kVariant>
+struct Sm80Forward {
+  using T = Element<kType>;
+
+  static constexpr Sm80ForwardPolicy kPolicy = sm80_forward_policy(kDim, kVariant);
+  static constexpr bool kRules = kVariant == Sm80Variant::kRules;
+  static constexpr int kTileQ = kPolicy.tile_q;
+  static constexpr int kTileKv = kPolicy.tile_kv;
+  static constexpr int kWarps = kSm80ForwardThreads / 32;
+  static constexpr int kM = kTileQ / kWarps / 16;  // 16-row fragments of a warp
+  static constexpr int kN = kTileKv / 8;           // 8-key fragments of S
+  static constexpr int kD = kDim / 8;              // 8-column fragments of O
+  static_assert(kPolicy.max_dim == kDim && kTileQ % (16 * kWarps) == 0 && kTileKv % 16 == 0);
+
+  using QTile = SwizzledTile<T, kTileQ, kDim, kSm80ForwardThreads>;
+  using KvTile = SwizzledTile<T, kTileKv, kDim, kSm80ForwardThreads>;
+  static_assert(QTile::kBytes + 2 * KvTile::kBytes == sm80_forward_smem_bytes(kPolicy));
+
+  // A lane's place in a fragment of S or O: rows lane / 4 and + 8, columns 2 (lane % 4) and + 1.
+  float rO[kM][kD][4] = {};
+  OnlineSoftmax softmax[kM][2];
+
+  // A warp's first row of the tile and a lane's number.
+  static __device__ int warp_row(int thread) { return thread / 32 * (16 * kM); }
+  static __device__ int lane_of(int thread) { return thread % 32; }
+
+  // rS = Q K^T for the warp's rows.
+  static __device__ void multiply_qk(float (&rS)[kM][kN][4], QTile sQ, KvTile sK, int warp_row,
+                                     int lane) {
+#pragma unroll
+    for (int m = 0; m < kM; ++m)
+#pragma unroll
+      for (int n = 0; n < kN; ++n) rS[m][n][0] = rS[m][n][1] = rS[m][n][2] = rS[m][n][3] = 0;
+    const uint32_t q0 = sQ.at(warp_row + lane % 16, lane / 16);
+    const uint32_t k0 = sK.at(lane / 16 * 8 + lane % 8, lane / 8 % 2);
+#pragma unroll
+    for (int d = 0; d < kDim / 16; ++d) {
+      uint32_t q[kM][4];
+#pragma unroll
+      for (int m = 0; m < kM; ++m)
+        ptx::ldmatrix_x4(q[m], QTile::right_of(q0, 2 * d) + m * 16 * kDim * 2);
+#pragma unroll
+      for (int n = 0; n < kN; n += 2) {
+        uint32_t k[4];
+        ptx::ldmatrix_x4(k, KvTile::right_of(k0, 2 * d) + n * 8 * kDim * 2);
+#pragma unroll
+        for (int m = 0; m < kM; ++m) {
+          ptx::mma_m16n8k16<T>(rS[m][n], q[m], k[0], k[1]);
+          ptx::mma_m16n8k16<T>(rS[m][n + 1], q[m], k[2], k[3]);
+        }
+      }
+    }
+  }
+
+  // rO += P V; P is rS, rounded.
+  __device__ void multiply_pv(const float (&rS)[kM][kN][4], KvTile sV, int lane) {
+    const uint32_t v0 = sV.at(lane % 16, lane / 16);
+#pragma unroll
+    for (int n = 0; n < kN; n += 2) {
+      uint32_t p[kM][4];
+#pragma unroll
+      for (int m = 0; m < kM; ++m) {
+        p[m][0] = pack<T>(rS[m][n][0], rS[m][n][1]);
+        p[m][1] = pack<T>(rS[m][n][2], rS[m][n][3]);
+        p[m][2] = pack<T>(rS[m][n + 1][0], rS[m][n + 1][1]);
+        p[m][3] = pack<T>(rS[m][n + 1][2], rS[m][n + 1][3]);
+      }
+#pragma unroll
+      for (int d = 0; d < kD; d += 2) {
+        uint32_t v[4];
+        ptx::ldmatrix_x4_trans(v, KvTile::right_of(v0, d) + n * 8 * kDim * 2);
+#pragma unroll
+        for (int m = 0; m < kM; ++m) {
+          ptx::mma_m16n8k16<T>(rO[m][d], p[m], v[0], v[1]);
+          ptx::mma_m16n8k16<T>(rO[m][d + 1], p[m], v[2], v[3]);
+        }
+      }
+    }
+  }
+
+  // rS = -inf where hidden. `row` (of the set) and `j` are the lane's first row and key.
+  static __device__ void hide(float (&rS)[kM][kN][4], const TileSchedule& schedule,
+                              const KeyMask& mask, int row, int j) {
+#pragma unroll
+    for (int m = 0; m < kM; ++m)
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        const KeyRange visible = mask.keys(schedule.query(row + m * 16 + half * 8));
+#pragma unroll
+        for (int n = 0; n < kN; ++n)
+#pragma unroll
+          for (int x = 0; x < 2; ++x) {
+            const int key = n * 8 + x;
+            if (key < visible.begin - j || key >= visible.end - j)
+              rS[m][n][half * 2 + x] = -INFINITY;
+          }
+      }
+  }
+
+  // rS = the scores that the softmax sees, from Q K^T; rows past the last are hidden.
+  static __device__ void apply(float (&rS)[kM][kN][4], const TileSchedule& schedule,
+                               const ScoreRules<T>& rules, const KeyMask& mask, float scale,
+                               int first, int j) {
+#pragma unroll
+    for (int m = 0; m < kM; ++m)
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        const int row = first + m * 16 + half * 8;
+        const int i = schedule.query(row), member = schedule.member(row, i);
+        const KeyRange visible = row < schedule.rows ? mask.keys(i) : KeyRange{0, 0};
+        const float slope = rules.slope(member);
+#pragma unroll
+        for (int n = 0; n < kN; ++n)
+#pragma unroll
+          for (int x = 0; x < 2; ++x) {
+            float& s = rS[m][n][half * 2 + x];
+            const int key = j + n * 8 + x;
+            s = rules.visible(visible, i, key, member)
+                    ? rules.biased(rules.softcapped(s * scale), slope, i, key, member)
+                    : -INFINITY;
+          }
+      }
+  }
+
+  // rS = P = 2^(factor rS - m), rO and l shrunk to the new m.
+  __device__ void weigh(float (&rS)[kM][kN][4], float factor) {
+#pragma unroll
+    for (int m = 0; m < kM; ++m)
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        float s_max = rS[m][0][half * 2];
+#pragma unroll
+        for (int n = 0; n < kN; ++n)
+          s_max = fmaxf(s_max, fmaxf(rS[m][n][half * 2], rS[m][n][half * 2 + 1]));
+        s_max = fmaxf(s_max, __shfl_xor_sync(0xffffffffu, s_max, 1));
+        s_max = fmaxf(s_max, __shfl_xor_sync(0xffffffffu, s_max, 2));
+        OnlineSoftmax& row = softmax[m][half];
+        const float shrink = row.raise(s_max * factor);
+#pragma unroll
+        for (int n = 0; n < kN; ++n)
+#pragma unroll
+          for (int x = 0; x < 2; ++x) {
+            float& s = rS[m][n][half * 2 + x];
+            s = row.weight(s, factor);
+            row.l += s;
+          }
+#pragma unroll
+        for (int d = 0; d < kD; ++d) {
+          rO[m][d][half * 2] *= shrink;
+          rO[m][d][half * 2 + 1] *= shrink;
+        }
+      }
+  }
+
+  // The lanes of a quad have summed up l together from here on.
+  __device__ void finish_sums() {
+#pragma unroll
+    for (int m = 0; m < kM; ++m)
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        float& l = softmax[m][half].l;
+        l += __shfl_xor_sync(0xffffffffu, l, 1);
+        l += __shfl_xor_sync(0xffffffffu, l, 2);
+      }
+  }
+
+  // O and LSE, where the rows are: `tile`, `warp_row` and `lane` are worked out anew by the caller,
+  // so that they need not be kept across the loop. O goes through the place of the warp's own rows
+  // of Q, which no other warp reads, for whole lines of memory.
+  __device__ void write(const ForwardArgs& args, const TileSchedule& schedule, const WorkTile& tile,
+                        int warp_row, int lane, unsigned char* smem) {
+    const QTile sO{0};  // offsets into smem
+    __syncwarp();
+#pragma unroll
+    for (int m = 0; m < kM; ++m)
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        const OnlineSoftmax& of_row = softmax[m][half];
+        const float inverse = 1 / of_row.l;
+        const int row = warp_row + m * 16 + half * 8 + lane / 4;
+#pragma unroll
+        for (int d = 0; d < kD; ++d) {
+          const uint32_t o =
+              pack<T>(rO[m][d][half * 2] * inverse, rO[m][d][half * 2 + 1] * inverse);
+          *reinterpret_cast<uint32_t*>(smem + sO.at(row, d) + lane % 4 * 4) =
+              of_row.empty() ? 0 : o;
+        }
+        if (args.lse.data != nullptr && lane % 4 == 0 && row < tile.rows) {
+          const int i = schedule.query(tile.row + row);
+          const int head = tile.head + schedule.member(tile.row + row, i);
+          static_cast<float*>(args.lse.data)[tile.batch * args.lse.batch + head * args.lse.head +
+                                             i * args.lse.row] = of_row.lse();
+        }
+      }
+    __syncwarp();
+    T* gO = static_cast<T*>(args.o.data) + tile.batch * args.o.batch + tile.head * args.o.head;
+    constexpr int kLanes = kD < 32 ? kD : 32;  // that write one row, 16 bytes each
+    const int chunk = lane % kLanes;
+    if (chunk * 8 >= args.d_v) return;
+#pragma unroll 4
+    for (int row = warp_row + lane / kLanes; row < warp_row + 16 * kM; row += 32 / kLanes) {
+      if (row >= tile.rows) return;
+      const int i = schedule.query(tile.row + row), member = schedule.member(tile.row + row, i);
+      *reinterpret_cast<uint4*>(gO + member * args.o.head + i * args.o.row + chunk * 8) =
+          *reinterpret_cast<const uint4*>(smem + sO.at(row, chunk));
+    }
+  }
+
+  // The same into the partials, in fp32 from the registers: a quad writes 32 bytes at a time.
+  __device__ void write(const ForwardArgs& args, const TileSchedule& schedule, const WorkTile& tile,
+                        int warp_row, int lane, const Partials& partials) {
+#pragma unroll
+    for (int m = 0; m < kM; ++m)
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        const OnlineSoftmax& of_row = softmax[m][half];
+        const int row = warp_row + m * 16 + half * 8 + lane / 4;
+        if (row >= tile.rows) continue;
+        const int i = schedule.query(tile.row + row);
+        const int head = tile.head + schedule.member(tile.row + row, i);
+        const int64_t to = Partials::row(args, tile.split, tile.batch, head, i);
+        if (lane % 4 == 0) partials.lse[to] = of_row.lse();
+        if (of_row.empty()) continue;
+        const float inverse = 1 / of_row.l;
+        float* gO = partials.o + to * args.d_v + lane % 4 * 2;
+#pragma unroll
+        for (int d = 0; d < kD; ++d)
+          if (d * 8 < args.d_v)
+            *reinterpret_cast<float2*>(gO + d * 8) =
+                make_float2(rO[m][d][half * 2] * inverse, rO[m][d][half * 2 + 1] * inverse);
+      }
+  }
+};
+
+template <Type kType, int kDim, Sm80Variant kVariant>
+static __global__ void __launch_bounds__(kSm80ForwardThreads,
+                                         sm80_forward_policy(kDim, kVariant).min_blocks)
+    sm80_forward(const __grid_constant__ ForwardArgs args,
+                 const __grid_constant__ TileSchedule schedule,
+                 const __grid_constant__ Partials partials) {
+  using Kernel = Sm80Forward<kType, kDim, kVariant>;
+  using T = typename Kernel::T;
+  constexpr int kTileKv = Kernel::kTileKv, kM = Kernel::kM;
+  extern __shared__ __align__(128) unsigned char smem[];
+
+  // Setup.
+  const WorkTile tile = work_tile(schedule, blockIdx.x);
+  const int warp_row = Kernel::warp_row(static_cast<int>(threadIdx.x));
+  const int lane = Kernel::lane_of(static_cast<int>(threadIdx.x));
+  const T* gQ =
+      static_cast<const T*>(args.q.data) + tile.batch * args.q.batch + tile.head * args.q.head;
+
+  const uint32_t base = static_cast<uint32_t>(__cvta_generic_to_shared(smem));
+  const typename Kernel::QTile sQ{base};
+  const typename Kernel::KvTile sK{base + Kernel::QTile::kBytes};
+  const typename Kernel::KvTile sV{base + Kernel::QTile::kBytes + Kernel::KvTile::kBytes};
+
+  const KeyMask mask = key_mask(args, tile.batch);
+  const TileKeys seen = tile_keys(schedule, mask, tile.row, tile.rows);
+  const KeyRange keys = keys_of_split(schedule, seen.any, tile.split);
+  const ScoreRules<T> rules(args, mask, tile.batch, tile.head);
+  // The scale is folded into the exponential where that keeps the order of scores, and -inf.
+  const bool folded = !Kernel::kRules && args.scale > 0;
+  const float factor = folded ? args.scale * kLog2E : kLog2E;
+
+  // Opaque: the addresses of K and V are worked out anew for each block, not kept in registers.
+  const auto rows_of = [&](const Tensor& t, int j0) {
+    return static_cast<const T*>(t.data) + ptx::opaque(tile.batch) * t.batch +
+           ptx::opaque(tile.head_kv) * t.head + j0 * t.row;
+  };
+  const auto copy_k = [&](int j0) {
+    sK.copy(rows_of(args.k, j0), args.k.row, mask.length - j0, args.d_qk);
+    ptx::cp_async_commit_group();
+  };
+  const auto copy_v = [&](int j0) {
+    sV.copy(rows_of(args.v, j0), args.v.row, mask.length - j0, args.d_v);
+    ptx::cp_async_commit_group();
+  };
+
+  // Invariant after each block of keys, per row: m = max s; the quad's l add up to sum 2^(s - m);
+  // rO = sum 2^(s - m) V.
+  Kernel state;
+  const int row = tile.row + warp_row + lane / 4;  // the lane's first
+  if (keys.begin < keys.end) {
+    const int first = keys.begin / kTileKv * kTileKv;
+    int j0 = (keys.end - 1) / kTileKv * kTileKv;
+    sQ.copy_rows(
+        [&](int r) {
+          const int i = schedule.query(tile.row + r), member = schedule.member(tile.row + r, i);
+          return gQ + member * args.q.head + i * args.q.row;
+        },
+        tile.rows, args.d_qk);
+    copy_k(j0);
+    for (; j0 >= first; j0 -= kTileKv) {
+      ptx::cp_async_wait_group<0>();
+      __syncthreads();  // K is there (at first Q too); all warps have read V of the block before
+      copy_v(j0);
+      float rS[kM][Kernel::kN][4];
+      Kernel::multiply_qk(rS, sQ, sK, warp_row, lane);
+
+      ptx::cp_async_wait_group<0>();
+      __syncthreads();  // V is there; all warps have read K
+      if (j0 > first) copy_k(j0 - kTileKv);
+
+      const int j = j0 + lane % 4 * 2;  // the lane's first key
+      if constexpr (Kernel::kRules) {
+        Kernel::apply(rS, schedule, rules, mask, args.scale, row, j);
+      } else {
+        if (!folded) {
+#pragma unroll
+          for (int m = 0; m < kM; ++m)
+#pragma unroll
+            for (int n = 0; n < Kernel::kN; ++n)
+#pragma unroll
+              for (int x = 0; x < 4; ++x) rS[m][n][x] *= args.scale;
+        }
+        // Opaque: the mask's and the rows' bounds cost no registers.
+        if (j0 < seen.all.begin || seen.all.end - j0 < kTileKv)
+          Kernel::hide(rS, schedule, key_mask_of_length(args, ptx::opaque(mask.length)),
+                       ptx::opaque(row), j);
+      }
+      state.weigh(rS, factor);
+      state.multiply_pv(rS, sV, lane);
+    }
+  }
+
+  state.finish_sums();
+  const WorkTile place = work_tile(schedule, static_cast<uint32_t>(ptx::opaque(blockIdx.x)));
+  const int thread = ptx::opaque(static_cast<int>(threadIdx.x));
+  if (schedule.splits == 1)
+    state.write(args, schedule, place, Kernel::warp_row(thread), Kernel::lane_of(thread), smem);
+  else
+    state.write(args, schedule, place, Kernel::warp_row(thread), Kernel::lane_of(thread), partials);
+}
+
+}  // namespace qkv::kernels

@@ -1,0 +1,38 @@
+// sm80_forward: forward attention on the tensor cores of sm_80 and later. fp16 and bf16, d_qk and
+// d_v multiples of 8 up to kSm80ForwardMaxDim, 16-byte aligned rows.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/attention/sm80_forward/policy.h"
+#include "kernels/core/forward_args.h"
+#include "kernels/core/scheduler.h"
+
+namespace qkv::kernels {
+
+// Which of the kernel's instances serves a problem.
+struct Sm80ForwardChoice {
+  Type type;
+  int32_t max_dim;  // of the policy
+  Sm80Variant variant;
+};
+
+// Queues the kernel on `stream` (a cudaStream_t) of the current device. With more than one split it
+// leaves partial results, which combine makes whole. Allocates and synchronises nothing. Returns
+// the launch's cudaError_t, which it takes off the runtime's record; 1 (cudaErrorInvalidValue)
+// without launching for a problem that the host must decline.
+int launch_sm80_forward(const Sm80ForwardChoice& choice, const ForwardArgs& args,
+                        const TileSchedule& schedule, const Partials& partials, void* stream);
+
+// Loads the kernel onto the current device and raises its limit of shared memory, so that no launch
+// does it later, in the middle of a graph capture. Returns a cudaError_t.
+int prepare_sm80_forward(const Sm80ForwardChoice& choice);
+
+// The same for one row of kernels.inc.
+template <Type kType, int kDim, Sm80Variant kVariant>
+int prepare_sm80_forward_instance();
+template <Type kType, int kDim, Sm80Variant kVariant>
+int launch_sm80_forward_instance(const ForwardArgs& args, const TileSchedule& schedule,
+                                 const Partials& partials, void* stream);
+
+}  // namespace qkv::kernels

@@ -1,0 +1,10 @@
+#include "kernels/attention/sm80_tf32x3/launch.cuh"
+
+namespace qkv::kernels {
+
+template int prepare_sm80_tf32x3_instance<64, false>();
+template int launch_sm80_tf32x3_instance<64, false>(const ForwardArgs&, void*);
+template int prepare_sm80_tf32x3_instance<128, false>();
+template int launch_sm80_tf32x3_instance<128, false>(const ForwardArgs&, void*);
+
+}  // namespace qkv::kernels

@@ -1,0 +1,88 @@
+// sm90_forward's results: from registers to memory, a warp's 16 rows at a time.
+#pragma once
+
+#include "kernels/attention/sm90_forward/shared.cuh"
+#include "kernels/core/numeric.cuh"
+#include "kernels/core/online_softmax.cuh"
+#include "kernels/ptx/stmatrix.h"
+
+namespace qkv::kernels {
+
+template <class T>
+struct Sm90Epilogue {
+  using Shared = Sm90Shared<T>;
+
+  // O and LSE of a warp's 16 rows, or the split's part of them.
+  static __device__ void write(const Sm90ForwardArgs& args, Shared& shared, const WorkTile& at,
+                               float (&rO)[64], OnlineSoftmax (&softmax)[2]) {
+    const int lane = static_cast<int>(threadIdx.x) % 32, warp = static_cast<int>(threadIdx.x) / 32;
+    const int warp_row = warp * 16;  // in the tile
+    float inverse[2];
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      OnlineSoftmax& of_row = softmax[half];
+      of_row.l += __shfl_xor_sync(0xffffffffu, of_row.l, 1);
+      of_row.l += __shfl_xor_sync(0xffffffffu, of_row.l, 2);
+      inverse[half] = 1 / of_row.l;
+    }
+    if (args.partials.o == nullptr) store(args, shared, at, rO, softmax, inverse);
+    const Tensor& lse = args.forward.lse;
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const int in_tile = warp_row + half * 8 + lane / 4;
+      if (in_tile >= at.rows) continue;
+      const int i = args.schedule.query(at.row + in_tile);
+      const int head = at.head + args.schedule.member(at.row + in_tile, i);
+      if (args.partials.o == nullptr) {
+        if (lse.data != nullptr && lane % 4 == 0)
+          static_cast<float*>(lse.data)[at.batch * lse.batch + head * lse.head + i * lse.row] =
+              softmax[half].lse();
+        continue;
+      }
+      const int64_t row = Partials::row(args.forward, at.split, at.batch, head, i);
+      if (lane % 4 == 0) args.partials.lse[row] = softmax[half].lse();
+      if (softmax[half].empty()) continue;
+      float* to = args.partials.o + row * args.forward.d_v + lane % 4 * 2;
+#pragma unroll
+      for (int d = 0; d < kSm90Dim; d += 8)
+        if (d < args.forward.d_v)
+          *reinterpret_cast<float2*>(to + d) = make_float2(
+              rO[d / 2 + half * 2] * inverse[half], rO[d / 2 + half * 2 + 1] * inverse[half]);
+    }
+  }
+
+  // O through the warp's place in shared memory.
+  static __device__ void store(const Sm90ForwardArgs& args, Shared& shared, const WorkTile& at,
+                               const float (&rO)[64], const OnlineSoftmax (&softmax)[2],
+                               const float (&inverse)[2]) {
+    const int lane = static_cast<int>(threadIdx.x) % 32, warp = static_cast<int>(threadIdx.x) / 32;
+    if (lane == 0) ptx::cp_async_bulk_wait_group_read();  // the place is free again
+    __syncwarp();
+    const uint32_t to = shared_address(shared.o[warp]) + lane % 16 * 128;
+#pragma unroll
+    for (int d = 0; d < kSm90Dim / 16; ++d) {
+      uint32_t o[4];
+#pragma unroll
+      for (int x = 0; x < 4; ++x) {
+        const float* pair = &rO[d * 8 + x * 2];
+        o[x] = pack<T>(pair[0] * inverse[x % 2], pair[1] * inverse[x % 2]);
+        if (softmax[x % 2].empty()) o[x] = 0;
+      }
+      const uint32_t chunk = d % 4 * 2 + lane / 16;
+      ptx::stmatrix_x4(to + d / 4 * sizeof shared.o[0][0] + (chunk ^ lane % 8) * 16, o);
+    }
+    ptx::fence_proxy_async();
+    __syncwarp();
+    if (lane == 0 && warp * 16 < at.rows) {
+      for (int panel = 0; panel < 2; ++panel)
+        ptx::cp_async_bulk_tensor_store(
+            &args.o,
+            {panel * kSm90Panel, 0, args.schedule.query(at.row + warp * 16), set_of(args, at),
+             at.batch},
+            shared_address(shared.o[warp][panel]));
+      ptx::cp_async_bulk_commit_group();
+    }
+  }
+};
+
+}  // namespace qkv::kernels

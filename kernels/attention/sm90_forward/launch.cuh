@@ -1,0 +1,26 @@
+// Defines the launcher of an instance. Only instances/*.cu include this: kernel and launcher share
+// their translation unit.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include "kernels/attention/sm90_forward/kernel.cuh"
+#include "kernels/attention/sm90_forward/launch.h"
+#include "kernels/attention/sm90_forward/policy.h"
+
+namespace qkv::kernels {
+
+template <Type kType, bool kSoftcap>
+int prepare_sm90_forward_instance() {
+  return cudaFuncSetAttribute(sm90_forward<kType, kSoftcap>,
+                              cudaFuncAttributeMaxDynamicSharedMemorySize, kSm90SmemBytes);
+}
+
+template <Type kType, bool kSoftcap>
+int launch_sm90_forward_instance(const Sm90ForwardArgs& args, int32_t blocks, void* stream) {
+  sm90_forward<kType, kSoftcap><<<static_cast<unsigned>(blocks), kSm90Threads, kSm90SmemBytes,
+                                  static_cast<cudaStream_t>(stream)>>>(args);
+  return cudaGetLastError();
+}
+
+}  // namespace qkv::kernels

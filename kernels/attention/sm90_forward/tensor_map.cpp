@@ -1,0 +1,103 @@
+#include "kernels/attention/sm90_forward/tensor_map.h"
+
+#include <cudaTypedefs.h>
+#include <cuda_runtime_api.h>
+
+#include <cstring>
+
+#include "kernels/attention/sm90_forward/launch.h"
+#include "kernels/attention/sm90_forward/policy.h"
+
+namespace qkv::kernels {
+namespace {
+
+// The driver's functions, opened on first use: the library itself does not need a driver.
+struct Driver {
+  PFN_cuTensorMapEncodeTiled_v12000 encode = nullptr;
+  PFN_cuTensorMapReplaceAddress_v12000 replace_address = nullptr;
+  cudaError_t error = cudaSuccess;
+
+  Driver() {
+    find("cuTensorMapEncodeTiled", &encode);
+    find("cuTensorMapReplaceAddress", &replace_address);
+  }
+
+  template <class Function>
+  void find(const char* name, Function* function) {
+    void* found = nullptr;
+    cudaDriverEntryPointQueryResult result{};
+    const cudaError_t code =
+        cudaGetDriverEntryPointByVersion(name, &found, 12000, cudaEnableDefault, &result);
+    if (code != cudaSuccess) {
+      error = code;
+      (void)cudaGetLastError();
+    } else if (result != cudaDriverEntryPointSuccess) {
+      error = cudaErrorNotSupported;
+    }
+    *function = reinterpret_cast<Function>(found);
+  }
+};
+
+const Driver& driver() {
+  static const Driver instance;
+  return instance;
+}
+
+cudaError_t runtime_error(CUresult result) {
+  return result == CUDA_SUCCESS ? cudaSuccess : cudaErrorInvalidValue;
+}
+
+// What a map says of one of our tensors.
+struct Sizes {
+  int32_t dim, group, rows, heads, batch;
+};
+
+// Boxes of 64 dims, a row of the 128-byte swizzle, and `box_rows` rows, `sizes.group` heads of each
+// query together.
+int encode(Type type, const Tensor& tensor, const Sizes& sizes, int32_t box_rows, void* map) {
+  constexpr int64_t kAnyStride = 16;  // where an axis has one element
+  const auto bytes = [](int32_t size, int64_t stride) {
+    return static_cast<cuuint64_t>(size == 1 ? kAnyStride : stride * 2);
+  };
+  const auto size = [](int32_t n) { return static_cast<cuuint64_t>(n); };
+  const auto box = [](int32_t n) { return static_cast<cuuint32_t>(n); };
+  const cuuint64_t shape[] = {size(sizes.dim), size(sizes.group), size(sizes.rows),
+                              size(sizes.heads), size(sizes.batch)};
+  const cuuint64_t strides[] = {bytes(sizes.group, tensor.head), bytes(sizes.rows, tensor.row),
+                                bytes(sizes.heads, tensor.head * sizes.group),
+                                bytes(sizes.batch, tensor.batch)};
+  const cuuint32_t boxes[] = {64, box(sizes.group), box(box_rows / sizes.group), 1, 1};
+  const cuuint32_t steps[] = {1, 1, 1, 1, 1};
+  CUtensorMap made{};
+  const CUresult result = driver().encode(
+      &made,
+      type == Type::kF16 ? CU_TENSOR_MAP_DATA_TYPE_FLOAT16 : CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 5,
+      reinterpret_cast<void*>(kAnyStride), shape, strides, boxes, steps,
+      CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
+      CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+  std::memcpy(map, &made, sizeof made);
+  return runtime_error(result);
+}
+
+}  // namespace
+
+int set_tensor_map_address(CUtensorMap* map, void* data) {
+  if (driver().error != cudaSuccess) return driver().error;
+  return runtime_error(driver().replace_address(map, data));
+}
+
+int make_sm90_maps(Type type, const ForwardArgs& args, int32_t group, Sm90Maps* maps) {
+  static_assert(sizeof maps->bytes[0] == sizeof(CUtensorMap));
+  if (driver().error != cudaSuccess) return driver().error;
+  const int32_t rows = kSm90TileQ / kSm90MathWarpgroups;
+  const Sizes q{args.d_qk, group, args.s_q, args.heads_q / group, args.batch};
+  const Sizes k{args.d_qk, 1, args.s_kv, args.heads_kv, args.batch};
+  Sizes v = k, o = q;
+  v.dim = o.dim = args.d_v;
+  if (const int error = encode(type, args.q, q, rows, maps->bytes[0])) return error;
+  if (const int error = encode(type, args.k, k, kSm90TileKv, maps->bytes[1])) return error;
+  if (const int error = encode(type, args.v, v, kSm90TileKv, maps->bytes[2])) return error;
+  return encode(type, args.o, o, rows / 4, maps->bytes[3]);
+}
+
+}  // namespace qkv::kernels
