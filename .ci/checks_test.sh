@@ -61,6 +61,8 @@ caught kernels/ptx/nop.h '#include "kernels/core/mask.h"' 'kernels/ptx/nop.h:2: 
 caught include/qkv/qkv.h '#include "host/problem.h"' 'include/qkv/qkv.h:1: includes host/problem.h'
 caught include/qkv/qkv.h '#include "kernels/op/one/policy.h"' 'include/qkv/qkv.h:1: includes kernels/op/one/policy.h'
 
+caught kernels/op/one/kernel.cuh "$(yes '// A line.' | head -n 399)" 'kernels/op/one/kernel.cuh: 401 lines, at most 400'
+
 # Without sources a check has nothing to say, and must not say that all is well.
 rm -rf "$work/project"/{host,include,kernels,tests}
 expect fail 'FAILED'

@@ -140,7 +140,7 @@ TEST(KeyMask, FollowsTheContract) {
     };
     const auto i0 = static_cast<int32_t>(random.integer(0, args.s_q - 1));
     const auto rows = static_cast<int32_t>(random.integer(1, args.s_q - i0));
-    const auto any = mask.keys_of_any(i0, rows), all = mask.keys_of_all(i0, rows);
+    const auto any = mask.visible_keys(i0, rows), all = mask.unmasked_keys(i0, rows);
     for (int32_t j = 0; j < args.s_kv; ++j) {
       bool some = false, every = true;
       for (int32_t i = i0; i < i0 + rows; ++i) {

@@ -34,7 +34,7 @@ struct ForwardArgs {
   Tensor o;    // [batch, heads_q,  s_q,  d_v]
   Tensor lse;  // [batch, heads_q,  s_q] fp32; data may be null
 
-  // What only some kernels take; data may be null.
+  // Optional, for the kernels that take them; data may be null.
   Tensor index;            // [batch, heads_q, s_q] int64 or int32
   Tensor weights;          // [batch, heads_q, s_q, s_kv] fp32 or as q
   PairTensor mask;         // [batch, heads_q, s_q, s_kv] bytes, 0 hides the key

@@ -13,24 +13,25 @@ struct KeyRange {
   int32_t begin, end;
 };
 
-// Query i sees keys [i + begin, i + end), cut to [0, length): both bounds grow with i, so the first
-// and the last row of a tile bound the others.
+// Query i sees keys [i + begin, i + end), cut to [0, length): a band along the diagonal. Both
+// bounds grow with i, so the first and the last row of a tile bound the others.
 struct KeyMask {
   int32_t length;
   int32_t begin, end;
-  int64_t offset;  // key i + offset is on query i's diagonal
+  int64_t offset;  // query i's diagonal is at key i + offset
 
   QKV_HOST_DEVICE KeyRange keys(int64_t i) const { return {cut(i, begin), cut(i, end)}; }
 
-  // Keys that some query of rows [i, i + rows) sees, and the ones that all of them see; rows > 0.
-  QKV_HOST_DEVICE KeyRange keys_of_any(int32_t i, int32_t rows) const {
+  // Of the queries [i, i + rows), rows > 0: the keys that at least one sees, and the ones that
+  // every one sees, whose scores therefore need no mask.
+  QKV_HOST_DEVICE KeyRange visible_keys(int32_t i, int32_t rows) const {
     return {keys(i).begin, keys(int64_t{i} + rows - 1).end};
   }
-  QKV_HOST_DEVICE KeyRange keys_of_all(int32_t i, int32_t rows) const {
+  QKV_HOST_DEVICE KeyRange unmasked_keys(int32_t i, int32_t rows) const {
     return {keys(int64_t{i} + rows - 1).begin, keys(i).end};
   }
 
-  // Rows and keys are below 2^31 - 1: bounds beyond it cut like this one.
+  // A bound as 32 bits. Rows and keys are below 2^31 - 1: bounds beyond it have its effect.
   QKV_HOST_DEVICE static int32_t saturate(int64_t bound) {
     constexpr int64_t kBeyond = 0x7fffffff;
     return static_cast<int32_t>(bound < -kBeyond ? -kBeyond : bound > kBeyond ? kBeyond : bound);
@@ -43,7 +44,7 @@ struct KeyMask {
   }
 };
 
-// The keys of batch b that exist.
+// The number of keys of batch b.
 QKV_HOST_DEVICE inline int32_t key_length(const ForwardArgs& args, int32_t b) {
   if (args.kv_lengths == nullptr) return args.s_kv;
   const int32_t given = args.kv_lengths[b * args.kv_lengths_stride];

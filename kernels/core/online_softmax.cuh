@@ -18,14 +18,14 @@ struct OnlineSoftmax {
   float m = -INFINITY;
   float l = 0;
 
-  // Lifts m over s_max, the maximum of the scores to come. Everything summed up so far, l excepted,
-  // must be multiplied by the result.
+  // Raises m to s_max, the maximum of the scores to come, if that is larger. l is rescaled here;
+  // the caller multiplies what else was summed up so far (O) by the result, 2^(m_old - m).
   QKV_HOST_DEVICE float raise(float s_max) {
     const float m_old = m;
     m = fmaxf(m, s_max);
-    const float shrink = weight(m_old);
-    l *= shrink;
-    return shrink;
+    const float rescale = weight(m_old);
+    l *= rescale;
+    return rescale;
   }
 
   // 2^(s - m), the weight of a score s <= m; exactly 1 at s == m. While m = -inf only scores of

@@ -1,4 +1,4 @@
-// Which block of a grid computes what: query rows, heads and a share of the keys. Pure functions,
+// Which block of a grid computes what: query rows, heads and a split of the keys. Pure functions,
 // used by kernels, plans and tests alike.
 #pragma once
 
@@ -26,28 +26,29 @@ struct FastDivisor {
   }
 };
 
-// How the work is cut into blocks. A set is the query rows that read the same K and V together: of
-// one head (group 1), or packed (PackGQA) of all `group` query heads of a KV head, head fastest:
-// row r is query r / group of head r % group, so that the keys that a row sees still grow with r.
+// How the work is cut into blocks. A set is the query rows that go through the same K and V
+// together: those of one head (group 1), or of all `group` query heads of a KV head (PackGQA). Rows
+// of a packed set are numbered head fastest, row r is query r / group of head r % group: what a row
+// sees still grows with r, and a tile is as wide in keys as its few queries need.
 struct TileSchedule {
   int32_t tile_q = 1, tile_kv = 1;
-  int32_t rows = 0;      // of a set: s_q * group
-  int32_t tiles = 0;     // of a set
-  int32_t sets = 0;      // of all batches
-  int32_t heads = 1;     // sets of one batch: heads_q / group
-  int32_t kv_ratio = 1;  // query heads of a KV head
-  int32_t section = 1;   // sets whose blocks run together, as many as keep K and V in the L2 cache
-  int32_t splits = 1;    // shares of the keys
-  int32_t split_keys = 0;  // keys of a share, a multiple of tile_kv; 0: even shares of what is seen
+  int32_t rows = 0;        // of a set: s_q * group
+  int32_t tiles = 0;       // of a set
+  int32_t sets = 0;        // of all batches
+  int32_t heads = 1;       // sets of one batch: heads_q / group
+  int32_t kv_ratio = 1;    // query heads of a KV head
+  int32_t section = 1;     // sets whose blocks run together: their K and V share the L2 cache
+  int32_t splits = 1;      // of the keys (flash decoding)
+  int32_t split_keys = 0;  // keys of a split, a multiple of tile_kv; 0: the visible ones, evenly
   FastDivisor group;
 
   // Blocks of the grid.
   QKV_HOST_DEVICE int64_t blocks() const { return int64_t{tiles} * sets * splits; }
 
+  // The query of a row of a set, and the row's head, counted from the set's first; i = query(row).
   QKV_HOST_DEVICE int32_t query(int32_t row) const {
     return static_cast<int32_t>(group.divide(static_cast<uint32_t>(row)));
   }
-  // Of row's head among those of its set, when `i` is its query.
   QKV_HOST_DEVICE int32_t member(int32_t row, int32_t i) const {
     return row - i * static_cast<int32_t>(group.divisor);
   }
@@ -79,7 +80,7 @@ struct WorkTile {
 };
 
 // Section by section; in each the last tiles first, which see the most keys under a causal mask:
-// the longest blocks start first.
+// the longest blocks start first, the shortest fill the gaps at the end.
 QKV_HOST_DEVICE inline WorkTile work_tile(const TileSchedule& s, uint32_t block) {
   const auto tiles = static_cast<uint32_t>(s.tiles), splits = static_cast<uint32_t>(s.splits);
   const auto section = static_cast<uint32_t>(s.section);
@@ -101,20 +102,20 @@ QKV_HOST_DEVICE inline WorkTile work_tile(const TileSchedule& s, uint32_t block)
           static_cast<int32_t>(rest % splits)};
 }
 
-// The keys of a tile's rows, of which some are seen, and all.
+// The keys that at least one of a tile's rows sees, and the ones that every row sees.
 struct TileKeys {
-  KeyRange any, all;
+  KeyRange visible, unmasked;
 };
 
 QKV_HOST_DEVICE inline TileKeys tile_keys(const TileSchedule& s, const KeyMask& mask, int32_t row,
                                           int32_t rows) {
   const int32_t first = s.query(row), queries = s.query(row + rows - 1) - first + 1;
-  return {mask.keys_of_any(first, queries), mask.keys_of_all(first, queries)};
+  return {mask.visible_keys(first, queries), mask.unmasked_keys(first, queries)};
 }
 
-// The part of `visible` that split `split` computes; empty when begin >= end. Cuts are at multiples
-// of tile_kv, so that no block of keys is computed twice; at multiples of split_keys, whatever is
-// visible, if that is given.
+// The part of `visible` that split `split` computes; empty when begin >= end. Splits begin at
+// multiples of tile_kv, so that no block of keys is computed twice; if split_keys is given, at its
+// multiples, whatever is visible.
 QKV_HOST_DEVICE inline KeyRange keys_of_split(const TileSchedule& s, KeyRange visible,
                                               int32_t split) {
   int64_t begin = 0, end = 0;

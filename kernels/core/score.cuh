@@ -10,8 +10,8 @@
 
 namespace qkv::kernels {
 
-// The scores of one (batch, head), and of the heads that follow it: `member` counts from it. T is
-// the type of Q, which a bias may have.
+// For one (batch, head) and, in a packed tile, the heads after it: `member` counts from the first.
+// T is the type of Q; a bias has this type or fp32.
 template <class T>
 class ScoreRules {
  public:
@@ -28,7 +28,7 @@ class ScoreRules {
     next_slope_ = args.alibi_slopes.head;
   }
 
-  // Of ALiBi; 0 without it.
+  // ALiBi's slope of a head; 0 without ALiBi.
   __device__ float slope(int member) const {
     return slopes_ == nullptr ? 0 : slopes_[member * next_slope_];
   }
@@ -37,7 +37,8 @@ class ScoreRules {
     return softcap_ > 0 ? softcap_ * tanhf(s * inverse_softcap_) : s;
   }
 
-  // `range` is what length and window leave of the keys of query i.
+  // Whether query i sees key j; `range` holds the keys that length, causal mask and window leave
+  // it.
   __device__ bool visible(const KeyRange& range, int i, int j, int member = 0) const {
     return j >= range.begin && j < range.end &&
            (mask_.data == nullptr || mask_.at(i, j, member) != 0);

@@ -1,6 +1,7 @@
 // Tiles of Q, K, V, S and O for the kernels that compute on plain CUDA cores, in fp32, with any
-// alignment. A block is kThreads / 16 groups of 16 lanes; a row of S and O belongs to one group: of
-// S a lane holds every 16th key, of O 4 adjacent columns of each chunk of kChunk.
+// alignment. A block is kThreads / 16 groups of 16 lanes; a group computes kRows adjacent rows of S
+// and O. Of a row of S a lane holds every 16th key, of a row of O 4 adjacent columns of each chunk
+// of kChunk.
 #pragma once
 
 #include <cstdint>
@@ -21,7 +22,7 @@ struct SimtTile {
   static constexpr int kCols = kChunk / kLanes;               // of a chunk of O in a thread
 
   static_assert(kThreads % kChunk == 0 && kThreads % 32 == 0 && kTileQ % (kThreads / kLanes) == 0);
-  static_assert(kTileKv % kLanes == 0 && kTileKv <= kChunk, "P takes Q's place");
+  static_assert(kTileKv % kLanes == 0 && kTileKv <= kChunk, "P lies where Q was");
   static_assert(kCols == 4, "a lane's columns of V and O are one float4");
 
   // Rows are padded so that 8 rows of a column of float4 lie on 32 different banks.

@@ -1,6 +1,7 @@
-// A tile of 16- or 32-bit elements in shared memory as tensor-core kernels want it: rows of kDim
-// elements, 16-byte chunks exchanged within each 128 bytes by the row's low bits. Eight rows of one
-// column of chunks then lie on different banks, for ldmatrix as for copies along a row.
+// A tile of 16- or 32-bit elements in shared memory with XOR swizzle: rows of kDim elements, whose
+// 16-byte chunks are permuted within each 128 bytes: chunk c of row r lies at c ^ (r % 8). Eight
+// rows of one column of chunks, which ldmatrix reads together, then lie on different banks, and so
+// do the chunks that are copied along a row.
 #pragma once
 
 #include <cstdint>
@@ -24,8 +25,9 @@ struct SwizzledTile {
     return base + static_cast<uint32_t>((row * kChunks + (chunk ^ (row & 7))) * 16);
   }
 
-  // The address `chunks`, an even number, to the right of an even chunk's or its neighbour's in the
-  // first 128 bytes of a row.
+  // The address of the chunk that is `chunks`, an even number, to the right of the one at
+  // `address`, which is chunk 0 or 1 of a row. Adding to an address does not do: the swizzle
+  // permutes chunks.
   static __device__ uint32_t right_of(uint32_t address, int chunks) {
     return (address ^ static_cast<uint32_t>(chunks % 8 * 16)) + chunks / 8 * 128;
   }
@@ -35,7 +37,8 @@ struct SwizzledTile {
   __device__ void copy(const T* g, int64_t g_row, int rows, int dim) const {
     constexpr int kStep = kThreads / kChunks;
     static_assert(kThreads % kChunks == 0 && kRows % kStep == 0);
-    // Opaque: a thread's place is worked out anew for each tile, not kept in registers.
+    // Opaque: the thread's chunk is computed again for each tile instead of held in registers
+    // across the kernel's loop.
     const int thread = ptx::opaque(static_cast<int>(threadIdx.x));
     const int chunk = thread % kChunks, row0 = thread / kChunks;
     const bool in_dim = chunk * kElements < dim;
@@ -47,7 +50,8 @@ struct SwizzledTile {
     }
   }
 
-  // The same for rows anywhere: row r begins at address(r), which must be sound for r < rows.
+  // The same where rows are no constant stride apart: row r begins at address(r), which is only
+  // asked for r < rows and r = 0.
   template <class Address>
   __device__ void copy_rows(Address&& address, int rows, int dim) const {
     constexpr int kStep = kThreads / kChunks;
@@ -56,8 +60,8 @@ struct SwizzledTile {
 #pragma unroll
     for (int n = 0; n < kRows; n += kStep) {
       const int row = row0 + n;
-      const bool inside = chunk * 8 < dim && row < rows;
-      const T* from = address(row < rows ? row : 0) + (inside ? chunk * 8 : 0);
+      const bool inside = chunk * kElements < dim && row < rows;
+      const T* from = address(row < rows ? row : 0) + (inside ? chunk * kElements : 0);
       ptx::cp_async_16(at(row, chunk), from, inside ? 16 : 0);
     }
   }

@@ -1,7 +1,8 @@
-// combine: O and LSE of every row from the partial ones of its splits (core/merge_math.h).
+// combine: O and LSE of every row from the partial ones that the splits of a forward kernel left in
+// the workspace (core/merge_math.h): the second kernel of flash decoding.
 //
-// A block serves one row; its warp w sums up the splits w, w + 4, ..., each lane four columns, and
-// warp 0 adds the warps' sums in order. The order of additions depends on the number of a split
+// A block computes one row; its warp w sums up the splits w, w + 4, ..., each lane four columns,
+// and warp 0 adds the warps' sums in order. The order of additions depends on a split's number
 // alone: splits without keys change no bit.
 //
 // Contract: a split with LSE = -inf is not read; a split that is alone with keys comes out bit for
@@ -52,7 +53,7 @@ static __global__ void __launch_bounds__(kCombineThreads)
     smem.lse[n] = partials.lse[n * rows + block];
   __syncthreads();
 
-  // Every warp finds m and l for itself, all in the same order.
+  // Every warp computes m and l, all in the same order.
   float m = -INFINITY, l = 0;
   for (int n = lane; n < splits; n += 32) m = fmaxf(m, smem.lse[n]);
 #pragma unroll

@@ -1,4 +1,5 @@
-// combine: what the splits of a forward kernel left in the workspace into O and LSE.
+// combine: makes O and LSE of the partial results that the splits of a forward kernel left in the
+// workspace.
 #pragma once
 
 #include <cstdint>

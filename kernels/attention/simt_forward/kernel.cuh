@@ -1,11 +1,11 @@
 // simt_forward: O = softmax(scale * Q K^T) V and LSE on plain CUDA cores, fp32 arithmetic.
 //
-// One block computes kTileQ query rows of one (batch, head): it walks over the keys that any of
-// these rows sees, kTileKv at a time, and over d_qk and d_v, kChunk at a time. core/simt_tile.cuh
-// says which thread holds what.
+// One block computes kTileQ query rows of one (batch, head): it walks over the keys that at least
+// one of these rows sees, kTileKv at a time, and over d_qk and d_v, kChunk at a time.
+// core/simt_tile.cuh says which thread holds what.
 //
 // Contract (qkv.h has the rest): elements need no alignment but their own; keys at or past the
-// length are never read; keys hidden by the window get weight 0; P is rounded to the element type
+// length are never read; keys masked by the window get weight 0; P is rounded to the element type
 // before P V, l sums the unrounded weights, O is rounded once; a row without a score above -inf
 // gives O = +0 and LSE = -inf. No atomics: the result depends on the arguments alone.
 #pragma once
@@ -56,7 +56,8 @@ static __global__ void __launch_bounds__(simt_forward_policy(kMaxDim).threads,
   const bool v_aligned = Tile::aligned(args.v, args.d_v);
 
   const KeyMask mask = key_mask(args, batch);
-  const KeyRange any = mask.keys_of_any(i0, rows), all = mask.keys_of_all(i0, rows);
+  const KeyRange visible = mask.visible_keys(i0, rows);
+  const KeyRange unmasked = mask.unmasked_keys(i0, rows);
   const float scale = args.scale * kLog2E;
 
   // Invariant after each tile of keys, per row: m = max s; the lanes' l add up to sum 2^(s - m); rO
@@ -64,8 +65,8 @@ static __global__ void __launch_bounds__(simt_forward_policy(kMaxDim).threads,
   OnlineSoftmax softmax[kRows];
   float rO[kRows][kChunks * kCols] = {};
 
-  for (int left = any.end - any.begin; left > 0; left -= kTileKv) {
-    const int j0 = any.end - left;
+  for (int left = visible.end - visible.begin; left > 0; left -= kTileKv) {
+    const int j0 = visible.end - left;
     const int keys = min(kTileKv, left);
 
     // S = Q K^T.
@@ -79,31 +80,31 @@ static __global__ void __launch_bounds__(simt_forward_policy(kMaxDim).threads,
       Tile::multiply_qk(rS, smem, row0, lane, cols);
     }
 
-    // s = log2(e) * scale * S, -inf where hidden.
+    // s = log2(e) * scale * S, -inf where masked.
 #pragma unroll
     for (int r = 0; r < kRows; ++r)
 #pragma unroll
       for (int j = 0; j < kKeys; ++j) rS[r][j] *= scale;
-    if (j0 < all.begin || all.end - j0 < kTileKv) {
+    if (j0 < unmasked.begin || unmasked.end - j0 < kTileKv) {
 #pragma unroll
       for (int r = 0; r < kRows; ++r) {
-        const KeyRange visible = mask.keys(int64_t{i0} + row0 + r);
+        const KeyRange of_row = mask.keys(int64_t{i0} + row0 + r);
 #pragma unroll
         for (int j = 0; j < kKeys; ++j) {
           const int key = lane + j * kLanes;
-          if (key < visible.begin - j0 || key >= visible.end - j0) rS[r][j] = -INFINITY;
+          if (key < of_row.begin - j0 || key >= of_row.end - j0) rS[r][j] = -INFINITY;
         }
       }
     }
 
     // P = 2^(s - m).
-    __syncthreads();  // all warps have read Q and K: P and V may take their places
+    __syncthreads();  // all warps have read Q and K: P and V may overwrite them
 #pragma unroll
     for (int r = 0; r < kRows; ++r) {
       float s_max = rS[r][0];
 #pragma unroll
       for (int j = 1; j < kKeys; ++j) s_max = fmaxf(s_max, rS[r][j]);
-      const float shrink = softmax[r].raise(Tile::reduce_row(s_max, fmaxf));
+      const float rescale = softmax[r].raise(Tile::reduce_row(s_max, fmaxf));
 #pragma unroll
       for (int j = 0; j < kKeys; ++j) {
         const float p = softmax[r].weight(rS[r][j]);
@@ -111,7 +112,7 @@ static __global__ void __launch_bounds__(simt_forward_policy(kMaxDim).threads,
         smem.qp[row0 + r][lane + j * kLanes] = round_to<T>(p);
       }
 #pragma unroll
-      for (int c = 0; c < kChunks * kCols; ++c) rO[r][c] *= shrink;
+      for (int c = 0; c < kChunks * kCols; ++c) rO[r][c] *= rescale;
     }
 
     // O += P V.

@@ -3,9 +3,10 @@
 // any d_qk and d_v.
 //
 // One block computes kTileQ query rows of one (batch, head) and, under soft selection, one slice of
-// O's columns. It walks over the keys that any of its rows sees, kTileKv at a time, and hands their
-// scores to the selection. The weights are a second walk, over all keys, by the block of the first
-// slice: the scores are computed again, bit for bit, when their sum is known.
+// O's columns. It walks over the keys that at least one of its rows sees, kTileKv at a time, and
+// hands their scores to the selection. Attention weights are written in a second pass, over all
+// keys, by the block of the first slice: it computes the same scores, bit for bit, and knows m and
+// l.
 //
 // Contract (qkv.h has the rest): elements need no alignment but their own; keys at or past the
 // length are never read, nor are mask and bias there; P is rounded to the element type before P V,
@@ -113,7 +114,7 @@ struct GeneralTile {
       for (int j = 0; j < kKeys; ++j) rS[r][j] = 0;
     for (int d0 = 0; d0 < args.d_qk; d0 += kChunk) {
       const int cols = min(kChunk, args.d_qk - d0);
-      __syncthreads();  // all warps have read what lies there: Q and K, P and V, or O
+      __syncthreads();  // all warps have read what is overwritten: Q and K, P and V, or O
       Tile::load(smem.qp, gQ + d0, args.q.row, rows, cols, q_aligned);
       Tile::load(smem.kv, gK + j0 * args.k.row + d0, args.k.row, keys, cols, k_aligned);
       if constexpr (kScore == Score::kAdditive) {
@@ -131,8 +132,8 @@ struct GeneralTile {
       for (int j = 0; j < kKeys; ++j) rS[r][j] *= args.scale;
   }
 
-  // rS = the scores that the selection sees: -inf where hidden, and in rows that do not exist.
-  __device__ void finish(float (&rS)[kRows][kKeys], int j0) const {
+  // rS = the scores that the selection sees: -inf where masked, and in rows past the last.
+  __device__ void apply_rules(float (&rS)[kRows][kKeys], int j0) const {
 #pragma unroll
     for (int r = 0; r < kRows; ++r) {
       const int i = i0 + row0 + r;
@@ -170,9 +171,9 @@ struct SoftSelection {
   OnlineSoftmax softmax[kRows];
   float rO[kRows][kChunks * kCols] = {};
 
-  // `keys` scores from key j0 on.
-  __device__ void take(const Tile& tile, float (&rS)[kRows][kKeys], int j0, int keys) {
-    __syncthreads();  // all warps have read Q and K: P and V may take their places
+  // One more tile of keys: `keys` scores from key j0 on.
+  __device__ void update(const Tile& tile, float (&rS)[kRows][kKeys], int j0, int keys) {
+    __syncthreads();  // all warps have read Q and K: P and V may overwrite them
 #pragma unroll
     for (int r = 0; r < kRows; ++r) {
       float s_max = -INFINITY;
@@ -181,7 +182,7 @@ struct SoftSelection {
         rS[r][j] *= kLog2E;
         s_max = fmaxf(s_max, rS[r][j]);
       }
-      const float shrink = softmax[r].raise(Simt::reduce_row(s_max, fmaxf));
+      const float rescale = softmax[r].raise(Simt::reduce_row(s_max, fmaxf));
 #pragma unroll
       for (int j = 0; j < kKeys; ++j) {
         const float p = softmax[r].weight(rS[r][j]);
@@ -189,7 +190,7 @@ struct SoftSelection {
         tile.smem.qp[tile.row0 + r][tile.lane + j * kLanes] = round_to<T>(p);
       }
 #pragma unroll
-      for (int c = 0; c < kChunks * kCols; ++c) rO[r][c] *= shrink;
+      for (int c = 0; c < kChunks * kCols; ++c) rO[r][c] *= rescale;
     }
 #pragma unroll
     for (int c = 0; c < kChunks; ++c) {
@@ -203,7 +204,8 @@ struct SoftSelection {
     }
   }
 
-  __device__ void finish() {
+  // From a lane's own keys to the whole row, once all keys are seen.
+  __device__ void reduce_lanes() {
 #pragma unroll
     for (int r = 0; r < kRows; ++r)
       softmax[r].l = Simt::reduce_row(softmax[r].l, [](float a, float b) { return a + b; });
@@ -257,7 +259,7 @@ struct HardSelection {
   static __device__ bool beats(float s, float than) { return s > than || (s != s && than == than); }
 
   // A lane's keys come in ascending order: of equal scores the first stays.
-  __device__ void take(const Tile& tile, float (&rS)[kRows][kKeys], int j0, int) {
+  __device__ void update(const Tile& tile, float (&rS)[kRows][kKeys], int j0, int) {
 #pragma unroll
     for (int r = 0; r < kRows; ++r)
 #pragma unroll
@@ -265,7 +267,7 @@ struct HardSelection {
         if (beats(rS[r][j], best[r])) best[r] = rS[r][j], at[r] = j0 + tile.lane + j * kLanes;
   }
 
-  __device__ void finish() {
+  __device__ void reduce_lanes() {
 #pragma unroll
     for (int r = 0; r < kRows; ++r)
 #pragma unroll
@@ -291,9 +293,9 @@ struct HardSelection {
   __device__ float probability(int r, float, int j) const { return j == at[r] ? 1 : 0; }
 };
 
-// weights = scores of any stage, or probabilities, of all keys.
-template <class Tile, class Chosen>
-static __device__ void write_weights(const Tile& tile, const Chosen& chosen) {
+// The attention weights of all keys: scores after one of the steps, or probabilities.
+template <class Tile, class SelectionState>
+static __device__ void write_weights(const Tile& tile, const SelectionState& selection) {
   constexpr int kRows = Tile::kRows, kKeys = Tile::kKeys, kLanes = Tile::kLanes;
   using T = typename Tile::T;
   const ForwardArgs& args = tile.args;
@@ -319,7 +321,7 @@ static __device__ void write_weights(const Tile& tile, const Chosen& chosen) {
             w = s;
           } else if (tile.rules.visible(range, i, key)) {
             s = tile.rules.biased(s, tile.slope, i, key);
-            w = mode == Weights::kMasked ? s : chosen.probability(r, s, key);
+            w = mode == Weights::kMasked ? s : selection.probability(r, s, key);
           }
         }
         if (args.weights_f32)
@@ -335,39 +337,39 @@ template <Type kType, Score kScore, Selection kSelection>
 static __global__ void __launch_bounds__(kSimtGeneralThreads, kSimtGeneralMinBlocks)
     simt_general(const __grid_constant__ ForwardArgs args, unsigned slices) {
   using Tile = GeneralTile<kType, kScore>;
-  using Chosen =
+  using SelectionState =
       std::conditional_t<kSelection == Selection::kSoft, SoftSelection<Tile>, HardSelection<Tile>>;
   __shared__ typename Tile::Smem smem;
 
   const Tile tile = Tile::of_block(args, smem, slices);
-  const KeyRange any = tile.mask.keys_of_any(tile.i0, tile.rows);
-  Chosen chosen;
-  for (int left = any.end - any.begin; left > 0; left -= Tile::kTileKv) {
-    const int j0 = any.end - left;
+  const KeyRange visible = tile.mask.visible_keys(tile.i0, tile.rows);
+  SelectionState selection;
+  for (int left = visible.end - visible.begin; left > 0; left -= Tile::kTileKv) {
+    const int j0 = visible.end - left;
     const int keys = min(Tile::kTileKv, left);
     float rS[Tile::kRows][Tile::kKeys];
     tile.score(rS, j0, keys);
-    tile.finish(rS, j0);
-    chosen.take(tile, rS, j0, keys);
+    tile.apply_rules(rS, j0);
+    selection.update(tile, rS, j0, keys);
   }
-  chosen.finish();
-  chosen.write_o(tile);
+  selection.reduce_lanes();
+  selection.write_o(tile);
 
   if (tile.slice > 0) return;
   if (tile.lane == 0) {
     if (args.lse.data != nullptr)
       tile.each_row(args.lse, [&](int r, int64_t offset) {
-        static_cast<float*>(args.lse.data)[offset] = chosen.lse(r);
+        static_cast<float*>(args.lse.data)[offset] = selection.lse(r);
       });
     if (args.index.data != nullptr)
       tile.each_row(args.index, [&](int r, int64_t offset) {
         if (args.index_i64)
-          static_cast<int64_t*>(args.index.data)[offset] = chosen.index(r);
+          static_cast<int64_t*>(args.index.data)[offset] = selection.index(r);
         else
-          static_cast<int32_t*>(args.index.data)[offset] = chosen.index(r);
+          static_cast<int32_t*>(args.index.data)[offset] = selection.index(r);
       });
   }
-  if (args.weights.data != nullptr) write_weights(tile, chosen);
+  if (args.weights.data != nullptr) write_weights(tile, selection);
 }
 
 }  // namespace qkv::kernels

@@ -3,12 +3,12 @@
 //
 // One block of four warps computes a tile of core/scheduler.h: kTileQ rows, of one head or packed
 // of several, against one split of the keys. A warp owns kTileQ / 4 rows, from scores to output. It
-// walks over the blocks of keys that some row sees, the last one first: V of a block is copied
-// while Q K^T is computed, K of the next one during softmax and P V. P stays in registers: what Q
-// K^T leaves in a lane is what P V wants there.
+// walks over the blocks of keys that at least one row sees, the last one first: V of a block is
+// copied while Q K^T is computed, K of the next one during softmax and P V. P stays in registers:
+// the accumulators of Q K^T, rounded, are the A operand of P V.
 //
 // Contract (qkv.h has the rest): rows 16-byte aligned; keys at or past the length are never read,
-// their place in shared memory is 0; keys hidden by the window get weight 0; P is rounded to the
+// their rows in shared memory are 0; keys masked by the window get weight 0; P is rounded to the
 // element type before P V, l sums the unrounded weights, O is rounded once; a row without a score
 // above -inf gives O = +0 and LSE = -inf. With more than one split O and LSE go to the partials,
 // not rounded; a row without keys in its split leaves LSE alone. No atomics: the result depends on
@@ -24,6 +24,7 @@
 #include "kernels/core/online_softmax.cuh"
 #include "kernels/core/scheduler.h"
 #include "kernels/core/score.cuh"
+#include "kernels/core/score_fragment.cuh"
 #include "kernels/core/swizzled_tile.cuh"
 #include "kernels/ptx/ldmatrix.h"
 #include "kernels/ptx/mma.h"
@@ -49,7 +50,9 @@ struct Sm80Forward {
   using KvTile = SwizzledTile<T, kTileKv, kDim, kSm80ForwardThreads>;
   static_assert(QTile::kBytes + 2 * KvTile::kBytes == sm80_forward_smem_bytes(kPolicy));
 
-  // A lane's place in a fragment of S or O: rows lane / 4 and + 8, columns 2 (lane % 4) and + 1.
+  // Fragments as core/score_fragment.cuh draws them: rows lane / 4 and + 8, columns 2 (lane % 4)
+  // and
+  // + 1.
   float rO[kM][kD][4] = {};
   OnlineSoftmax softmax[kM][2];
 
@@ -111,95 +114,59 @@ struct Sm80Forward {
     }
   }
 
-  // rS = -inf where hidden. `row` (of the set) and `j` are the lane's first row and key.
-  static __device__ void hide(float (&rS)[kM][kN][4], const TileSchedule& schedule,
-                              const KeyMask& mask, int row, int j) {
+  // rS = -inf where a row does not see the key. `row` (of the set) and `key` are the lane's first.
+  static __device__ void apply_mask(float (&rS)[kM][kN][4], const TileSchedule& schedule,
+                                    const KeyMask& mask, int row, int key) {
 #pragma unroll
     for (int m = 0; m < kM; ++m)
 #pragma unroll
-      for (int half = 0; half < 2; ++half) {
-        const KeyRange visible = mask.keys(schedule.query(row + m * 16 + half * 8));
-#pragma unroll
-        for (int n = 0; n < kN; ++n)
-#pragma unroll
-          for (int x = 0; x < 2; ++x) {
-            const int key = n * 8 + x;
-            if (key < visible.begin - j || key >= visible.end - j)
-              rS[m][n][half * 2 + x] = -INFINITY;
-          }
-      }
+      for (int half = 0; half < 2; ++half)
+        kernels::apply_mask(rS[m], half, mask.keys(schedule.query(row + m * 16 + half * 8)), key);
   }
 
-  // rS = the scores that the softmax sees, from Q K^T; rows past the last are hidden.
-  static __device__ void apply(float (&rS)[kM][kN][4], const TileSchedule& schedule,
-                               const ScoreRules<T>& rules, const KeyMask& mask, float scale,
-                               int first, int j) {
+  // rS = the scores that the softmax sees, from Q K^T. Rows past the last see no key.
+  static __device__ void apply_rules(float (&rS)[kM][kN][4], const TileSchedule& schedule,
+                                     const ScoreRules<T>& rules, const KeyMask& mask, float scale,
+                                     int first_row, int key) {
 #pragma unroll
     for (int m = 0; m < kM; ++m)
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
-        const int row = first + m * 16 + half * 8;
+        const int row = first_row + m * 16 + half * 8;
         const int i = schedule.query(row), member = schedule.member(row, i);
         const KeyRange visible = row < schedule.rows ? mask.keys(i) : KeyRange{0, 0};
-        const float slope = rules.slope(member);
-#pragma unroll
-        for (int n = 0; n < kN; ++n)
-#pragma unroll
-          for (int x = 0; x < 2; ++x) {
-            float& s = rS[m][n][half * 2 + x];
-            const int key = j + n * 8 + x;
-            s = rules.visible(visible, i, key, member)
-                    ? rules.biased(rules.softcapped(s * scale), slope, i, key, member)
-                    : -INFINITY;
-          }
+        kernels::apply_rules(rS[m], half, rules, visible, scale, key, i, member);
       }
   }
 
-  // rS = P = 2^(factor rS - m), rO and l shrunk to the new m.
-  __device__ void weigh(float (&rS)[kM][kN][4], float factor) {
+  // rS = P = 2^(factor rS - m), rO and l rescaled to the new m.
+  __device__ void update_softmax(float (&rS)[kM][kN][4], float factor) {
 #pragma unroll
     for (int m = 0; m < kM; ++m)
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
-        float s_max = rS[m][0][half * 2];
-#pragma unroll
-        for (int n = 0; n < kN; ++n)
-          s_max = fmaxf(s_max, fmaxf(rS[m][n][half * 2], rS[m][n][half * 2 + 1]));
-        s_max = fmaxf(s_max, __shfl_xor_sync(0xffffffffu, s_max, 1));
-        s_max = fmaxf(s_max, __shfl_xor_sync(0xffffffffu, s_max, 2));
-        OnlineSoftmax& row = softmax[m][half];
-        const float shrink = row.raise(s_max * factor);
-#pragma unroll
-        for (int n = 0; n < kN; ++n)
-#pragma unroll
-          for (int x = 0; x < 2; ++x) {
-            float& s = rS[m][n][half * 2 + x];
-            s = row.weight(s, factor);
-            row.l += s;
-          }
+        const float rescale = softmax_row(
+            rS[m], half, softmax[m][half], factor,
+            [factor](const OnlineSoftmax& row, float s) { return row.weight(s, factor); });
 #pragma unroll
         for (int d = 0; d < kD; ++d) {
-          rO[m][d][half * 2] *= shrink;
-          rO[m][d][half * 2 + 1] *= shrink;
+          rO[m][d][half * 2] *= rescale;
+          rO[m][d][half * 2 + 1] *= rescale;
         }
       }
   }
 
-  // The lanes of a quad have summed up l together from here on.
-  __device__ void finish_sums() {
+  // From a lane's own keys to the whole row, once all keys are seen.
+  __device__ void reduce_sums() {
 #pragma unroll
     for (int m = 0; m < kM; ++m)
 #pragma unroll
-      for (int half = 0; half < 2; ++half) {
-        float& l = softmax[m][half].l;
-        l += __shfl_xor_sync(0xffffffffu, l, 1);
-        l += __shfl_xor_sync(0xffffffffu, l, 2);
-      }
+      for (int half = 0; half < 2; ++half) softmax[m][half].l = quad_sum(softmax[m][half].l);
   }
 
-  // O and LSE, where the rows are: `tile`, `warp_row` and `lane` are worked out anew by the caller,
-  // so that they need not be kept across the loop. O goes through the place of the warp's own rows
-  // of Q, which no other warp reads, for whole lines of memory.
+  // O and LSE into the result. `tile`, `warp_row` and `lane` are computed again by the caller, so
+  // that they are not held in registers across the loop. O is staged in shared memory over the
+  // warp's own rows of Q, which no other warp reads, to store whole lines.
   __device__ void write(const ForwardArgs& args, const TileSchedule& schedule, const WorkTile& tile,
                         int warp_row, int lane, unsigned char* smem) {
     const QTile sO{0};  // offsets into smem
@@ -239,7 +206,8 @@ struct Sm80Forward {
     }
   }
 
-  // The same into the partials, in fp32 from the registers: a quad writes 32 bytes at a time.
+  // The same into the workspace, for combine: in fp32 straight from the registers, a quad 32 bytes
+  // at a time.
   __device__ void write(const ForwardArgs& args, const TileSchedule& schedule, const WorkTile& tile,
                         int warp_row, int lane, const Partials& partials) {
 #pragma unroll
@@ -289,14 +257,16 @@ static __global__ void __launch_bounds__(kSm80ForwardThreads,
   const typename Kernel::KvTile sV{base + Kernel::QTile::kBytes + Kernel::KvTile::kBytes};
 
   const KeyMask mask = key_mask(args, tile.batch);
-  const TileKeys seen = tile_keys(schedule, mask, tile.row, tile.rows);
-  const KeyRange keys = keys_of_split(schedule, seen.any, tile.split);
+  const TileKeys keys_of_tile = tile_keys(schedule, mask, tile.row, tile.rows);
+  const KeyRange keys = keys_of_split(schedule, keys_of_tile.visible, tile.split);
   const ScoreRules<T> rules(args, mask, tile.batch, tile.head);
-  // The scale is folded into the exponential where that keeps the order of scores, and -inf.
+  // S is left unscaled where the exponential can scale it: not where a scale <= 0 would turn the
+  // order of scores, and the sign of a masked score's -inf, around.
   const bool folded = !Kernel::kRules && args.scale > 0;
   const float factor = folded ? args.scale * kLog2E : kLog2E;
 
-  // Opaque: the addresses of K and V are worked out anew for each block, not kept in registers.
+  // Opaque: the addresses of K and V are computed again for each block instead of held in
+  // registers.
   const auto rows_of = [&](const Tensor& t, int j0) {
     return static_cast<const T*>(t.data) + ptx::opaque(tile.batch) * t.batch +
            ptx::opaque(tile.head_kv) * t.head + j0 * t.row;
@@ -337,7 +307,7 @@ static __global__ void __launch_bounds__(kSm80ForwardThreads,
 
       const int j = j0 + lane % 4 * 2;  // the lane's first key
       if constexpr (Kernel::kRules) {
-        Kernel::apply(rS, schedule, rules, mask, args.scale, row, j);
+        Kernel::apply_rules(rS, schedule, rules, mask, args.scale, row, j);
       } else {
         if (!folded) {
 #pragma unroll
@@ -347,23 +317,24 @@ static __global__ void __launch_bounds__(kSm80ForwardThreads,
 #pragma unroll
               for (int x = 0; x < 4; ++x) rS[m][n][x] *= args.scale;
         }
-        // Opaque: the mask's and the rows' bounds cost no registers.
-        if (j0 < seen.all.begin || seen.all.end - j0 < kTileKv)
-          Kernel::hide(rS, schedule, key_mask_of_length(args, ptx::opaque(mask.length)),
-                       ptx::opaque(row), j);
+        // Opaque: the bounds of mask and rows are computed again here, in the few blocks that need
+        // them, instead of held in registers across the loop.
+        if (j0 < keys_of_tile.unmasked.begin || keys_of_tile.unmasked.end - j0 < kTileKv)
+          Kernel::apply_mask(rS, schedule, key_mask_of_length(args, ptx::opaque(mask.length)),
+                             ptx::opaque(row), j);
       }
-      state.weigh(rS, factor);
+      state.update_softmax(rS, factor);
       state.multiply_pv(rS, sV, lane);
     }
   }
 
-  state.finish_sums();
-  const WorkTile place = work_tile(schedule, static_cast<uint32_t>(ptx::opaque(blockIdx.x)));
+  state.reduce_sums();
+  const WorkTile again = work_tile(schedule, static_cast<uint32_t>(ptx::opaque(blockIdx.x)));
   const int thread = ptx::opaque(static_cast<int>(threadIdx.x));
   if (schedule.splits == 1)
-    state.write(args, schedule, place, Kernel::warp_row(thread), Kernel::lane_of(thread), smem);
+    state.write(args, schedule, again, Kernel::warp_row(thread), Kernel::lane_of(thread), smem);
   else
-    state.write(args, schedule, place, Kernel::warp_row(thread), Kernel::lane_of(thread), partials);
+    state.write(args, schedule, again, Kernel::warp_row(thread), Kernel::lane_of(thread), partials);
 }
 
 }  // namespace qkv::kernels

@@ -1,6 +1,6 @@
 // merge: O and LSE of every row from those of its parts (core/merge_math.h).
 //
-// A warp computes one row: lane n weighs part n, then each lane serves every 32nd column.
+// A warp computes one row: lane n the weight of part n, then each lane every 32nd column.
 //
 // Contract (qkv.h has the rest): a part with LSE_n = -inf is not read; with one other part, O and
 // LSE are that part's bit for bit; without any, O = +0 and LSE = -inf; NaN propagates. O and LSE

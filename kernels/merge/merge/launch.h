@@ -1,4 +1,5 @@
-// merge: parts of one attention problem over disjoint sets of keys into the whole.
+// merge: O and LSE over all keys from the O and LSE over disjoint sets of keys (ring attention,
+// shared prefixes).
 #pragma once
 
 #include <cstdint>
