@@ -140,7 +140,7 @@ struct Partials {
   float* o = nullptr;  // null: there is one split, which writes the results
   float* lse = nullptr;
 
-  // The row's place in both, in rows.
+  // The number of the row in both.
   QKV_HOST_DEVICE static int64_t row(const ForwardArgs& args, int32_t split, int32_t batch,
                                      int32_t head, int32_t i) {
     return ((int64_t{split} * args.batch + batch) * args.heads_q + head) * args.s_q + i;

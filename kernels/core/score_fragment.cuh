@@ -54,7 +54,7 @@ __device__ inline void apply_rules(float (&rS)[kN][4], int half, const ScoreRule
     }
 }
 
-// P in S's place: m rises to the maximum of factor S, then P = weight(softmax, S), which l adds up
+// S becomes P: m rises to the maximum of factor S, then P = weight(softmax, S), which l adds up
 // (for the lane's own keys: quad_sum makes it the row's). Returns the factor by which the row of O
 // is to be multiplied, since it was summed up relative to the old m.
 template <int kN, class Weight>

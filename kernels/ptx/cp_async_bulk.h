@@ -55,8 +55,8 @@ __device__ inline void cp_async_bulk_wait_group() {
   asm volatile("cp.async.bulk.wait_group 0;" ::: "memory");
 }
 
-// fence.proxy.async (9.7.13.4): what this thread knows to be written in shared memory is there for
-// wgmma and for copies of boxes that are started later.
+// fence.proxy.async (9.7.13.4): ordinary writes to shared memory, by this thread or seen by it,
+// become visible to the asynchronous proxy: to wgmma and to TMA copies that are started later.
 __device__ inline void fence_proxy_async() {
   asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
 }

@@ -1,5 +1,5 @@
-// Barriers in shared memory that count arrivals and bytes of copies (PTX ISA 9.7.13.15). Phases
-// alternate in parity, the first one is 0; `barrier` is a shared address.
+// Barriers in shared memory that count arrivals and bytes of asynchronous copies (PTX ISA
+// 9.7.13.15). Their phases alternate in parity, the first has 0; `barrier` is a shared address.
 #pragma once
 
 #include <cstdint>
@@ -17,7 +17,8 @@ __device__ inline void fence_mbarrier_init() {
   asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
 }
 
-// mbarrier.arrive (9.7.13.15.13): one arrival, after all that the thread did before.
+// mbarrier.arrive (9.7.13.15.13): one arrival, with release semantics: who waits sees what the
+// thread did before.
 __device__ inline void mbarrier_arrive(uint32_t barrier) {
   asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(barrier) : "memory");
 }

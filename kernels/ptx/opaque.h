@@ -2,8 +2,8 @@
 
 namespace qkv::ptx {
 
-// x, of which the compiler now knows nothing: what is computed from it stays where it is written
-// instead of in a register across a loop. No instruction.
+// Returns x, of which the compiler then knows nothing. What is computed from it cannot be computed
+// ahead of a loop and held in registers across it. No instruction.
 __device__ inline int opaque(int x) {
   asm volatile("" : "+r"(x));
   return x;

@@ -1,4 +1,4 @@
-// What sm90_forward is told beyond ForwardArgs: TMA's maps of the tensors, and its tiles.
+// The kernel's parameter: ForwardArgs, TMA's descriptors of the tensors, and the tiles.
 #pragma once
 
 #include <cuda.h>
@@ -17,8 +17,10 @@ struct Sm90ForwardArgs {
   TileSchedule schedule;
   Partials partials;
   int32_t tiles = 0;  // schedule.blocks()
-  int32_t* next_tile =
-      nullptr;  // 0 at first: blocks fetch their tiles; null: they are a grid apart
+  // Dynamic scheduling: a counter that is 0 when the kernel starts; a block that is done with a
+  // tile takes the next one by atomicAdd. Null: static scheduling, block b computes the tiles b, b
+  // + gridDim.x, b + 2 gridDim.x, ...
+  int32_t* next_tile = nullptr;
 };
 
 }  // namespace qkv::kernels

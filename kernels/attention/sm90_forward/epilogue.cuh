@@ -1,9 +1,10 @@
-// sm90_forward's results: from registers to memory, a warp's 16 rows at a time.
+// sm90_forward's epilogue: O and LSE from registers to memory, each warp its own 16 rows.
 #pragma once
 
 #include "kernels/attention/sm90_forward/shared.cuh"
 #include "kernels/core/numeric.cuh"
 #include "kernels/core/online_softmax.cuh"
+#include "kernels/core/score_fragment.cuh"
 #include "kernels/ptx/stmatrix.h"
 
 namespace qkv::kernels {
@@ -12,17 +13,16 @@ template <class T>
 struct Sm90Epilogue {
   using Shared = Sm90Shared<T>;
 
-  // O and LSE of a warp's 16 rows, or the split's part of them.
+  // O and LSE of a warp's rows; with more than one split into the workspace, for combine.
   static __device__ void write(const Sm90ForwardArgs& args, Shared& shared, const WorkTile& at,
-                               float (&rO)[64], OnlineSoftmax (&softmax)[2]) {
+                               float (&rO)[kSm90Dim / 2], OnlineSoftmax (&softmax)[2]) {
     const int lane = static_cast<int>(threadIdx.x) % 32, warp = static_cast<int>(threadIdx.x) / 32;
-    const int warp_row = warp * 16;  // in the tile
+    const int warp_row = warp * kSm90WarpRows;  // in the tile
     float inverse[2];
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       OnlineSoftmax& of_row = softmax[half];
-      of_row.l += __shfl_xor_sync(0xffffffffu, of_row.l, 1);
-      of_row.l += __shfl_xor_sync(0xffffffffu, of_row.l, 2);
+      of_row.l = quad_sum(of_row.l);
       inverse[half] = 1 / of_row.l;
     }
     if (args.partials.o == nullptr) store(args, shared, at, rO, softmax, inverse);
@@ -51,14 +51,15 @@ struct Sm90Epilogue {
     }
   }
 
-  // O through the warp's place in shared memory.
+  // O through the warp's own buffer in shared memory, by TMA. No other warp takes part: the warp
+  // waits for its own previous store to have read the buffer, and does not wait for this one.
   static __device__ void store(const Sm90ForwardArgs& args, Shared& shared, const WorkTile& at,
-                               const float (&rO)[64], const OnlineSoftmax (&softmax)[2],
+                               const float (&rO)[kSm90Dim / 2], const OnlineSoftmax (&softmax)[2],
                                const float (&inverse)[2]) {
     const int lane = static_cast<int>(threadIdx.x) % 32, warp = static_cast<int>(threadIdx.x) / 32;
-    if (lane == 0) ptx::cp_async_bulk_wait_group_read();  // the place is free again
+    if (lane == 0) ptx::cp_async_bulk_wait_group_read();  // the buffer may be overwritten
     __syncwarp();
-    const uint32_t to = shared_address(shared.o[warp]) + lane % 16 * 128;
+    const uint32_t to = shared_address(shared.o[warp]) + lane % 16 * kSm90PanelBytes;
 #pragma unroll
     for (int d = 0; d < kSm90Dim / 16; ++d) {
       uint32_t o[4];
@@ -68,17 +69,18 @@ struct Sm90Epilogue {
         o[x] = pack<T>(pair[0] * inverse[x % 2], pair[1] * inverse[x % 2]);
         if (softmax[x % 2].empty()) o[x] = 0;
       }
-      const uint32_t chunk = d % 4 * 2 + lane / 16;
-      ptx::stmatrix_x4(to + d / 4 * sizeof shared.o[0][0] + (chunk ^ lane % 8) * 16, o);
+      constexpr int kSteps = kSm90Panel / 16;             // of 16 dims in a panel
+      const uint32_t chunk = d % kSteps * 2 + lane / 16;  // of 16 bytes; swizzled by the row
+      ptx::stmatrix_x4(to + d / kSteps * sizeof shared.o[0][0] + (chunk ^ lane % 8) * 16, o);
     }
     ptx::fence_proxy_async();
     __syncwarp();
-    if (lane == 0 && warp * 16 < at.rows) {
-      for (int panel = 0; panel < 2; ++panel)
+    if (lane == 0 && warp * kSm90WarpRows < at.rows) {
+      for (int panel = 0; panel < kSm90Panels; ++panel)
         ptx::cp_async_bulk_tensor_store(
             &args.o,
-            {panel * kSm90Panel, 0, args.schedule.query(at.row + warp * 16), set_of(args, at),
-             at.batch},
+            {panel * kSm90Panel, 0, args.schedule.query(at.row + warp * kSm90WarpRows),
+             set_of(args, at), at.batch},
             shared_address(shared.o[warp][panel]));
       ptx::cp_async_bulk_commit_group();
     }

@@ -1,16 +1,16 @@
 // sm90_forward: O = softmax(S) V and LSE on Hopper, with TMA, mbarriers and wgmma. fp16 and bf16,
 // head dims up to kSm90Dim.
 //
-// A block stays on its multiprocessor and computes one tile of kSm90TileQ query rows after the
-// other. A producer warp copies Q, K and V by TMA; two math warpgroups have kSm90Rows rows each,
-// from scores to output. A warpgroup walks over the blocks of keys, the last one first, and issues
-// Q K^T of a block together with P V of the one before: the tensor cores work on P V during the
-// block's softmax. The warpgroups take turns in issuing, so that one's softmax is beside the
-// other's products. Two buffers of Q and one of O of its own: the next tile begins while this one
-// is stored.
+// A thread block stays on its multiprocessor and computes one tile of kSm90TileQ query rows after
+// the other (persistent kernel). A producer warp copies Q, K and V by TMA; two math warpgroups own
+// kSm90Rows rows each, from scores to output. A warpgroup walks over the blocks of keys, the last
+// one first, and issues Q K^T of a block together with P V of the block before, so that the tensor
+// cores work on P V during the block's softmax. The warpgroups take turns in issuing, so that one's
+// softmax overlaps the other's products (ping-pong). Q has two buffers and O one of its own: the
+// next tile begins while this one is stored. kernels/README.md draws it.
 //
 // Contract (qkv.h has the rest): maps describe q, k, v and o; keys at or past the length have
-// weight 0, whatever they hold; keys hidden by the window get weight 0; P is rounded to the element
+// weight 0, whatever they hold; keys masked by the window get weight 0; P is rounded to the element
 // type before P V, l sums the unrounded weights, O is rounded once; a row without a score above
 // -inf gives O = +0 and LSE = -inf. No atomics on results: they depend on the arguments alone.
 #pragma once
@@ -21,6 +21,7 @@
 #include "kernels/attention/sm90_forward/producer.cuh"
 #include "kernels/core/numeric.cuh"
 #include "kernels/core/online_softmax.cuh"
+#include "kernels/core/score_fragment.cuh"
 #include "kernels/ptx/barrier.h"
 #include "kernels/ptx/setmaxnreg.h"
 #include "kernels/ptx/sync_warp.h"
@@ -32,18 +33,28 @@ template <class T, bool kSoftcap>
 struct Sm90Forward {
   using Shared = Sm90Shared<T>;
 
-  // A lane's place in S and O: rows lane / 4 and + 8 of its warp's 16, and of every 8
-  // columns 2 (lane % 4) and + 1.
+  // A warpgroup's S and O, as wgmma's accumulators, and P, as its A operand in registers. Of its
+  // warp's 16 rows a lane has rows lane / 4 and + 8 ("halves" 0 and 1), and of every 8 columns
+  // 2 (lane % 4) and + 1: element n / 2 + 2 half + x is column n + 2 (lane % 4) + x, n = 0, 8, ...
+  using Scores = float[kSm90TileKv / 2];
+  using Output = float[kSm90Dim / 2];
+  using PackedP = uint32_t[kSm90TileKv / 16][4];
+  static_assert(kSm90Rows == 64 && kSm90TileKv == 128 && kSm90Dim == 128, "wgmma m64n128k16");
+  static constexpr int kHalfBlock = kSm90TileKv / 2;
 
-  // rS = Q K^T for the first kKeys keys of the block, asynchronously.
+  // rS = Q K^T for the first kKeys keys of the block, asynchronously. Descriptors count in units of
+  // 16 bytes.
   template <int kKeys>
-  static __device__ void multiply_qk(float (&rS)[64], uint64_t q, uint64_t k) {
-    constexpr int kPanelSteps = kSm90Panel / 16, kStep = 32 / 16;  // of descriptors, in 16 bytes
+  static __device__ void multiply_qk(Scores& rS, uint64_t q, uint64_t k) {
+    constexpr int kSteps = kSm90Panel / 16;                      // of 16 dims in a panel
+    constexpr int kStep = kSm90PanelBytes / kSteps / 16;         // to the next 16 dims
+    constexpr int kQPanel = kSm90Rows * kSm90PanelBytes / 16;    // to the next panel of Q
+    constexpr int kKPanel = kSm90TileKv * kSm90PanelBytes / 16;  // of K
     ptx::wgmma_fence();
 #pragma unroll
     for (int d = 0; d < kSm90Dim / 16; ++d) {
-      const uint64_t q_d = q + d / kPanelSteps * (kSm90Rows * 128 / 16) + d % kPanelSteps * kStep;
-      const uint64_t k_d = k + d / kPanelSteps * (kSm90TileKv * 128 / 16) + d % kPanelSteps * kStep;
+      const uint64_t q_d = q + d / kSteps * kQPanel + d % kSteps * kStep;
+      const uint64_t k_d = k + d / kSteps * kKPanel + d % kSteps * kStep;
       if constexpr (kKeys == kSm90TileKv) {
         if (d == 0)
           ptx::wgmma_m64n128k16<T, false>(rS, q_d, k_d);
@@ -61,24 +72,24 @@ struct Sm90Forward {
 
   // rO = P V, or += if `add`, for the first kKeys keys of the block, asynchronously.
   template <int kKeys>
-  static __device__ void multiply_pv(float (&rO)[64], const uint32_t (&rP)[8][4], uint64_t v,
-                                     int add) {
+  static __device__ void multiply_pv(Output& rO, const PackedP& rP, uint64_t v, int add) {
+    constexpr int kStep = 16 * kSm90PanelBytes / 16;  // to the next 16 keys
     ptx::wgmma_fence();
 #pragma unroll
     for (int j = 0; j < kKeys / 16; ++j)
-      ptx::wgmma_m64n128k16<T>(rO, rP[j], v + j * (16 * 128 / 16), j == 0 ? add : 1);
+      ptx::wgmma_m64n128k16<T>(rO, rP[j], v + j * kStep, j == 0 ? add : 1);
     ptx::wgmma_commit_group();
   }
 
-  // rS = tanh(rS scale / softcap), whose factor is softcap log2 e.
-  static __device__ void apply_softcap(float (&rS)[64], float inverse) {
+  // rS = tanh(rS scale / softcap); the exponential's factor is then softcap log2(e).
+  static __device__ void apply_softcap(Scores& rS, float inverse) {
 #pragma unroll
     for (float& s : rS) s = tanhf(s * inverse);
   }
 
-  // rS = -inf where hidden; `key` is the lane's first one.
+  // rS = -inf where a row does not see the key; `key` is the lane's first.
   template <int kKeys>
-  static __device__ void hide(float (&rS)[64], const KeyRange (&visible)[2], int key) {
+  static __device__ void apply_mask(Scores& rS, const KeyRange (&visible)[2], int key) {
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       const int begin = visible[half].begin - key, end = visible[half].end - key;
@@ -90,26 +101,24 @@ struct Sm90Forward {
     }
   }
 
-  // rS = 2^(factor rS - m) with m and l brought up to date; `shrink` is for what was summed before.
+  // rS = P = 2^(factor rS - m) with m and l up to date; `rescale` is for the sums of O so far.
   template <int kKeys>
-  static __device__ void weigh(float (&rS)[64], OnlineSoftmax (&softmax)[2], float (&shrink)[2],
-                               float factor) {
+  static __device__ void update_softmax(Scores& rS, OnlineSoftmax (&softmax)[2],
+                                        float (&rescale)[2], float factor) {
+    constexpr int kScores = kKeys / 2;  // of a lane, both halves
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       float s_max[2] = {rS[half * 2], rS[half * 2 + 1]};  // two chains, half as long
 #pragma unroll
-      for (int n = 4; n < kKeys / 2; n += 4)
+      for (int n = 4; n < kScores; n += 4)
 #pragma unroll
         for (int x = 0; x < 2; ++x) s_max[x] = fmaxf(s_max[x], rS[n + half * 2 + x]);
-      float s = fmaxf(s_max[0], s_max[1]);
-      s = fmaxf(s, __shfl_xor_sync(0xffffffffu, s, 1));
-      s = fmaxf(s, __shfl_xor_sync(0xffffffffu, s, 2));
-      shrink[half] = softmax[half].raise(s * factor);
+      rescale[half] = softmax[half].raise(quad_max(fmaxf(s_max[0], s_max[1])) * factor);
     }
 #pragma unroll
     for (int half = 0; half < 2; ++half)
 #pragma unroll
-      for (int n = 0; n < kKeys / 2; n += 4)
+      for (int n = 0; n < kScores; n += 4)
 #pragma unroll
         for (int x = 0; x < 2; ++x) {
           float& s = rS[n + half * 2 + x];
@@ -118,23 +127,23 @@ struct Sm90Forward {
         }
   }
 
-  // P, as wgmma wants it from registers: what S has left in a lane.
+  // P rounded to T and packed: a lane's accumulators are its part of the A operand, in order.
   template <int kKeys>
-  static __device__ void round(uint32_t (&rP)[8][4], const float (&rS)[64]) {
+  static __device__ void pack_p(PackedP& rP, const Scores& rS) {
 #pragma unroll
     for (int i = 0; i < kKeys / 4; ++i) rP[i / 4][i % 4] = pack<T>(rS[2 * i], rS[2 * i + 1]);
   }
 
-  // What of a tile's blocks of keys a warpgroup's rows see; none if last < first.
+  // The blocks of keys that a warpgroup's rows see; none if last < first.
   struct Blocks {
     int first, last;
-    bool half;  // of the last one the first half is enough: the diagonal of its rows
+    bool half;  // of the last one only the first half, as on warpgroup 0's causal diagonal
   };
   static __device__ Blocks blocks_of(const Sm90Work& work, int warpgroup) {
-    const KeyRange any = work.any[warpgroup];
-    if (any.begin >= any.end) return {work.first, work.first - 1, false};
-    const int last = (any.end - 1) / kSm90TileKv;
-    return {any.begin / kSm90TileKv, last, any.end - last * kSm90TileKv <= kSm90TileKv / 2};
+    const KeyRange keys = work.visible[warpgroup];
+    if (keys.begin >= keys.end) return {work.first, work.first - 1, false};
+    const int last = (keys.end - 1) / kSm90TileKv;
+    return {keys.begin / kSm90TileKv, last, keys.end - last * kSm90TileKv <= kHalfBlock};
   }
 
   static __device__ void compute(const Sm90ForwardArgs& args, Shared& shared, int warpgroup) {
@@ -142,13 +151,16 @@ struct Sm90Forward {
     const float softcap = args.forward.softcap;
     const float factor = (kSoftcap ? softcap : args.forward.scale) * kLog2E;
     const float inverse = kSoftcap ? args.forward.scale / softcap : 0;
-    constexpr uint64_t kKMajor = ptx::wgmma_descriptor(0, 8 * 128);
-    constexpr uint64_t kMnMajor = ptx::wgmma_descriptor(sizeof shared.v[0][0], 8 * 128);
+    constexpr uint32_t kEightRows = 8 * kSm90PanelBytes;  // the swizzle's period
+    constexpr uint64_t kKMajor = ptx::wgmma_descriptor(0, kEightRows);
+    constexpr uint64_t kMnMajor = ptx::wgmma_descriptor(sizeof shared.v[0][0], kEightRows);
     Sm90Ring q, k, v;
 
-    // The math warpgroups issue their products in turn, once for each block of keys.
-    const auto take_turn = [&] { ptx::barrier_sync(1 + warpgroup, 256); };
-    const auto pass_turn = [&] { ptx::barrier_arrive(2 - warpgroup, 256); };
+    // The math warpgroups issue their products in turn, once for each block of keys: a warpgroup
+    // waits at its own named barrier until the other one has arrived there.
+    constexpr int kTurn = 1;  // the barrier of warpgroup 0; 2: of warpgroup 1
+    const auto take_turn = [&] { ptx::barrier_sync(kTurn + warpgroup, kSm90MathThreads); };
+    const auto pass_turn = [&] { ptx::barrier_arrive(kTurn + 1 - warpgroup, kSm90MathThreads); };
     const auto wait = [&](uint64_t& full, const Sm90Ring& ring) {
       ptx::mbarrier_wait(shared_address(&full), ring.parity());
     };
@@ -157,12 +169,12 @@ struct Sm90Forward {
       if (lane == 0) ptx::mbarrier_arrive(shared_address(&empty));
       ring.next();
     };
-    const auto wait_q = [&] { wait(shared.q_full[q.place()][warpgroup], q); };
-    const auto wait_k = [&] { wait(shared.k_full[k.place()], k); };
-    const auto wait_v = [&] { wait(shared.v_full[v.place()], v); };
-    const auto release_k = [&] { release(shared.k_empty[k.place()], k); };
-    const auto release_v = [&] { release(shared.v_empty[v.place()], v); };
-    const auto skip = [&] {  // a block that only the other warpgroup sees
+    const auto wait_q = [&] { wait(shared.q_full[q.stage()][warpgroup], q); };
+    const auto wait_k = [&] { wait(shared.k_full[k.stage()], k); };
+    const auto wait_v = [&] { wait(shared.v_full[v.stage()], v); };
+    const auto release_k = [&] { release(shared.k_empty[k.stage()], k); };
+    const auto release_v = [&] { release(shared.v_empty[v.stage()], v); };
+    const auto skip_block = [&] {  // which only the other warpgroup sees
       take_turn();
       pass_turn();
       wait_k();
@@ -171,16 +183,17 @@ struct Sm90Forward {
       release_v();
     };
     const auto sQ = [&] {
-      return ptx::wgmma_at(kKMajor, shared_address(shared.q[q.place()][warpgroup]));
+      return ptx::wgmma_at(kKMajor, shared_address(shared.q[q.stage()][warpgroup]));
     };
-    const auto sK = [&] { return ptx::wgmma_at(kKMajor, shared_address(shared.k[k.place()])); };
-    const auto sV = [&] { return ptx::wgmma_at(kMnMajor, shared_address(shared.v[v.place()])); };
+    const auto sK = [&] { return ptx::wgmma_at(kKMajor, shared_address(shared.k[k.stage()])); };
+    const auto sV = [&] { return ptx::wgmma_at(kMnMajor, shared_address(shared.v[v.stage()])); };
 
     // Invariant after each block of keys, per row: m = max s; the quad's l add up to sum 2^(s - m);
-    // rO = sum 2^(s - m) V of the blocks before this one, whose 2^(s - m) is rP.
-    float rO[64], rS[64];
-    uint32_t rP[8][4];
-    bool ahead = false;  // rS is S of the tile's last block
+    // rO = sum 2^(s - m) V of the blocks before this one, whose own 2^(s - m) is rP.
+    Output rO;
+    Scores rS;
+    PackedP rP;
+    bool has_s = false;  // rS is S of the tile's last block, computed during the tile before
 
     const auto issue_qk = [&]<int kKeys>() {
       take_turn();
@@ -195,29 +208,31 @@ struct Sm90Forward {
 
     if (warpgroup == 1) pass_turn();  // the first turn is warpgroup 0's
     for (wait_q();;) {
-      const Sm90Work& work = shared.work[q.place()];  // until q's place is released
+      const Sm90Work& work = shared.work[q.stage()];  // valid until q's stage is released
       if (work.end) break;
       const WorkTile at = work.tile;
-      const int first_of_any = work.first;
-      const KeyRange all = work.all[warpgroup];
+      const int first_of_tile = work.first;
+      const KeyRange unmasked = work.unmasked[warpgroup];
       const auto [first, last, last_half] = blocks_of(work, warpgroup);
       const int row = at.row + static_cast<int>(threadIdx.x) / 32 * 16 + lane / 4;
       const KeyRange visible[2] = {work.mask.keys(args.schedule.query(row)),
                                    work.mask.keys(args.schedule.query(row + 8))};
       OnlineSoftmax softmax[2];
-      float shrink[2];
-      int add = 0;  // rO has something
+      float rescale[2];
+      int add = 0;  // to rO; 0: the first P V overwrites it
 
-      const auto masked = [&](int block) {
-        return block * kSm90TileKv < all.begin || all.end - block * kSm90TileKv < kSm90TileKv;
+      const auto needs_mask = [&](int block) {
+        return block * kSm90TileKv < unmasked.begin ||
+               unmasked.end - block * kSm90TileKv < kSm90TileKv;
       };
-      const auto begin = [&]<int kKeys>(int block) {
+      // Of the last block, with which the walk begins.
+      const auto first_softmax = [&]<int kKeys>(int block) {
         if constexpr (kSoftcap) apply_softcap(rS, inverse);
-        if (masked(block)) hide<kKeys>(rS, visible, block * kSm90TileKv + lane % 4 * 2);
-        weigh<kKeys>(rS, softmax, shrink, factor);
-        round<kKeys>(rP, rS);
+        if (needs_mask(block)) apply_mask<kKeys>(rS, visible, block * kSm90TileKv + lane % 4 * 2);
+        update_softmax<kKeys>(rS, softmax, rescale, factor);
+        pack_p<kKeys>(rP, rS);
       };
-      // Any block but the last, with P V of the one after it, which had kKeys keys.
+      // Q K^T and softmax of `block`, with P V of the block after it, which had kKeys keys.
       const auto step = [&]<int kKeys, bool kMasked>(int block) {
         take_turn();
         wait_k();
@@ -229,66 +244,66 @@ struct Sm90Forward {
         ptx::wgmma_wait_group<1>(rS);
         release_k();
         if constexpr (kSoftcap) apply_softcap(rS, inverse);
-        if constexpr (kMasked) hide<kSm90TileKv>(rS, visible, block * kSm90TileKv + lane % 4 * 2);
-        weigh<kSm90TileKv>(rS, softmax, shrink, factor);
-        // P V goes on until here: ptxas would wait for it before the exponentials. With masks or a
-        // softcap it would run out of registers.
+        if constexpr (kMasked)
+          apply_mask<kSm90TileKv>(rS, visible, block * kSm90TileKv + lane % 4 * 2);
+        update_softmax<kSm90TileKv>(rS, softmax, rescale, factor);
+        // P V runs during the softmax: the barrier keeps ptxas from moving the wait for it up to
+        // before the exponentials. With a mask or softcap registers do not suffice for that.
         if constexpr (!kMasked && !kSoftcap) ptx::sync_warp_after(softmax[0].l + softmax[1].l);
         ptx::wgmma_wait_group<0>(rO);
         release_v();
-        round<kSm90TileKv>(rP, rS);
+        pack_p<kSm90TileKv>(rP, rS);
 #pragma unroll
-        for (int x = 0; x < 64; ++x) rO[x] *= shrink[x / 2 % 2];
+        for (int x = 0; x < kSm90Dim / 2; ++x) rO[x] *= rescale[x / 2 % 2];
       };
 
-      const bool some = first <= last;
-      if (!ahead)
+      if (!has_s)
 #pragma unroll 1
-        for (int block = work.last; block > last; --block) skip();
-      bool pending = false;  // P V
-      if (some) {
+        for (int block = work.last; block > last; --block) skip_block();
+      bool pv_pending = false;
+      if (first <= last) {
         int block = last;
         bool half = last_half;
         if (half) {
-          if (!ahead) {
-            issue_qk.template operator()<kSm90TileKv / 2>();
+          if (!has_s) {
+            issue_qk.template operator()<kHalfBlock>();
             finish_qk();
           }
-          begin.template operator()<kSm90TileKv / 2>(block);
+          first_softmax.template operator()<kHalfBlock>(block);
         } else {
-          if (!ahead) {
+          if (!has_s) {
             issue_qk.template operator()<kSm90TileKv>();
             finish_qk();
           }
-          begin.template operator()<kSm90TileKv>(block);
+          first_softmax.template operator()<kSm90TileKv>(block);
         }
         if (half && block > first) {
-          step.template operator()<kSm90TileKv / 2, true>(--block);
+          step.template operator()<kHalfBlock, true>(--block);
           half = false;
         }
         while (block > first) {
-          if (masked(--block))
+          if (needs_mask(--block))
             step.template operator()<kSm90TileKv, true>(block);
           else
             step.template operator()<kSm90TileKv, false>(block);
         }
         wait_v();
         if (half)
-          multiply_pv<kSm90TileKv / 2>(rO, rP, sV(), add);
+          multiply_pv<kHalfBlock>(rO, rP, sV(), add);
         else
           multiply_pv<kSm90TileKv>(rO, rP, sV(), add);
-        pending = true;
+        pv_pending = true;
       }
-      release(shared.q_empty[q.place()], q);
-      if (pending && first > first_of_any) {
+      release(shared.q_empty[q.stage()], q);
+      if (pv_pending && first > first_of_tile) {
         ptx::wgmma_wait_group<0>(rO);
         release_v();
-        pending = false;
-        skip();  // no more: the warpgroups' first keys are less than a block apart
+        pv_pending = false;
+        skip_block();  // at most one: the warpgroups' first keys are less than a block apart
       }
 
-      // S of the next tile's last block is computed while this tile's O is written.
-      const auto hand_over = [&]<int kKeys>() {
+      // The epilogue, with Q K^T of the next tile's last block beside it.
+      const auto epilogue_with_next_qk = [&]<int kKeys>() {
         issue_qk.template operator()<kKeys>();
         ptx::wgmma_wait_group<1>(rO);
         release_v();
@@ -296,21 +311,22 @@ struct Sm90Forward {
         finish_qk();
       };
       wait_q();
-      const Sm90Work& next = shared.work[q.place()];
+      const Sm90Work& next = shared.work[q.stage()];
       const Blocks blocks = blocks_of(next, warpgroup);
-      // With a softcap ptxas would run out of registers for wgmma.
-      ahead = !kSoftcap && pending && blocks.first <= blocks.last && blocks.last == next.last;
-      if (ahead && blocks.half) {
-        hand_over.template operator()<kSm90TileKv / 2>();
-      } else if (ahead) {
-        hand_over.template operator()<kSm90TileKv>();
+      // With softcap registers do not suffice.
+      has_s = !kSoftcap && pv_pending && blocks.first <= blocks.last && blocks.last == next.last;
+      if (has_s && blocks.half) {
+        epilogue_with_next_qk.template operator()<kHalfBlock>();
+      } else if (has_s) {
+        epilogue_with_next_qk.template operator()<kSm90TileKv>();
       } else {
         ptx::wgmma_wait_group<0>(rO);
-        if (pending) release_v();
+        if (pv_pending) release_v();
         Sm90Epilogue<T>::write(args, shared, at, rO, softmax);
       }
     }
-    if (warpgroup == 0) take_turn();  // which warpgroup 1 has passed on
+    // Warpgroup 1 has passed the turn once more than it was taken: the barrier is left complete.
+    if (warpgroup == 0) take_turn();
     if (lane == 0) ptx::cp_async_bulk_wait_group_read();
   }
 };
@@ -321,19 +337,21 @@ static __global__ void __launch_bounds__(kSm90Threads, 1)
   using Kernel = Sm90Forward<Element<kType>, kSoftcap>;
   using Shared = typename Kernel::Shared;
   static_assert(sizeof(Shared) <= kSm90SmemBytes);
-  static_assert(kSm90MathWarpgroups * kSm90MathRegisters + kSm90ProducerRegisters <= 504);
+  static_assert(kSm90MathWarpgroups * kSm90MathRegisters + kSm90ProducerRegisters <=
+                kSm90LaunchRegisters * (kSm90MathWarpgroups + 1));
   extern __shared__ __align__(1024) unsigned char smem[];
   Shared& shared = *reinterpret_cast<Shared*>(smem);
 
-  const int warpgroup = __shfl_sync(0xffffffffu, static_cast<int>(threadIdx.x) / 128, 0);
+  const int warpgroup =
+      __shfl_sync(0xffffffffu, static_cast<int>(threadIdx.x) / kSm90WarpgroupThreads, 0);
   if (threadIdx.x == 0) {
-    for (int place = 0; place < 2; ++place) {
-      for (uint64_t& full : shared.q_full[place]) ptx::mbarrier_init(shared_address(&full), 1);
-      ptx::mbarrier_init(shared_address(&shared.q_empty[place]), kSm90Warps);
-      ptx::mbarrier_init(shared_address(&shared.k_full[place]), 1);
-      ptx::mbarrier_init(shared_address(&shared.k_empty[place]), kSm90Warps);
-      ptx::mbarrier_init(shared_address(&shared.v_full[place]), 1);
-      ptx::mbarrier_init(shared_address(&shared.v_empty[place]), kSm90Warps);
+    for (int stage = 0; stage < kSm90Stages; ++stage) {
+      for (uint64_t& full : shared.q_full[stage]) ptx::mbarrier_init(shared_address(&full), 1);
+      ptx::mbarrier_init(shared_address(&shared.q_empty[stage]), kSm90MathWarps);
+      ptx::mbarrier_init(shared_address(&shared.k_full[stage]), 1);
+      ptx::mbarrier_init(shared_address(&shared.k_empty[stage]), kSm90MathWarps);
+      ptx::mbarrier_init(shared_address(&shared.v_full[stage]), 1);
+      ptx::mbarrier_init(shared_address(&shared.v_empty[stage]), kSm90MathWarps);
     }
     ptx::mbarrier_init(shared_address(&shared.v_tail), 1);
     ptx::fence_mbarrier_init();
@@ -342,7 +360,7 @@ static __global__ void __launch_bounds__(kSm90Threads, 1)
 
   if (warpgroup == kSm90MathWarpgroups) {
     ptx::setmaxnreg_dec<kSm90ProducerRegisters>();
-    if (threadIdx.x / 32 == kSm90Warps) Sm90Producer<Element<kType>>::produce(args, shared);
+    if (threadIdx.x / 32 == kSm90MathWarps) Sm90Producer<Element<kType>>::produce(args, shared);
   } else {
     ptx::setmaxnreg_inc<kSm90MathRegisters>();
     Kernel::compute(args, shared, warpgroup);

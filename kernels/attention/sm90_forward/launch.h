@@ -9,7 +9,7 @@
 
 namespace qkv::kernels {
 
-// TMA's maps of q, k, v and o: CUtensorMaps, which is CUDA's affair.
+// TMA's descriptors of q, k, v and o. They hold CUtensorMaps, as bytes: hosts need no CUDA header.
 struct Sm90Maps {
   alignas(128) unsigned char bytes[4][128] = {};
 };
@@ -18,12 +18,11 @@ struct Sm90Maps {
 struct Sm90Tiles {
   TileSchedule schedule;
   Partials partials;
-  int32_t blocks = 0;  // of the grid, at most one for each multiprocessor
-  // In the workspace: blocks fetch their tiles. Null: see Sm90ForwardArgs.
-  int32_t* next_tile = nullptr;
+  int32_t blocks = 0;            // of the grid, at most one for each multiprocessor
+  int32_t* next_tile = nullptr;  // see Sm90ForwardArgs; 4 bytes of the workspace
 };
 
-// Makes templates of the maps: for the strides and sizes of `args`, whatever its addresses.
+// Makes the descriptors for the strides and sizes of `args`. A launch sets the addresses.
 // `group`: query heads of a KV head that lie in one tile. Returns a cudaError_t.
 int make_sm90_maps(Type type, const ForwardArgs& args, int32_t group, Sm90Maps* maps);
 

@@ -15,10 +15,22 @@ inline constexpr int32_t kSm90MathWarpgroups = 2;
 inline constexpr int32_t kSm90WarpgroupThreads = 128;
 inline constexpr int32_t kSm90MathThreads = kSm90MathWarpgroups * kSm90WarpgroupThreads;
 inline constexpr int32_t kSm90Threads = kSm90MathThreads + kSm90WarpgroupThreads;
-inline constexpr int32_t kSm90Rows = kSm90TileQ / kSm90MathWarpgroups;  // of a math warpgroup
+inline constexpr int32_t kSm90MathWarps = kSm90MathThreads / 32;
 
-// Per thread. The launch gives 168 to each, 3 x 168 = 504: setmaxnreg moves what the producer does
-// not need to the math warpgroups.
+// A math warpgroup multiplies kSm90Rows x kSm90TileKv by one wgmma m64n128k16 for 16 dims, and
+// kSm90Rows x kSm90Dim by one for 16 keys.
+inline constexpr int32_t kSm90Rows = kSm90TileQ / kSm90MathWarpgroups;
+inline constexpr int32_t kSm90WarpRows = kSm90Rows / 4;  // a warp's share of them
+
+// Tiles in shared memory are as TMA's 128-byte swizzle leaves them: panels of 64 dims, of which a
+// row has 128 bytes.
+inline constexpr int32_t kSm90PanelBytes = 128;
+inline constexpr int32_t kSm90Panel = kSm90PanelBytes / 2;
+inline constexpr int32_t kSm90Panels = kSm90Dim / kSm90Panel;
+
+// Per thread. The launch gives each thread 168, 65536 / 384 rounded down to a multiple of 8;
+// setmaxnreg moves what the producer does not need to the math warpgroups.
+inline constexpr int32_t kSm90LaunchRegisters = 65536 / kSm90Threads / 8 * 8;
 inline constexpr int32_t kSm90MathRegisters = 232;
 inline constexpr int32_t kSm90ProducerRegisters = 40;
 

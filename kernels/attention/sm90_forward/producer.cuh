@@ -9,35 +9,35 @@ template <class T>
 struct Sm90Producer {
   using Shared = Sm90Shared<T>;
 
-  // What the producer keeps of a Sm90Work.
+  // The part of a Sm90Work that the producer itself needs.
   struct Tile {
     WorkTile at;
     int first, last, length;
   };
 
-  // The tile of this number, also put into `work` for the math warpgroups. The whole warp runs
-  // this.
-  static __device__ Tile begin_tile(const Sm90ForwardArgs& args, int number, Sm90Work& work) {
+  // Describes tile `number` in `work`, for the math warpgroups. The whole warp runs this.
+  static __device__ Tile describe_tile(const Sm90ForwardArgs& args, int number, Sm90Work& work) {
     const int lane = static_cast<int>(threadIdx.x) % 32;
     const WorkTile at = work_tile(args.schedule, static_cast<uint32_t>(number));
     const KeyMask mask = key_mask(args.forward, at.batch);
-    const KeyRange keys =
-        keys_of_split(args.schedule, tile_keys(args.schedule, mask, at.row, at.rows).any, at.split);
-    // Lane w looks at the rows of warpgroup w.
+    const KeyRange keys = keys_of_split(
+        args.schedule, tile_keys(args.schedule, mask, at.row, at.rows).visible, at.split);
+    // Lane w computes for the rows of warpgroup w.
     const int w = lane % kSm90MathWarpgroups;
     const int rows = min(at.rows - w * kSm90Rows, kSm90Rows);
-    TileKeys seen{};
-    if (rows > 0) seen = tile_keys(args.schedule, mask, at.row + w * kSm90Rows, rows);
-    seen.any = {max(seen.any.begin, keys.begin), min(seen.any.end, keys.end)};
-    const bool some = seen.any.begin < seen.any.end;
-    int begin = some ? seen.any.begin : INT32_MAX, end = some ? seen.any.end : 0;
+    TileKeys of_rows{};
+    if (rows > 0) of_rows = tile_keys(args.schedule, mask, at.row + w * kSm90Rows, rows);
+    of_rows.visible = {max(of_rows.visible.begin, keys.begin), min(of_rows.visible.end, keys.end)};
+    const bool has_keys = of_rows.visible.begin < of_rows.visible.end;
+    int begin = has_keys ? of_rows.visible.begin : INT32_MAX;
+    int end = has_keys ? of_rows.visible.end : 0;
     begin = min(begin, __shfl_xor_sync(0xffffffffu, begin, 1));
     end = max(end, __shfl_xor_sync(0xffffffffu, end, 1));
     const int first = end > 0 ? begin / kSm90TileKv : 0;
     const int last = end > 0 ? (end - 1) / kSm90TileKv : -1;
     if (lane < kSm90MathWarpgroups) {
-      work.any[w] = seen.any;
-      work.all[w] = seen.all;
+      work.visible[w] = of_rows.visible;
+      work.unmasked[w] = of_rows.unmasked;
     }
     if (lane == 0) {
       work.tile = at;
@@ -50,11 +50,12 @@ struct Sm90Producer {
     return {at, first, last, mask.length};
   }
 
-  // Starts copying a block of K or V, of which `barrier` is told. One lane.
+  // Starts copying a block of K or V; its bytes complete a phase of `barrier`. One lane.
   static __device__ void load(T (*panels)[kSm90TileKv][kSm90Panel], const CUtensorMap& map,
                               const WorkTile& at, int block, uint64_t& barrier) {
-    ptx::mbarrier_arrive_expect_tx(shared_address(&barrier), sizeof(T[2][kSm90TileKv][kSm90Panel]));
-    for (int panel = 0; panel < 2; ++panel)
+    ptx::mbarrier_arrive_expect_tx(shared_address(&barrier),
+                                   sizeof(T[kSm90Panels][kSm90TileKv][kSm90Panel]));
+    for (int panel = 0; panel < kSm90Panels; ++panel)
       ptx::cp_async_bulk_tensor_load(
           shared_address(panels[panel]), &map,
           {panel * kSm90Panel, 0, block * kSm90TileKv, at.head_kv, at.batch},
@@ -69,63 +70,65 @@ struct Sm90Producer {
     uint32_t tail_parity = 0;
 
     for (int number = static_cast<int>(blockIdx.x);; q.next()) {
-      const uint32_t q_place = q.place();
-      const auto announce_empty = [&] {
+      const uint32_t q_stage = q.stage();
+      // For a tile without keys, and for the end: `work` is there, Q is not needed.
+      const auto signal_without_q = [&] {
         if (leader)
-          for (uint64_t& full : shared.q_full[q_place]) ptx::mbarrier_arrive(shared_address(&full));
+          for (uint64_t& full : shared.q_full[q_stage]) ptx::mbarrier_arrive(shared_address(&full));
       };
-      ptx::mbarrier_wait(shared_address(&shared.q_empty[q_place]), q.parity() ^ 1);
+      ptx::mbarrier_wait(shared_address(&shared.q_empty[q_stage]), q.parity() ^ 1);
       if (number >= args.tiles) {
         if (leader) {
-          shared.work[q_place] = {};  // no blocks of keys
-          shared.work[q_place].end = true;
+          shared.work[q_stage] = {};  // no blocks of keys
+          shared.work[q_stage].end = true;
         }
-        announce_empty();
+        signal_without_q();
         return;
       }
-      const Tile tile = begin_tile(args, number, shared.work[q_place]);
+      const Tile tile = describe_tile(args, number, shared.work[q_stage]);
 
       const auto load_k = [&](int block) {
-        const uint32_t place = k.place();
-        ptx::mbarrier_wait(shared_address(&shared.k_empty[place]), k.parity() ^ 1);
-        if (leader) load(shared.k[place], args.k, tile.at, block, shared.k_full[place]);
+        const uint32_t stage = k.stage();
+        ptx::mbarrier_wait(shared_address(&shared.k_empty[stage]), k.parity() ^ 1);
+        if (leader) load(shared.k[stage], args.k, tile.at, block, shared.k_full[stage]);
         k.next();
       };
-      // Keys from the length on may hold NaN, and 0 x NaN is NaN: their values become 0.
+      // Rows of V at or past the length may hold NaN, and 0 x NaN is NaN: they are set to 0 in
+      // shared memory. The tensor's own end needs no such care, TMA fills with 0 beyond it.
       const auto load_v = [&](int block) {
-        const uint32_t place = v.place();
+        const uint32_t stage = v.stage();
         const int keys = tile.length - block * kSm90TileKv;
-        const bool mend = keys < kSm90TileKv && tile.length < args.forward.s_kv;
-        uint64_t& full = mend ? shared.v_tail : shared.v_full[place];
-        ptx::mbarrier_wait(shared_address(&shared.v_empty[place]), v.parity() ^ 1);
-        if (leader) load(shared.v[place], args.v, tile.at, block, full);
-        if (mend) {
+        const bool clear_tail = keys < kSm90TileKv && tile.length < args.forward.s_kv;
+        uint64_t& full = clear_tail ? shared.v_tail : shared.v_full[stage];
+        ptx::mbarrier_wait(shared_address(&shared.v_empty[stage]), v.parity() ^ 1);
+        if (leader) load(shared.v[stage], args.v, tile.at, block, full);
+        if (clear_tail) {
           ptx::mbarrier_wait(shared_address(&shared.v_tail), tail_parity);
           tail_parity ^= 1;
           for (int key = keys + lane / 16; key < kSm90TileKv; key += 2)
-            reinterpret_cast<uint4*>(shared.v[place][lane / 8 % 2][key])[lane % 8] = uint4{};
+            reinterpret_cast<uint4*>(shared.v[stage][lane / 8 % 2][key])[lane % 8] = uint4{};
           ptx::fence_proxy_async();
           __syncwarp();
-          if (leader) ptx::mbarrier_arrive(shared_address(&shared.v_full[place]));
+          if (leader) ptx::mbarrier_arrive(shared_address(&shared.v_full[stage]));
         }
         v.next();
       };
       const auto load_q = [&](int w) {
-        uint64_t& full = shared.q_full[q_place][w];
+        uint64_t& full = shared.q_full[q_stage][w];
         ptx::mbarrier_arrive_expect_tx(shared_address(&full), sizeof shared.q[0][0]);
-        for (int panel = 0; panel < 2; ++panel)
+        for (int panel = 0; panel < kSm90Panels; ++panel)
           ptx::cp_async_bulk_tensor_load(
-              shared_address(shared.q[q_place][w][panel]), &args.q,
+              shared_address(shared.q[q_stage][w][panel]), &args.q,
               {panel * kSm90Panel, 0, args.schedule.query(tile.at.row + w * kSm90Rows),
                set_of(args, tile.at), tile.at.batch},
               shared_address(&full), ptx::kEvictFirst);
       };
 
-      const bool empty = tile.last < tile.first;
-      if (empty) {
-        announce_empty();
+      const bool no_keys = tile.last < tile.first;
+      if (no_keys) {
+        signal_without_q();
       } else {
-        // The first warpgroup begins as soon as its rows of Q and the last block of K are there.
+        // In the order of first use: warpgroup 0 starts with its rows of Q and the last block of K.
         if (leader) load_q(0);
         load_k(tile.last);
         if (leader) load_q(1);
@@ -135,12 +138,12 @@ struct Sm90Producer {
           load_v(block);
         }
       }
-      // Fetched not before the last blocks of keys, when the block of threads is nearly free: who
-      // had the longest tile of a wave gets the shortest of the next.
+      // The next tile's number is taken late, when only the last block of V is left to load, so
+      // that thread blocks take tiles in the order in which they get free: dynamic load balancing.
       int next = number + static_cast<int>(gridDim.x);
       if (args.next_tile != nullptr && leader)
         next = atomicAdd(args.next_tile, 1) + static_cast<int>(gridDim.x);
-      if (!empty) load_v(tile.first);
+      if (!no_keys) load_v(tile.first);
       number = __shfl_sync(0xffffffffu, next, 0);
     }
   }

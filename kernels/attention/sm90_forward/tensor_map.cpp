@@ -47,15 +47,15 @@ cudaError_t runtime_error(CUresult result) {
   return result == CUDA_SUCCESS ? cudaSuccess : cudaErrorInvalidValue;
 }
 
-// What a map says of one of our tensors.
+// A tensor as its descriptor has it: [batch, heads, rows, group, dim].
 struct Sizes {
   int32_t dim, group, rows, heads, batch;
 };
 
-// Boxes of 64 dims, a row of the 128-byte swizzle, and `box_rows` rows, `sizes.group` heads of each
-// query together.
+// One copy moves a box of one panel of dims and `box_rows` rows of a tile: of a packed tile
+// box_rows / group queries with all `group` heads.
 int encode(Type type, const Tensor& tensor, const Sizes& sizes, int32_t box_rows, void* map) {
-  constexpr int64_t kAnyStride = 16;  // where an axis has one element
+  constexpr int64_t kAnyStride = 16;  // of an axis with one element, and of the address
   const auto bytes = [](int32_t size, int64_t stride) {
     return static_cast<cuuint64_t>(size == 1 ? kAnyStride : stride * 2);
   };
@@ -66,7 +66,7 @@ int encode(Type type, const Tensor& tensor, const Sizes& sizes, int32_t box_rows
   const cuuint64_t strides[] = {bytes(sizes.group, tensor.head), bytes(sizes.rows, tensor.row),
                                 bytes(sizes.heads, tensor.head * sizes.group),
                                 bytes(sizes.batch, tensor.batch)};
-  const cuuint32_t boxes[] = {64, box(sizes.group), box(box_rows / sizes.group), 1, 1};
+  const cuuint32_t boxes[] = {kSm90Panel, box(sizes.group), box(box_rows / sizes.group), 1, 1};
   const cuuint32_t steps[] = {1, 1, 1, 1, 1};
   CUtensorMap made{};
   const CUresult result = driver().encode(
@@ -89,15 +89,14 @@ int set_tensor_map_address(CUtensorMap* map, void* data) {
 int make_sm90_maps(Type type, const ForwardArgs& args, int32_t group, Sm90Maps* maps) {
   static_assert(sizeof maps->bytes[0] == sizeof(CUtensorMap));
   if (driver().error != cudaSuccess) return driver().error;
-  const int32_t rows = kSm90TileQ / kSm90MathWarpgroups;
   const Sizes q{args.d_qk, group, args.s_q, args.heads_q / group, args.batch};
   const Sizes k{args.d_qk, 1, args.s_kv, args.heads_kv, args.batch};
   Sizes v = k, o = q;
   v.dim = o.dim = args.d_v;
-  if (const int error = encode(type, args.q, q, rows, maps->bytes[0])) return error;
+  if (const int error = encode(type, args.q, q, kSm90Rows, maps->bytes[0])) return error;
   if (const int error = encode(type, args.k, k, kSm90TileKv, maps->bytes[1])) return error;
   if (const int error = encode(type, args.v, v, kSm90TileKv, maps->bytes[2])) return error;
-  return encode(type, args.o, o, rows / 4, maps->bytes[3]);
+  return encode(type, args.o, o, kSm90Rows / 4, maps->bytes[3]);
 }
 
 }  // namespace qkv::kernels

@@ -1,4 +1,4 @@
-// TMA's maps of tensors, made by the driver without touching a device.
+// TMA's descriptors of tensors, which the driver makes on the host, without a device.
 #pragma once
 
 #include <cuda.h>
