@@ -1,7 +1,7 @@
 // Numbers that sm80_tf32x3 cannot split into tf32 parts. A score that is not finite is computed
-// again by plain fp32 arithmetic. Outliers of V (NaN, infinity, and magnitudes so far from 1 that
-// their parts or products with P overflow or are subnormal) are taken out of the tile in shared
-// memory and their share of P V is added by plain fp32 arithmetic.
+// again by plain fp32 arithmetic. Outliers of V (NaN, infinity, and magnitudes outside 2^-100 to
+// 2^100, whose parts or products with P might overflow or be subnormal) are taken out of the tile
+// in shared memory, and their share of P V is added by plain fp32 arithmetic.
 #pragma once
 
 #include <cstdint>

@@ -40,6 +40,7 @@ struct Sm90Forward {
   using Output = float[kSm90Dim / 2];
   using PackedP = uint32_t[kSm90TileKv / 16][4];
   static_assert(kSm90Rows == 64 && kSm90TileKv == 128 && kSm90Dim == 128, "wgmma m64n128k16");
+  static_assert(kSm90MathWarpgroups == 2, "they take turns");
   static constexpr int kHalfBlock = kSm90TileKv / 2;
 
   // rS = Q K^T for the first kKeys keys of the block, asynchronously. Descriptors count in units of
@@ -214,7 +215,7 @@ struct Sm90Forward {
       const int first_of_tile = work.first;
       const KeyRange unmasked = work.unmasked[warpgroup];
       const auto [first, last, last_half] = blocks_of(work, warpgroup);
-      const int row = at.row + static_cast<int>(threadIdx.x) / 32 * 16 + lane / 4;
+      const int row = at.row + static_cast<int>(threadIdx.x) / 32 * kSm90WarpRows + lane / 4;
       const KeyRange visible[2] = {work.mask.keys(args.schedule.query(row)),
                                    work.mask.keys(args.schedule.query(row + 8))};
       OnlineSoftmax softmax[2];

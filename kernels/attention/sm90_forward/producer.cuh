@@ -105,8 +105,10 @@ struct Sm90Producer {
         if (clear_tail) {
           ptx::mbarrier_wait(shared_address(&shared.v_tail), tail_parity);
           tail_parity ^= 1;
-          for (int key = keys + lane / 16; key < kSm90TileKv; key += 2)
-            reinterpret_cast<uint4*>(shared.v[stage][lane / 8 % 2][key])[lane % 8] = uint4{};
+          constexpr int kChunks = kSm90PanelBytes / 16, kLanes = kSm90Panels * kChunks;  // of a row
+          const int panel = lane / kChunks % kSm90Panels;
+          for (int key = keys + lane / kLanes; key < kSm90TileKv; key += 32 / kLanes)
+            reinterpret_cast<uint4*>(shared.v[stage][panel][key])[lane % kChunks] = uint4{};
           ptx::fence_proxy_async();
           __syncwarp();
           if (leader) ptx::mbarrier_arrive(shared_address(&shared.v_full[stage]));
