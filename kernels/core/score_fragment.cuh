@@ -26,7 +26,7 @@ __device__ inline float quad_sum(float x) {
 
 // S = -inf at keys that the row does not see.
 template <int kN>
-__device__ inline void apply_mask(float (&rS)[kN][4], int half, const KeyRange& visible, int key) {
+__device__ inline void apply_mask(float (&rS)[kN][4], int half, KeyRange visible, int key) {
 #pragma unroll
   for (int n = 0; n < kN; ++n)
 #pragma unroll
