@@ -24,28 +24,19 @@ cudaError_t quietly(Call&& call) {
   return code;
 }
 
-Status check(int code, const char* what) {
-  const auto error = static_cast<cudaError_t>(code);
-  if (error == cudaSuccess) return {};
-  return Status(
-      error == cudaErrorMemoryAllocation ? QKV_RESOURCE_OUT_OF_MEMORY : QKV_DEVICE_ERROR_CALL,
-      text(what, ": ", cudaGetErrorName(error), " (", cudaGetErrorString(error), ")"));
-}
-
 Status earlier(cudaError_t error) {
   return Status(QKV_DEVICE_ERROR_PRIOR, text("an earlier CUDA call left ", cudaGetErrorName(error),
                                              " (", cudaGetErrorString(error), ")"));
 }
 
-Status pending_error() {
-  const cudaError_t error = cudaPeekAtLastError();
-  return error == cudaSuccess ? Status() : earlier(error);
-}
-
-// What a failed query means. Queries cause no faults: a fault is an earlier launch's, and CUDA
-// answers every call with it from then on.
-Status query_failed(cudaError_t error, const char* what) {
+// What a failed call of ours means. None of them waits for work on the device: a fault that one of
+// them reports is an earlier launch's, and CUDA answers with it from then on. cudaPeekAtLastError
+// shows it only until somebody takes it with cudaGetLastError (seen on an H100, driver 580).
+Status check(int code, const char* what) {
+  const auto error = static_cast<cudaError_t>(code);
   switch (error) {
+    case cudaSuccess:
+      return {};
     case cudaErrorIllegalAddress:
     case cudaErrorLaunchTimeout:
     case cudaErrorAssert:
@@ -58,8 +49,15 @@ Status query_failed(cudaError_t error, const char* what) {
     case cudaErrorECCUncorrectable:
       return earlier(error);
     default:
-      return check(error, what);
+      return Status(
+          error == cudaErrorMemoryAllocation ? QKV_RESOURCE_OUT_OF_MEMORY : QKV_DEVICE_ERROR_CALL,
+          text(what, ": ", cudaGetErrorName(error), " (", cudaGetErrorString(error), ")"));
   }
+}
+
+Status pending_error() {
+  const cudaError_t error = cudaPeekAtLastError();
+  return error == cudaSuccess ? Status() : earlier(error);
 }
 
 // Remembered once known. Without card or driver there are 0; any other failure says nothing about
@@ -82,7 +80,7 @@ Status device_count(int32_t* count) {
     case cudaErrorInitializationError:
       break;
     default:
-      return query_failed(error, "cudaGetDeviceCount");
+      return check(error, "cudaGetDeviceCount");
   }
   known.store(*count, std::memory_order_relaxed);
   return {};
@@ -123,7 +121,7 @@ const DeviceInfo* device_info(int32_t index) {
 Status pointer_info(const void* pointer, PointerInfo* info) {
   cudaPointerAttributes attributes{};
   const cudaError_t error = quietly([&] { return cudaPointerGetAttributes(&attributes, pointer); });
-  if (error != cudaSuccess) return query_failed(error, "cudaPointerGetAttributes");
+  if (error != cudaSuccess) return check(error, "cudaPointerGetAttributes");
   switch (attributes.type) {
     case cudaMemoryTypeDevice:
       *info = {Memory::kDevice, attributes.device};

@@ -52,13 +52,24 @@ int64_t fixed_splits(const Problem& p, int32_t tile_kv) {
   return (p.s_kv + keys - 1) / keys;
 }
 
-// Sets of rows whose K and V together fill at most half of the L2 cache.
+// On an H100, bf16, d128, TFLOP/s by the sets of a section
+// (bench/results/2026-11-28-cuda-nvidia-h100-variants.json); "L2" is as many as half of it holds:
+//
+//                       L2      1      2      4      8     16     33
+//   full, s 512        390    428    426    423    425    423    424
+//   full, s 1024       520    563    556    555    554    552    549
+//   causal, s 512      250    244    249    250    259    264    273
+//   causal, s 2048     495    519    525    529    533    525    520
+//   causal, s 4096     594    581    587    604    600    595    579
 int32_t sets_of_section(const Problem& p, const DeviceInfo& device,
                         const kernels::TileSchedule& schedule) {
+  if (!p.windowed()) return 1;
   const int64_t set = p.s_kv * (p.d_qk + p.d_v) * type_size(p.type);
   const int64_t fit = set == 0 ? schedule.sets : device.l2_bytes / 2 / set;
   const int64_t sharing = schedule.kv_ratio / static_cast<int32_t>(schedule.group.divisor);
-  return static_cast<int32_t>(std::clamp<int64_t>(fit * sharing, 1, std::max(schedule.sets, 1)));
+  const int64_t wave = device.sm_count / std::max(schedule.tiles, 1);
+  return static_cast<int32_t>(
+      std::clamp<int64_t>(std::min(fit * sharing, wave), 1, std::max(schedule.sets, 1)));
 }
 
 Prediction choose_splits(const Problem& p, const DeviceInfo& device, const Candidate& candidate,

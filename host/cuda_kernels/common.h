@@ -30,7 +30,10 @@ std::string decline_splits(const Problem& p, int32_t tile_kv);
 Prediction choose_splits(const Problem& p, const DeviceInfo& device, const Candidate& candidate,
                          kernels::TileSchedule* schedule);
 
-// Sets of rows whose K and V together fill at most half of the L2 cache.
+// Sets of rows whose tiles are computed side by side, longest first (kernels/core/scheduler.h).
+// Where all tiles see as many keys, one set after the other: its tiles read K and V at the same
+// time, from memory once. Where they do not, as many sets as fill the device with their tiles, so
+// that long and short ones pair up; at most as many as keep K and V in half of the L2 cache.
 int32_t sets_of_section(const Problem& p, const DeviceInfo& device,
                         const kernels::TileSchedule& schedule);
 

@@ -107,14 +107,15 @@ void sm90_plan(const Problem& p, const DeviceInfo& device, Plan* plan) {
 
 #if QKV_HAS_SM90
 Status sm90_prepare(const Problem& p, const CudaRuntime& cuda, Plan* plan) {
+  // First what makes the device's context: without one the driver encodes no maps.
+  QKV_RETURN_IF_ERROR(cuda.check(kernels::prepare_sm90_forward(kernel_type(p), p.softcap > 0),
+                                 "loading sm90_forward"));
   auto maps = std::make_shared<kernels::Sm90Maps>();
   QKV_RETURN_IF_ERROR(cuda.check(
       kernels::make_sm90_maps(kernel_type(p), forward_args(p),
                               static_cast<int32_t>(plan->schedule.group.divisor), maps.get()),
       "loading sm90_forward's TMA maps"));
   plan->tma_maps = std::move(maps);
-  QKV_RETURN_IF_ERROR(cuda.check(kernels::prepare_sm90_forward(kernel_type(p), p.softcap > 0),
-                                 "loading sm90_forward"));
   if (plan->schedule.splits == 1) return {};
   return cuda.check(kernels::prepare_combine(kernel_type(p)), "loading combine");
 }

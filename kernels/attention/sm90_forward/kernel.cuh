@@ -102,10 +102,10 @@ struct Sm90Forward {
     }
   }
 
-  // rS = P = 2^(factor rS - m) with m and l up to date; `rescale` is for the sums of O so far.
+  // m over the scores of the block as well; `rescale` is for the sums of O so far.
   template <int kKeys>
-  static __device__ void update_softmax(Scores& rS, OnlineSoftmax (&softmax)[2],
-                                        float (&rescale)[2], float factor) {
+  static __device__ void raise_max(const Scores& rS, OnlineSoftmax (&softmax)[2],
+                                   float (&rescale)[2], float factor) {
     constexpr int kScores = kKeys / 2;  // of a lane, both halves
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
@@ -116,10 +116,15 @@ struct Sm90Forward {
         for (int x = 0; x < 2; ++x) s_max[x] = fmaxf(s_max[x], rS[n + half * 2 + x]);
       rescale[half] = softmax[half].raise(quad_max(fmaxf(s_max[0], s_max[1])) * factor);
     }
+  }
+
+  // rS = P = 2^(factor rS - m) for keys kFrom to kTo - 1 of the block, added to l.
+  template <int kFrom, int kTo>
+  static __device__ void exponentials(Scores& rS, OnlineSoftmax (&softmax)[2], float factor) {
 #pragma unroll
     for (int half = 0; half < 2; ++half)
 #pragma unroll
-      for (int n = 0; n < kScores; n += 4)
+      for (int n = kFrom / 2; n < kTo / 2; n += 4)
 #pragma unroll
         for (int x = 0; x < 2; ++x) {
           float& s = rS[n + half * 2 + x];
@@ -230,7 +235,8 @@ struct Sm90Forward {
       const auto first_softmax = [&]<int kKeys>(int block) {
         if constexpr (kSoftcap) apply_softcap(rS, inverse);
         if (needs_mask(block)) apply_mask<kKeys>(rS, visible, block * kSm90TileKv + lane % 4 * 2);
-        update_softmax<kKeys>(rS, softmax, rescale, factor);
+        raise_max<kKeys>(rS, softmax, rescale, factor);
+        exponentials<0, kKeys>(rS, softmax, factor);
         pack_p<kKeys>(rP, rS);
       };
       // Q K^T and softmax of `block`, with P V of the block after it, which had kKeys keys.
@@ -247,12 +253,16 @@ struct Sm90Forward {
         if constexpr (kSoftcap) apply_softcap(rS, inverse);
         if constexpr (kMasked)
           apply_mask<kSm90TileKv>(rS, visible, block * kSm90TileKv + lane % 4 * 2);
-        update_softmax<kSm90TileKv>(rS, softmax, rescale, factor);
-        // P V runs during the softmax: the barrier keeps ptxas from moving the wait for it up to
-        // before the exponentials. With a mask or softcap registers do not suffice for that.
+        raise_max<kSm90TileKv>(rS, softmax, rescale, factor);
+        // P V runs during the maximum and the first exponentials; then V's buffer is passed on, and
+        // the other exponentials run while the next block is on its way. The barrier keeps ptxas
+        // from moving the wait for P V up. With a mask or softcap registers do not suffice for it.
+        constexpr int kBefore = kMasked || kSoftcap ? kSm90TileKv : kSm90KeysBeforePv;
+        exponentials<0, kBefore>(rS, softmax, factor);
         if constexpr (!kMasked && !kSoftcap) ptx::sync_warp_after(softmax[0].l + softmax[1].l);
         ptx::wgmma_wait_group<0>(rO);
         release_v();
+        exponentials<kBefore, kSm90TileKv>(rS, softmax, factor);
         pack_p<kSm90TileKv>(rP, rS);
 #pragma unroll
         for (int x = 0; x < kSm90Dim / 2; ++x) rO[x] *= rescale[x / 2 % 2];

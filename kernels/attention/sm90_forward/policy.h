@@ -10,6 +10,14 @@ inline constexpr int32_t kSm90TileQ = 128;   // query rows of a tile
 inline constexpr int32_t kSm90TileKv = 128;  // keys of a block
 inline constexpr int32_t kSm90Stages = 2;    // buffers each of Q, K and V
 
+// Keys of a block whose exponentials come before the wait for P V of the block before. On an H100,
+// bf16, TFLOP/s at 16384 tokens (bench/results/2026-11-28-cuda-nvidia-h100-variants.json):
+//
+//   keys before the wait   128   64   48   32
+//   full, s 4096           628  660  668  662
+//   causal, s 16384        570  622  636  630
+inline constexpr int32_t kSm90KeysBeforePv = 48;
+
 // Two math warpgroups, and a producer warpgroup of which one warp works.
 inline constexpr int32_t kSm90MathWarpgroups = 2;
 inline constexpr int32_t kSm90WarpgroupThreads = 128;

@@ -9,14 +9,8 @@ template <class T>
 struct Sm90Producer {
   using Shared = Sm90Shared<T>;
 
-  // The part of a Sm90Work that the producer itself needs.
-  struct Tile {
-    WorkTile at;
-    int first, last, length;
-  };
-
   // Describes tile `number` in `work`, for the math warpgroups. The whole warp runs this.
-  static __device__ Tile describe_tile(const Sm90ForwardArgs& args, int number, Sm90Work& work) {
+  static __device__ void describe_tile(const Sm90ForwardArgs& args, int number, Sm90Work& work) {
     const int lane = static_cast<int>(threadIdx.x) % 32;
     const WorkTile at = work_tile(args.schedule, static_cast<uint32_t>(number));
     const KeyMask mask = key_mask(args.forward, at.batch);
@@ -46,8 +40,20 @@ struct Sm90Producer {
       work.mask = mask;
       work.end = false;
     }
-    __syncwarp();
-    return {at, first, last, mask.length};
+  }
+
+  // Starts copying the rows of Q of warpgroup w of the tile that `work` describes. One lane.
+  static __device__ void load_q(const Sm90ForwardArgs& args, Shared& shared, uint32_t stage,
+                                int w) {
+    const WorkTile& at = shared.work[stage].tile;
+    uint64_t& full = shared.q_full[stage][w];
+    ptx::mbarrier_arrive_expect_tx(shared_address(&full), sizeof shared.q[0][0]);
+    for (int panel = 0; panel < kSm90Panels; ++panel)
+      ptx::cp_async_bulk_tensor_load(
+          shared_address(shared.q[stage][w][panel]), &args.q,
+          {panel * kSm90Panel, 0, args.schedule.query(at.row + w * kSm90Rows), set_of(args, at),
+           at.batch},
+          shared_address(&full), ptx::kEvictFirst);
   }
 
   // Starts copying a block of K or V; its bytes complete a phase of `barrier`. One lane.
@@ -62,91 +68,91 @@ struct Sm90Producer {
           shared_address(&barrier), ptx::kEvictLast);
   }
 
-  // The whole warp runs this; lane 0 copies.
+  // The whole warp runs this; lane 0 copies. Copies are started in the order in which the math
+  // warpgroups use them, from one tile to the next without a gap: the next tile's Q and last block
+  // of K come before this tile's last block of V, since their buffers get free before it.
   static __device__ void produce(const Sm90ForwardArgs& args, Shared& shared) {
     const int lane = static_cast<int>(threadIdx.x) % 32;
     const bool leader = lane == 0;
     Sm90Ring q, k, v;
     uint32_t tail_parity = 0;
+    if (leader) {
+      ptx::prefetch_tensormap(&args.q);
+      ptx::prefetch_tensormap(&args.k);
+      ptx::prefetch_tensormap(&args.v);
+      ptx::prefetch_tensormap(&args.o);
+    }
 
-    for (int number = static_cast<int>(blockIdx.x);; q.next()) {
-      const uint32_t q_stage = q.stage();
-      // For a tile without keys, and for the end: `work` is there, Q is not needed.
-      const auto signal_without_q = [&] {
-        if (leader)
-          for (uint64_t& full : shared.q_full[q_stage]) ptx::mbarrier_arrive(shared_address(&full));
-      };
-      ptx::mbarrier_wait(shared_address(&shared.q_empty[q_stage]), q.parity() ^ 1);
-      if (number >= args.tiles) {
+    const auto load_k = [&](const Sm90Work& work, int block) {
+      const uint32_t stage = k.stage();
+      ptx::mbarrier_wait(shared_address(&shared.k_empty[stage]), k.parity() ^ 1);
+      if (leader) load(shared.k[stage], args.k, work.tile, block, shared.k_full[stage]);
+      k.next();
+    };
+    // Rows of V at or past the length may hold NaN, and 0 x NaN is NaN: they are set to 0 in
+    // shared memory. The tensor's own end needs no such care, TMA fills with 0 beyond it.
+    const auto load_v = [&](const Sm90Work& work, int block) {
+      const uint32_t stage = v.stage();
+      const int length = work.mask.length, keys = length - block * kSm90TileKv;
+      const bool clear_tail = keys < kSm90TileKv && length < args.forward.s_kv;
+      uint64_t& full = clear_tail ? shared.v_tail : shared.v_full[stage];
+      ptx::mbarrier_wait(shared_address(&shared.v_empty[stage]), v.parity() ^ 1);
+      if (leader) load(shared.v[stage], args.v, work.tile, block, full);
+      if (clear_tail) {
+        ptx::mbarrier_wait(shared_address(&shared.v_tail), tail_parity);
+        tail_parity ^= 1;
+        constexpr int kChunks = kSm90PanelBytes / 16, kLanes = kSm90Panels * kChunks;  // of a row
+        const int panel = lane / kChunks % kSm90Panels;
+        for (int key = keys + lane / kLanes; key < kSm90TileKv; key += 32 / kLanes)
+          reinterpret_cast<uint4*>(shared.v[stage][panel][key])[lane % kChunks] = uint4{};
+        ptx::fence_proxy_async();
+        __syncwarp();
+        if (leader) ptx::mbarrier_arrive(shared_address(&shared.v_full[stage]));
+      }
+      v.next();
+    };
+
+    int number = static_cast<int>(blockIdx.x);
+    int v_block = -1;  // of V, to be loaded after the next block of K; -1: none
+    for (bool end = false; !end;) {
+      end = number >= args.tiles;
+      const uint32_t stage = q.stage();
+      ptx::mbarrier_wait(shared_address(&shared.q_empty[stage]), q.parity() ^ 1);
+      Sm90Work& work = shared.work[stage];
+      const Sm90Work& before = shared.work[stage ^ 1];  // the tile before, of which v_block is
+      q.next();
+      __syncwarp();  // all lanes have read what the stage said of its last tile
+      if (end) {
         if (leader) {
-          shared.work[q_stage] = {};  // no blocks of keys
-          shared.work[q_stage].end = true;
+          work = {};
+          work.last = -1;
+          work.end = true;
         }
-        signal_without_q();
-        return;
-      }
-      const Tile tile = describe_tile(args, number, shared.work[q_stage]);
-
-      const auto load_k = [&](int block) {
-        const uint32_t stage = k.stage();
-        ptx::mbarrier_wait(shared_address(&shared.k_empty[stage]), k.parity() ^ 1);
-        if (leader) load(shared.k[stage], args.k, tile.at, block, shared.k_full[stage]);
-        k.next();
-      };
-      // Rows of V at or past the length may hold NaN, and 0 x NaN is NaN: they are set to 0 in
-      // shared memory. The tensor's own end needs no such care, TMA fills with 0 beyond it.
-      const auto load_v = [&](int block) {
-        const uint32_t stage = v.stage();
-        const int keys = tile.length - block * kSm90TileKv;
-        const bool clear_tail = keys < kSm90TileKv && tile.length < args.forward.s_kv;
-        uint64_t& full = clear_tail ? shared.v_tail : shared.v_full[stage];
-        ptx::mbarrier_wait(shared_address(&shared.v_empty[stage]), v.parity() ^ 1);
-        if (leader) load(shared.v[stage], args.v, tile.at, block, full);
-        if (clear_tail) {
-          ptx::mbarrier_wait(shared_address(&shared.v_tail), tail_parity);
-          tail_parity ^= 1;
-          constexpr int kChunks = kSm90PanelBytes / 16, kLanes = kSm90Panels * kChunks;  // of a row
-          const int panel = lane / kChunks % kSm90Panels;
-          for (int key = keys + lane / kLanes; key < kSm90TileKv; key += 32 / kLanes)
-            reinterpret_cast<uint4*>(shared.v[stage][panel][key])[lane % kChunks] = uint4{};
-          ptx::fence_proxy_async();
-          __syncwarp();
-          if (leader) ptx::mbarrier_arrive(shared_address(&shared.v_full[stage]));
-        }
-        v.next();
-      };
-      const auto load_q = [&](int w) {
-        uint64_t& full = shared.q_full[q_stage][w];
-        ptx::mbarrier_arrive_expect_tx(shared_address(&full), sizeof shared.q[0][0]);
-        for (int panel = 0; panel < kSm90Panels; ++panel)
-          ptx::cp_async_bulk_tensor_load(
-              shared_address(shared.q[q_stage][w][panel]), &args.q,
-              {panel * kSm90Panel, 0, args.schedule.query(tile.at.row + w * kSm90Rows),
-               set_of(args, tile.at), tile.at.batch},
-              shared_address(&full), ptx::kEvictFirst);
-      };
-
-      const bool no_keys = tile.last < tile.first;
-      if (no_keys) {
-        signal_without_q();
       } else {
-        // In the order of first use: warpgroup 0 starts with its rows of Q and the last block of K.
-        if (leader) load_q(0);
-        load_k(tile.last);
-        if (leader) load_q(1);
-#pragma unroll 1
-        for (int block = tile.last; block > tile.first; --block) {
-          load_k(block - 1);
-          load_v(block);
-        }
+        describe_tile(args, number, work);
       }
-      // The next tile's number is taken late, when only the last block of V is left to load, so
-      // that thread blocks take tiles in the order in which they get free: dynamic load balancing.
-      int next = number + static_cast<int>(gridDim.x);
-      if (args.next_tile != nullptr && leader)
-        next = atomicAdd(args.next_tile, 1) + static_cast<int>(gridDim.x);
-      if (!no_keys) load_v(tile.first);
-      number = __shfl_sync(0xffffffffu, next, 0);
+      __syncwarp();
+      const int first = work.first, last = work.last;
+      if (leader && last < first)  // `work` is there, Q is not needed
+        for (uint64_t& full : shared.q_full[stage]) ptx::mbarrier_arrive(shared_address(&full));
+      int block = last;
+#pragma unroll 1
+      do {
+        // Warpgroup 0 starts with its rows of Q and the last block of K.
+        if (leader && block == last && first <= last) load_q(args, shared, stage, 0);
+        if (first <= block) load_k(work, block);
+        if (leader && block == last && first <= last) load_q(args, shared, stage, 1);
+        if (v_block >= 0) load_v(block == last ? before : work, v_block);
+        v_block = first <= block ? block : -1;
+      } while (--block >= first);
+
+      // The next tile's number is taken late, when one block of V is left to load, so that thread
+      // blocks take tiles in the order in which they get free: dynamic load balancing.
+      number += static_cast<int>(gridDim.x);
+      if (args.next_tile != nullptr) {
+        if (leader) number = atomicAdd(args.next_tile, 1) + static_cast<int>(gridDim.x);
+        number = __shfl_sync(0xffffffffu, number, 0);
+      }
     }
   }
 };
