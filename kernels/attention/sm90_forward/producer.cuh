@@ -91,10 +91,9 @@ struct Sm90Producer {
     };
     // Rows of V at or past the length may hold NaN, and 0 x NaN is NaN: they are set to 0 in
     // shared memory. The tensor's own end needs no such care, TMA fills with 0 beyond it.
-    const auto load_v = [&](const Sm90Work& work, int block) {
+    const auto load_v = [&](const Sm90Work& work, int block, int keys) {
       const uint32_t stage = v.stage();
-      const int length = work.mask.length, keys = length - block * kSm90TileKv;
-      const bool clear_tail = keys < kSm90TileKv && length < args.forward.s_kv;
+      const bool clear_tail = keys < min(args.forward.s_kv - block * kSm90TileKv, kSm90TileKv);
       uint64_t& full = clear_tail ? shared.v_tail : shared.v_full[stage];
       ptx::mbarrier_wait(shared_address(&shared.v_empty[stage]), v.parity() ^ 1);
       if (leader) load(shared.v[stage], args.v, work.tile, block, full);
@@ -113,7 +112,8 @@ struct Sm90Producer {
     };
 
     int number = static_cast<int>(blockIdx.x);
-    int v_block = -1;  // of V, to be loaded after the next block of K; -1: none
+    // Of V, to be loaded after the next block of K; -1: none. Its keys before the length.
+    int v_block = -1, v_keys = 0;
     for (bool end = false; !end;) {
       end = number >= args.tiles;
       const uint32_t stage = q.stage();
@@ -121,7 +121,6 @@ struct Sm90Producer {
       Sm90Work& work = shared.work[stage];
       const Sm90Work& before = shared.work[stage ^ 1];  // the tile before, of which v_block is
       q.next();
-      __syncwarp();  // all lanes have read what the stage said of its last tile
       if (end) {
         if (leader) {
           work = {};
@@ -132,7 +131,7 @@ struct Sm90Producer {
         describe_tile(args, number, work);
       }
       __syncwarp();
-      const int first = work.first, last = work.last;
+      const int first = work.first, last = work.last, length = work.mask.length;
       if (leader && last < first)  // `work` is there, Q is not needed
         for (uint64_t& full : shared.q_full[stage]) ptx::mbarrier_arrive(shared_address(&full));
       int block = last;
@@ -142,8 +141,9 @@ struct Sm90Producer {
         if (leader && block == last && first <= last) load_q(args, shared, stage, 0);
         if (first <= block) load_k(work, block);
         if (leader && block == last && first <= last) load_q(args, shared, stage, 1);
-        if (v_block >= 0) load_v(block == last ? before : work, v_block);
+        if (v_block >= 0) load_v(block == last ? before : work, v_block, v_keys);
         v_block = first <= block ? block : -1;
+        v_keys = length - block * kSm90TileKv;
       } while (--block >= first);
 
       // The next tile's number is taken late, when one block of V is left to load, so that thread
