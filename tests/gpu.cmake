@@ -31,6 +31,7 @@ target_link_libraries(gpu_contract_test_virtual PRIVATE qkv_virtual qkv_test_cas
 add_executable(gpu_runtime_test gpu_runtime_test.cpp trap_kernel.cu)
 set_target_properties(gpu_runtime_test PROPERTIES CUDA_ARCHITECTURES "${QKV_CUDA_ARCHITECTURES}")
 target_link_libraries(gpu_runtime_test PRIVATE qkv qkv_test_flags CUDA::cudart_static GTest::gtest_main)
+target_compile_definitions(gpu_runtime_test PRIVATE QKV_TEST_SHARED_RUNTIME=0)
 qkv_discover(gpu_runtime_test gpu)
 
 add_executable(gpu_runtime_test_virtual gpu_runtime_test.cpp trap_kernel.cu)
@@ -39,6 +40,7 @@ set_target_properties(gpu_runtime_test_virtual PROPERTIES
   RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/virtual
   CUDA_ARCHITECTURES "${QKV_VIRTUAL_ARCHITECTURES}"
   CUDA_RUNTIME_LIBRARY Shared)
+target_compile_definitions(gpu_runtime_test_virtual PRIVATE QKV_TEST_SHARED_RUNTIME=1)
 target_link_libraries(gpu_runtime_test_virtual PRIVATE qkv_virtual qkv_test_flags CUDA::cudart GTest::gtest_main)
 
 # One process a device and seed; the long rows are left to real devices. `ctest -C full -L seeds` has more seeds, with two

@@ -452,14 +452,25 @@ TEST_F(T15_Devices, NothingIsAllocated) {
 
 using T16_Errors = Gpu;
 
-TEST_F(T16_Errors, AnEarlierPlainErrorIsReportedAndLeft) {
+// Whether this program and libqkv call the same CUDA runtime.
+constexpr bool kSharedRuntime = QKV_TEST_SHARED_RUNTIME;
+
+// CUDA's runtime keeps the last error of a thread. libqkv.so has a runtime of its own inside and does
+// not see the program's; where both share one (libqkv.a, the virtual GPU) it would mistake the error
+// for its own, and says so instead. Either way it leaves the error to the program.
+TEST_F(T16_Errors, AnEarlierPlainErrorIsReportedOrUnseenAndLeft) {
   const Problem p(kKinds[0], 1);
   const qkv_attention_desc d = p.desc();
   ASSERT_EQ(cudaSetDevice(99), cudaErrorInvalidDevice);
   for (int call = 0; call < 2; ++call) {
-    EXPECT_EQ(qkv_attention(&d, nullptr), QKV_DEVICE_ERROR_PRIOR);
-    EXPECT_NE(std::string(qkv_last_error()).find("cudaErrorInvalidDevice"), std::string::npos)
-        << qkv_last_error();
+    const qkv_status status = qkv_attention(&d, nullptr);
+    if (kSharedRuntime) {
+      EXPECT_EQ(status, QKV_DEVICE_ERROR_PRIOR);
+      EXPECT_NE(std::string(qkv_last_error()).find("cudaErrorInvalidDevice"), std::string::npos)
+          << qkv_last_error();
+    } else {
+      EXPECT_EQ(status, QKV_SUCCESS) << qkv_last_error();
+    }
     EXPECT_EQ(cudaPeekAtLastError(), cudaErrorInvalidDevice);
   }
   EXPECT_EQ(cudaGetLastError(), cudaErrorInvalidDevice);
