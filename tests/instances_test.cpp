@@ -1,5 +1,5 @@
-// Every instance of a forward kernel in kernels.inc is launched by some case of the contract test. The
-// cases say which, by the plan; that they do run is the contract test's.
+// Every instance of a forward kernel in kernels.inc is launched by some case of the contract test.
+// The cases say which, by the plan; that they do run is the contract test's.
 #include <gtest/gtest.h>
 
 #include <algorithm>
