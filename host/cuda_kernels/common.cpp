@@ -53,7 +53,8 @@ int64_t fixed_splits(const Problem& p, int32_t tile_kv) {
 }
 
 // On an H100, bf16, d128, TFLOP/s by the sets of a section
-// (bench/results/2026-11-28-cuda-nvidia-h100-variants.json); "L2" is as many as half of it holds:
+// (bench/results/2026-11-28-cuda-nvidia-h100-80gb-hbm3-variants.json); "L2" is as many as half of
+// it holds:
 //
 //                       L2      1      2      4      8     16     33
 //   full, s 512        390    428    426    423    425    423    424

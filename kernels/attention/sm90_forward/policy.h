@@ -1,4 +1,4 @@
-// sm90_forward's tiles, stages and registers, for the host's plan and the kernel. Untimed.
+// sm90_forward's tiles, stages and registers, for the host's plan and the kernel.
 #pragma once
 
 #include <cstdint>
@@ -11,7 +11,8 @@ inline constexpr int32_t kSm90TileKv = 128;  // keys of a block
 inline constexpr int32_t kSm90Stages = 2;    // buffers each of Q, K and V
 
 // Keys of a block whose exponentials come before the wait for P V of the block before. On an H100,
-// bf16, TFLOP/s at 16384 tokens (bench/results/2026-11-28-cuda-nvidia-h100-variants.json):
+// bf16, TFLOP/s at 16384 tokens
+// (bench/results/2026-11-28-cuda-nvidia-h100-80gb-hbm3-variants.json):
 //
 //   keys before the wait   128   64   48   32
 //   full, s 4096           628  660  668  662
