@@ -12,7 +12,7 @@ plant_clean() {
   rm -rf "$work/project"
   mkdir -p "$work/project"/{host/cpu,include/qkv,kernels/{ptx,core,one,two},tests/vgpu}
   cd "$work/project"
-  cp "$root/dev" "$root/.clang-format" .
+  cp -r "$root/dev" "$root/.ci" "$root/.clang-format" .
   git init -q
   printf '#include "kernels/one/launch.h"\n#include "kernels/policy.h"\n' >host/plan.cpp
   printf 'inline void nop() { asm("nop;"); }\n' >kernels/ptx/nop.h
