@@ -60,12 +60,37 @@ read_report() {
     }'
 }
 
+share=  # which rows of the virtual GPU, in words
+
+# take_share PARTS: of the contract's rows on the virtual GPU this run takes one of PARTS shares, as tests/share.sh says. The
+# next commit takes the next one, so that PARTS commits in a row run all. QKV_TEST_SHARE in the environment prevails.
+take_share() {
+  local number why
+  if [[ -n ${QKV_TEST_SHARE:-} ]]; then
+    why='as the environment says'
+  else
+    if [[ $(git rev-parse --is-shallow-repository 2>/dev/null) == false ]] &&
+      number=$(git rev-list --count HEAD 2>/dev/null); then
+      why="commit $(git rev-parse --short HEAD) is number $number"
+    elif number=$(git rev-parse --short=8 HEAD 2>/dev/null); then
+      number=$((16#$number))
+      why='the hash of the commit: a shallow clone does not know its number'
+    else
+      number=$(($(date +%s) / 86400))
+      why='the day: no commit is known'
+    fi
+    export QKV_TEST_SHARE=$number/$1
+  fi
+  share="QKV_TEST_SHARE=$QKV_TEST_SHARE of the contract's rows ($why)"
+}
+
 # By what the tests need; then those without such a label, should there be any.
 test_release() {
   local label seen=0 all
   for label in cpu vgpu gpu; do
     test_group release "$label" --label-regex "^$label\$"
     seen=$((seen + tests_of_group))
+    [[ $label != vgpu || $tests_of_group == 0 ]] || summary+=("                 $share")
   done
   all=$(ctest --test-dir build/release --show-only | sed -n 's/^Total Tests: //p')
   ((seen == all)) || test_group release other --label-exclude '^(cpu|vgpu|gpu)$'

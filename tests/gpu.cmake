@@ -43,8 +43,16 @@ target_link_libraries(gpu_runtime_test_virtual PRIVATE qkv_virtual qkv_test_flag
 
 # One process a device and seed; the long rows are left to real devices. `ctest -C full -L seeds` has more seeds, with two
 # repeats. Kernels for plain CUDA cores run on the T4, but not on the cases made for others, and with a second seed on the
-# H100; elsewhere the cases that they would take are skipped, and said to be.
+# H100; elsewhere the cases that they would take are skipped, and said to be. Under QKV_TEST_SHARE a process takes a share
+# of its cases; those beside it begin elsewhere, so that together they have most cases once on some device.
 if(TARGET vgpu-run)
+  # qkv_share(variable): the command before a program that takes a share, each time with the next offset.
+  set(next_share 0)
+  macro(qkv_share variable)
+    set(${variable} ${CMAKE_CURRENT_SOURCE_DIR}/share.sh ${next_share})
+    math(EXPR next_share "${next_share} + 1")
+  endmacro()
+
   # qkv_virtual_contract(device seed label repeats [property value]...)
   function(qkv_virtual_contract device seed label repeats)
     set(configurations "")
@@ -72,7 +80,9 @@ if(TARGET vgpu-run)
     if(few EQUAL 0)
       set(sms --sms 1)
     endif()
-    add_test(NAME ${name} COMMAND vgpu-run --device ${device} --seed ${seed} ${sms} --
+    qkv_share(share)
+    set(next_share ${next_share} PARENT_SCOPE)
+    add_test(NAME ${name} COMMAND ${share} $<TARGET_FILE:vgpu-run> --device ${device} --seed ${seed} ${sms} --
       $<TARGET_FILE:gpu_contract_test_virtual> --gtest_brief=1 --gtest_filter=-${left_out} ${configurations})
     set_tests_properties(${name} PROPERTIES LABELS ${label} TIMEOUT 3600
       ENVIRONMENT "${environment}")
@@ -95,7 +105,9 @@ if(TARGET vgpu-run)
 
   # Everything asynchronous completes at issue, or as late as it may.
   foreach(async early late)
-    add_test(NAME vgpu_contract_h100_${async} COMMAND vgpu-run --device h100 --seed 1 --async ${async} --
+    qkv_share(share)
+    add_test(NAME vgpu_contract_h100_${async} COMMAND ${share} $<TARGET_FILE:vgpu-run> --device h100 --seed 1
+      --async ${async} --
       $<TARGET_FILE:gpu_contract_test_virtual> --gtest_brief=1 --gtest_filter=-*/long_*:*T6_*:*T12_TailsOfEveryLength*:Instances*)
     set_tests_properties(vgpu_contract_h100_${async} PROPERTIES LABELS vgpu TIMEOUT 3600
       ENVIRONMENT "QKV_TEST_SEED=1;QKV_TEST_REPEATS=1;QKV_TEST_KERNELS=sm90_forward")
