@@ -5,8 +5,10 @@ add_library(qkv_test_place_cuda OBJECT place_cuda.cpp)
 target_link_libraries(qkv_test_place_cuda PRIVATE qkv_test_flags)
 target_include_directories(qkv_test_place_cuda SYSTEM PRIVATE ${CUDAToolkit_INCLUDE_DIRS})
 
-set(gpu_sources ${contract_sources} instances_test.cpp $<TARGET_OBJECTS:qkv_test_place_cuda>)
-add_executable(gpu_contract_test ${gpu_sources})
+add_library(qkv_gpu_contract OBJECT instances_test.cpp)
+target_link_libraries(qkv_gpu_contract PRIVATE qkv qkv_test_cases)
+set(gpu_objects $<TARGET_OBJECTS:qkv_contract> $<TARGET_OBJECTS:qkv_gpu_contract> $<TARGET_OBJECTS:qkv_test_place_cuda>)
+add_executable(gpu_contract_test ${gpu_objects})
 target_link_libraries(gpu_contract_test PRIVATE qkv qkv_test_cases CUDA::cudart_static GTest::gtest_main)
 qkv_discover(gpu_contract_test gpu)
 
@@ -20,7 +22,7 @@ target_link_libraries(qkv_virtual PRIVATE qkv_build_flags OpenMP::OpenMP_CXX qkv
 target_link_options(qkv_virtual PRIVATE -Wl,--version-script=${PROJECT_SOURCE_DIR}/host/qkv.map -Wl,--no-undefined)
 target_include_directories(qkv_virtual INTERFACE ${PROJECT_SOURCE_DIR}/include)
 
-add_executable(gpu_contract_test_virtual ${gpu_sources})
+add_executable(gpu_contract_test_virtual ${gpu_objects})
 set_target_properties(gpu_contract_test_virtual PROPERTIES
   OUTPUT_NAME gpu_contract_test
   RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/virtual
