@@ -12,7 +12,7 @@ plant_clean() {
   rm -rf "$work/project"
   mkdir -p "$work/project"/{host/cpu,include/qkv,kernels/{ptx,core,op/one,op/two},tests/vgpu}
   cd "$work/project"
-  cp "$root/dev" "$root/.clang-format" .
+  cp -r "$root/dev" "$root/.ci" "$root/.clang-format" .
   git init -q
   printf '#include "kernels/op/one/launch.h"\n#include "kernels/op/one/policy.h"\n' >host/plan.cpp
   printf 'inline void nop() { asm("nop;"); }\n' >kernels/ptx/nop.h
@@ -110,5 +110,27 @@ strict() {  # STATUS COMMAND...
 strict 0 echo 'ptxas info    : 0 bytes spill stores'
 strict 1 echo 'ptxas info    : (C7511) Potential Performance Loss: wgmma.mma_async instructions are serialized'
 strict 7 bash -c 'exit 7'
+
+# The shares of the virtual GPU's rows: three numbers in a row run each of ten tests once, wherever they begin.
+shares_taken() {  # FIRST_NUMBER OFFSET
+  local number
+  for number in $(seq "$1" $(($1 + 2))); do
+    # shellcheck disable=SC2016  # the dollars are the inner shell's
+    QKV_TEST_SHARE=$number/3 "$root/tests/share.sh" "$2" bash -c '
+      for test in {0..9}; do ((test % GTEST_TOTAL_SHARDS != GTEST_SHARD_INDEX)) || echo "$test"; done' | sed 1d
+  done | sort -n | tr '\n' ' '
+}
+for first in 0 7 592704015; do
+  if [[ $(shares_taken "$first" 4) == '0 1 2 3 4 5 6 7 8 9 ' ]]; then
+    printf 'ok: three shares from %d on are all\n' "$first"
+  else
+    printf 'NOT OK: three shares from %d on are: %s\n' "$first" "$(shares_taken "$first" 4)"
+    faults=$((faults + 1))
+  fi
+done
+if QKV_TEST_SHARE=half "$root/tests/share.sh" 0 true 2>"$work/output"; then
+  printf 'NOT OK: share.sh takes a QKV_TEST_SHARE that is none\n'
+  faults=$((faults + 1))
+fi
 
 ((faults == 0))

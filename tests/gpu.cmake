@@ -5,8 +5,10 @@ add_library(qkv_test_place_cuda OBJECT place_cuda.cpp)
 target_link_libraries(qkv_test_place_cuda PRIVATE qkv_test_flags)
 target_include_directories(qkv_test_place_cuda SYSTEM PRIVATE ${CUDAToolkit_INCLUDE_DIRS})
 
-set(gpu_sources ${contract_sources} instances_test.cpp $<TARGET_OBJECTS:qkv_test_place_cuda>)
-add_executable(gpu_contract_test ${gpu_sources})
+add_library(qkv_gpu_contract OBJECT instances_test.cpp)
+target_link_libraries(qkv_gpu_contract PRIVATE qkv qkv_test_cases)
+set(gpu_objects $<TARGET_OBJECTS:qkv_contract> $<TARGET_OBJECTS:qkv_gpu_contract> $<TARGET_OBJECTS:qkv_test_place_cuda>)
+add_executable(gpu_contract_test ${gpu_objects})
 target_link_libraries(gpu_contract_test PRIVATE qkv qkv_test_cases CUDA::cudart_static GTest::gtest_main)
 qkv_discover(gpu_contract_test gpu)
 
@@ -20,7 +22,7 @@ target_link_libraries(qkv_virtual PRIVATE qkv_build_flags OpenMP::OpenMP_CXX qkv
 target_link_options(qkv_virtual PRIVATE -Wl,--version-script=${PROJECT_SOURCE_DIR}/host/qkv.map -Wl,--no-undefined)
 target_include_directories(qkv_virtual INTERFACE ${PROJECT_SOURCE_DIR}/include)
 
-add_executable(gpu_contract_test_virtual ${gpu_sources})
+add_executable(gpu_contract_test_virtual ${gpu_objects})
 set_target_properties(gpu_contract_test_virtual PROPERTIES
   OUTPUT_NAME gpu_contract_test
   RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/virtual
@@ -45,8 +47,16 @@ target_link_libraries(gpu_runtime_test_virtual PRIVATE qkv_virtual qkv_test_flag
 
 # One process a device and seed; the long rows are left to real devices. `ctest -C full -L seeds` has more seeds, with two
 # repeats. Kernels for plain CUDA cores run on the T4, but not on the cases made for others, and with a second seed on the
-# H100; elsewhere the cases that they would take are skipped, and said to be.
+# H100; elsewhere the cases that they would take are skipped, and said to be. Under QKV_TEST_SHARE a process takes a share
+# of its cases; those beside it begin elsewhere, so that together they have most cases once on some device.
 if(TARGET vgpu-run)
+  # qkv_share(variable): the command before a program that takes a share, each time with the next offset.
+  set(next_share 0)
+  macro(qkv_share variable)
+    set(${variable} ${CMAKE_CURRENT_SOURCE_DIR}/share.sh ${next_share})
+    math(EXPR next_share "${next_share} + 1")
+  endmacro()
+
   # qkv_virtual_contract(device seed label repeats [property value]...)
   function(qkv_virtual_contract device seed label repeats)
     set(configurations "")
@@ -74,7 +84,9 @@ if(TARGET vgpu-run)
     if(few EQUAL 0)
       set(sms --sms 1)
     endif()
-    add_test(NAME ${name} COMMAND vgpu-run --device ${device} --seed ${seed} ${sms} --
+    qkv_share(share)
+    set(next_share ${next_share} PARENT_SCOPE)
+    add_test(NAME ${name} COMMAND ${share} $<TARGET_FILE:vgpu-run> --device ${device} --seed ${seed} ${sms} --
       $<TARGET_FILE:gpu_contract_test_virtual> --gtest_brief=1 --gtest_filter=-${left_out} ${configurations})
     set_tests_properties(${name} PROPERTIES LABELS ${label} TIMEOUT 3600
       ENVIRONMENT "${environment}")
@@ -97,7 +109,9 @@ if(TARGET vgpu-run)
 
   # Everything asynchronous completes at issue, or as late as it may.
   foreach(async early late)
-    add_test(NAME vgpu_contract_h100_${async} COMMAND vgpu-run --device h100 --seed 1 --async ${async} --
+    qkv_share(share)
+    add_test(NAME vgpu_contract_h100_${async} COMMAND ${share} $<TARGET_FILE:vgpu-run> --device h100 --seed 1
+      --async ${async} --
       $<TARGET_FILE:gpu_contract_test_virtual> --gtest_brief=1 --gtest_filter=-*/long_*:*T6_*:*T12_TailsOfEveryLength*:Instances*)
     set_tests_properties(vgpu_contract_h100_${async} PROPERTIES LABELS vgpu TIMEOUT 3600
       ENVIRONMENT "QKV_TEST_SEED=1;QKV_TEST_REPEATS=1;QKV_TEST_KERNELS=sm90_forward")

@@ -455,9 +455,9 @@ using T16_Errors = Gpu;
 // Whether this program and libqkv call the same CUDA runtime.
 constexpr bool kSharedRuntime = QKV_TEST_SHARED_RUNTIME;
 
-// CUDA's runtime keeps the last error of a thread. libqkv.so has a runtime of its own inside and does
-// not see the program's; where both share one (libqkv.a, the virtual GPU) it would mistake the error
-// for its own, and says so instead. Either way it leaves the error to the program.
+// CUDA's runtime keeps the last error of a thread. libqkv.so has a runtime of its own inside and
+// does not see the program's; where both share one (libqkv.a, the virtual GPU) it would mistake the
+// error for its own, and says so instead. Either way it leaves the error to the program.
 TEST_F(T16_Errors, AnEarlierPlainErrorIsReportedOrUnseenAndLeft) {
   const Problem p(kKinds[0], 1);
   const qkv_attention_desc d = p.desc();

@@ -1,0 +1,72 @@
+# Part of ./dev: installing what is missing.
+
+readonly build_packages=(
+  g++ cmake ninja-build ccache libdnnl-dev libhwy-dev libopenblas-dev
+  libcli11-dev libfmt-dev nlohmann-json3-dev
+)
+readonly test_packages=(
+  git clang-format libgtest-dev librapidcheck-dev libzstd-dev
+  pkg-config dpkg-dev file abigail-tools patchelf python3-numpy
+)
+readonly bench_packages=(libbenchmark-dev gnuplot-nox)
+readonly full_packages=(clang clang-tidy libclang-rt-dev libomp-dev)
+
+as_root=()  # prefix of commands that need root
+
+# Fails where nobody can install anything.
+become_root() {
+  ((EUID != 0)) || return 0
+  command -v sudo >/dev/null || return
+  # On a terminal sudo may ask for a password, before its output goes to a log; elsewhere nobody would answer.
+  if [[ -t 0 ]]; then sudo true; else sudo -n true 2>/dev/null; fi || return
+  as_root=(sudo)
+}
+
+# need_packages NAME...: installs those of the Debian packages that are missing.
+need_packages() {
+  local name missing=()
+  [[ ${QKV_INSTALL:-on} != off ]] || return 0
+  command -v dpkg-query >/dev/null || {
+    printf 'Not a Debian system; nothing is installed. Needed: %s\n' "$*"
+    return 0
+  }
+  for name in "$@"; do
+    [[ $(dpkg-query -W -f '${db:Status-Status}' "$name" 2>/dev/null) == installed ]] || missing+=("$name")
+  done
+  ((${#missing[@]} > 0)) || return 0
+  become_root || die "missing packages, and neither root nor sudo to install them. As root:
+  apt-get install --no-install-recommends ${missing[*]}"
+  step "install ${#missing[@]} Debian packages: ${missing[*]}" install_packages "${missing[@]}"
+}
+
+install_packages() {
+  "${as_root[@]}" apt-get update
+  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@"
+}
+
+# Makes nvcc available if it is wanted and missing; without network the build goes on without CUDA.
+need_cuda() {
+  [[ $cuda_mode != off && -z $(cmake -P cmake/find_nvcc.cmake) && ${QKV_INSTALL:-on} != off ]] || return 0
+  [[ $(uname -sm) == 'Linux x86_64' || $(uname -sm) == 'Linux aarch64' ]] || return 0
+  python3 -m pip --version >/dev/null 2>&1 || ! become_root || need_packages python3-pip
+  local log_lines=1
+  try 'fetch the CUDA compiler into .deps/cuda (about 530 MB, 850 MB unpacked)' fetch_cuda
+  ((status == 0)) || [[ $cuda_mode == on ]] ||
+    printf '      No nvcc here, and it could not be fetched: building WITHOUT CUDA, CPU only.\n'
+}
+
+fetch_cuda() {
+  local library
+  rm -rf .deps/wheels .deps/cuda
+  python3 -m pip install --disable-pip-version-check --no-deps --only-binary :all: --no-cache-dir --retries 2 \
+    --target .deps/wheels --requirement cmake/cuda-requirements.txt
+  cd .deps/wheels/nvidia/cu13
+  # What the toolkit has and its wheels lack: the folder nvcc links from, and names without version.
+  ln -s lib lib64
+  for library in lib/lib*.so.*; do
+    ln -s "${library##*/}" "${library%%.so.*}.so"
+  done
+  cd - >/dev/null
+  mv .deps/wheels/nvidia/cu13 .deps/cuda
+  rm -rf .deps/wheels
+}
