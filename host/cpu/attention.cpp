@@ -15,6 +15,7 @@
 #include "host/cpu/tile_products.h"
 #include "host/cpu/tiles.h"
 #include "host/cpu/weights.h"
+#include "host/device.h"
 
 namespace qkv::cpu {
 namespace {
@@ -298,9 +299,10 @@ host::Status run(const Problem& p, const Policy& policy, const TileProducts& pro
                  void* workspace) {
   if (policy.tasks == 0) return {};
   const size_t bytes = policy.workspace_bytes / static_cast<size_t>(policy.threads);
+  const int32_t threads = std::min(policy.threads, host::cpu_threads(p.threads));
   std::atomic<int64_t> next{0};
   std::atomic<bool> no_lane{false}, failed{false};
-#pragma omp parallel num_threads(policy.threads)
+#pragma omp parallel num_threads(threads)
   {
     const auto thread = static_cast<size_t>(omp_get_thread_num());
     if (const auto lane = products.borrow()) {
