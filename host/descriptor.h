@@ -44,7 +44,7 @@ Status check_result_size(const char* name, std::span<const size_t> sizes, size_t
 template <class Desc>
 class Descriptor {
  public:
-  Descriptor() {}  // leaves the room as it is: most callers need none
+  Descriptor() = default;  // leaves the room as it is: most callers need none
   Descriptor(const Descriptor&) = delete;
   Descriptor& operator=(const Descriptor&) = delete;
 

@@ -89,7 +89,7 @@ extern const DescriptorForm kAttentionForm;
 
 // Turns the caller's descriptor into a problem or says what is wrong with it. Reads no tensor data.
 // Allocates nothing unless it refuses.
-Status validate(const qkv_attention_desc* desc, Need need, const CudaRuntime& cuda,
+Status validate(const qkv_attention_desc* given, Need need, const CudaRuntime& cuda,
                 Problem* problem);
 
 // Lengths in host memory against 0..s_kv.
