@@ -129,12 +129,11 @@ class Attention {
     status = cpu::run(p, policy, *products, workspace.data);
     omp_set_num_threads(before);
     EXPECT_TRUE(status.ok()) << status.reason();
-    const auto* bytes = static_cast<const unsigned char*>(workspace.data);
     const size_t share = policy.workspace_bytes / static_cast<size_t>(std::max(policy.threads, 1));
     int32_t used = 0;
     for (int32_t n = 0; n < policy.threads; ++n) {
-      const auto* begin = bytes + static_cast<size_t>(n) * share;
-      used += std::all_of(begin, begin + share, [](unsigned char x) { return x == 0xff; }) ? 0 : 1;
+      const std::byte* begin = workspace.data + static_cast<size_t>(n) * share;
+      used += std::any_of(begin, begin + share, [](std::byte x) { return x != std::byte{0xff}; });
     }
     return used;
   }
