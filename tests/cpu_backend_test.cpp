@@ -299,6 +299,16 @@ TEST_P(EveryType, ResultsDoNotDependOnThreads) {
   }
 }
 
+// One task has one thread, which must not bring oneDNN to use others.
+TEST_P(EveryType, ResultsOfOneTaskDoNotDependOnThreads) {
+  Attention a(GetParam(), {.s_q = 64, .s_kv = 300, .d_qk = 64, .d_v = 64});
+  a.randomize();
+  a.run(1);
+  const std::vector<uint32_t> one = a.bits();
+  a.run(4);
+  EXPECT_EQ(a.bits(), one);
+}
+
 // A plan's threads are the most that a run has; the call's own limit and OpenMP's are kept too.
 TEST(Run, KeepsToTheCallsThreads) {
   Attention a(

@@ -304,6 +304,9 @@ host::Status run(const Problem& p, const Policy& policy, const TileProducts& pro
   std::atomic<bool> no_lane{false}, failed{false};
 #pragma omp parallel num_threads(threads)
   {
+    // Of this thread alone, to the region's end. A region of one thread does not count as parallel:
+    // oneDNN would use all others, and sum up in another order.
+    omp_set_num_threads(1);
     const auto thread = static_cast<size_t>(omp_get_thread_num());
     if (const auto lane = products.borrow()) {
       auto* base = static_cast<std::byte*>(workspace) + thread * bytes;
