@@ -38,7 +38,8 @@ Status check_shape(const Spec& spec, const qkv_tensor& tensor) {
 }
 
 bool is_empty(const qkv_tensor& tensor) {
-  return std::count(tensor.shape, tensor.shape + 4, 0) > 0;
+  const int64_t* n = tensor.shape;
+  return n[0] == 0 || n[1] == 0 || n[2] == 0 || n[3] == 0;
 }
 
 // Strides of axes longer than 1, and the bytes they span. Of a tensor without elements they say
@@ -237,9 +238,9 @@ Status check_tensor(const Spec& spec, const qkv_tensor& tensor, Need need, View*
   view->data = tensor.data;
   view->type = tensor.type;
   view->shape = spec.shape;
+  const bool empty = is_empty(tensor);
   for (int axis = 0; axis < 4; ++axis) {
-    const bool used = tensor.shape[axis] > 1 && !is_empty(tensor);
-    view->stride[axis] = used ? tensor.stride[axis] : 0;
+    view->stride[axis] = empty || tensor.shape[axis] <= 1 ? 0 : tensor.stride[axis];
   }
   if (spec.use == Use::kOutput) QKV_RETURN_IF_ERROR(check_no_overlap(spec.name, *view));
   return check_address(spec.name, tensor, *view, need);
