@@ -63,7 +63,7 @@ class TileProductsAlone : public Contender {
  public:
   explicit TileProductsAlone(const std::shared_ptr<const Tensors>& tensors)
       : tensors_(tensors),
-        policy_(cpu::select_policy(tensors->problem(), host::cpu_device_info().threads)),
+        policy_(cpu::select_policy(tensors->problem(), host::cpu_threads(tensors->spec().threads))),
         workspace_(policy_.workspace_bytes) {
     const host::Status status = cpu::prepare(tensors->problem(), policy_, &products_);
     if (!status.ok()) throw std::runtime_error(status.reason());
@@ -93,7 +93,7 @@ class UnfusedOnCpu : public OnTensors {
   explicit UnfusedOnCpu(const std::shared_ptr<const Tensors>& tensors)
       : OnTensors(tensors),
         unfused_(unfused_problem(tensors->spec(), tensors->problem().scale),
-                 host::cpu_device_info().threads),
+                 host::cpu_threads(tensors->spec().threads)),
         workspace_(unfused_.workspace_bytes()),
         flops_(flops(tensors->spec())) {
     const host::Problem& p = tensors->problem();

@@ -17,7 +17,8 @@ const char* const kGrammar =
     "cpu, cuda, f32, f16, bf16, full, causal, d<n>, dv<n>, b<n>, h<n>, hq<n>, hkv<n>, s<n>, "
     "sq<n>, skv<n>, additive, hard, scale=<x>, softcap=<x>, top-left, offset=<n>, left=<n>, "
     "right=<n>, mask=<axes>, bias=<axes>, bias32=<axes>, alibi, lengths, lse, index32, index64, "
-    "weights=<0..3>, weights32=<0..3>, split=<n>, and q, k, v, o=<batch>.<head>.<row>";
+    "weights=<0..3>, weights32=<0..3>, split=<n>, threads=<n>, and q, k, v, "
+    "o=<batch>.<head>.<row>";
 
 constexpr int64_t kMaxExtent = int64_t{1} << 31;
 constexpr int64_t kMaxBound = int64_t{1} << 60;  // of offset and window, as the library's
@@ -147,6 +148,10 @@ constexpr Option kOptions[] = {
     {"split", "split",
      [](const Field& f, Spec* s) {
        s->split = f.parsed<int64_t>(1, INT64_MAX, "a whole number of keys from 1 to 2^63 - 1");
+     }},
+    {"threads", "threads",
+     [](const Field& f, Spec* s) {
+       s->threads = f.parsed<int32_t>(1, INT32_MAX, "a whole number from 1 to 2^31 - 1");
      }},
     {"q", "q", [](const Field& f, Spec* s) { s->strides[kQ] = f.strides(); }},
     {"k", "k", [](const Field& f, Spec* s) { s->strides[kK] = f.strides(); }},

@@ -56,6 +56,8 @@ class AttentionDesc(ctypes.Structure):
         ("flags", ctypes.c_uint64),
         ("workspace", ctypes.c_void_p),
         ("workspace_size", ctypes.c_size_t),
+        ("threads", ctypes.c_int32),
+        ("reserved1", ctypes.c_int32),
     ]
 
 

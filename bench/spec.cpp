@@ -135,6 +135,7 @@ std::vector<std::string> option_fields(const Spec& s) {
   add(s.weights.has_value(),
       (s.weights_f32 ? "weights32=" : "weights=") + std::to_string(s.weights.value_or(0)));
   add(s.split > 0, "split=" + std::to_string(s.split));
+  add(s.threads > 0, "threads=" + std::to_string(s.threads));
   return out;
 }
 

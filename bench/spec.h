@@ -63,6 +63,7 @@ struct Spec {
   std::optional<qkv_weights_mode> weights;
   bool weights_f32 = false;  // else in `type`
   int64_t split = 0;         // the descriptor's fixed_split_size
+  int32_t threads = 0;       // CPU: at most so many; 0: as OpenMP says
 
   std::array<std::optional<Strides>, 4> strides;  // of Q, K, V, O; absent: contiguous BSHD
 };

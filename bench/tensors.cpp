@@ -124,6 +124,7 @@ Attention describe(const Spec& s, qkv_device device, const Addresses& at) {
   out.window_left = s.left;
   out.window_right = s.right;
   out.fixed_split_size = s.split;
+  out.threads = s.threads;
   out.device = static_cast<Device>(device);
   return out;
 }

@@ -60,38 +60,30 @@ void copy_text(const std::string& from, char* to, size_t capacity) {
   to[length] = '\0';
 }
 
-Status check_init(const void* desc, size_t struct_size, size_t known) {
-  QKV_REQUIRE(desc != nullptr, QKV_INVALID_NULL, "the descriptor is null");
-  QKV_REQUIRE(struct_size >= known, QKV_INVALID_STRUCT_SIZE, "struct_size is ", struct_size,
-              "; this library knows ", known);
-  return {};
-}
+// Of each release that changed the struct.
+constexpr size_t kQueryResultSizes[] = {sizeof(qkv_query_result)};
+constexpr size_t kDeviceFactsSizes[] = {sizeof(qkv_device_facts)};
 
 Status query(const qkv_attention_desc* desc, qkv_query_result* result) {
   QKV_REQUIRE(result != nullptr, QKV_INVALID_NULL, "the result is null");
-  QKV_REQUIRE(result->struct_size >= sizeof(qkv_query_result), QKV_INVALID_STRUCT_SIZE,
-              "result.struct_size is ", result->struct_size, "; this library writes ",
-              sizeof(qkv_query_result));
+  QKV_RETURN_IF_ERROR(check_result_size("result", kQueryResultSizes, result->struct_size));
   const CudaRuntime& cuda = cuda_runtime();
   Problem problem;
   Status status = validate(desc, Need::kShapes, cuda, &problem);
   if (!status.ok() && qkv_status_class(status.code()) == QKV_INVALID_ARGUMENT) return status;
 
-  const size_t struct_size = result->struct_size;
-  *result = qkv_query_result{};
-  result->struct_size = struct_size;
+  qkv_query_result answer{};
   Plan plan;
   const DeviceInfo* device = nullptr;
   if (status.ok()) status = find_device(problem, cuda, &device);
   if (status.ok()) status = make_plan(problem, *device, &plan);
-  if (!status.ok()) {
-    copy_text(status.reason(), result->reasons, sizeof result->reasons);
-    return {};
+  if (status.ok()) {
+    answer.supported = 1;
+    answer.workspace_size = plan.workspace_bytes;
+    copy_text(plan.kernel->name, answer.kernel, sizeof answer.kernel);
   }
-  result->supported = 1;
-  result->workspace_size = plan.workspace_bytes;
-  copy_text(plan.kernel->name, result->kernel, sizeof result->kernel);
-  copy_text(plan.declined, result->reasons, sizeof result->reasons);
+  copy_text(status.ok() ? plan.declined : status.reason(), answer.reasons, sizeof answer.reasons);
+  write_result(answer, result);
   return {};
 }
 
@@ -204,9 +196,7 @@ int32_t qkv_device_count(void) {
 qkv_status qkv_device_query(int32_t index, qkv_device_facts* facts) {
   return guarded([&]() -> Status {
     QKV_REQUIRE(facts != nullptr, QKV_INVALID_NULL, "facts is null");
-    QKV_REQUIRE(facts->struct_size >= sizeof(qkv_device_facts), QKV_INVALID_STRUCT_SIZE,
-                "facts.struct_size is ", facts->struct_size, "; this library writes ",
-                sizeof(qkv_device_facts));
+    QKV_RETURN_IF_ERROR(check_result_size("facts", kDeviceFactsSizes, facts->struct_size));
     const CudaRuntime& cuda = cuda_runtime();
     int32_t count = 0;
     QKV_RETURN_IF_ERROR(cuda.device_count(&count));
@@ -215,27 +205,21 @@ qkv_status qkv_device_query(int32_t index, qkv_device_facts* facts) {
     const DeviceInfo* info = cuda.device_info(index);
     if (info == nullptr) QKV_RETURN_IF_ERROR(cuda.pending_error());
     QKV_REQUIRE(info != nullptr, QKV_DEVICE_ERROR_NONE, "cuda:", index, " does not answer");
-    facts->compute_major = info->compute / 10;
-    facts->compute_minor = info->compute % 10;
-    facts->sm_count = info->sm_count;
-    facts->smem_per_block = info->smem_per_block;
-    facts->memory_bytes = info->memory_bytes;
-    facts->l2_bytes = info->l2_bytes;
-    copy_text(info->name, facts->name, sizeof facts->name);
+    qkv_device_facts answer{};
+    answer.compute_major = info->compute / 10;
+    answer.compute_minor = info->compute % 10;
+    answer.sm_count = info->sm_count;
+    answer.smem_per_block = info->smem_per_block;
+    answer.memory_bytes = info->memory_bytes;
+    answer.l2_bytes = info->l2_bytes;
+    copy_text(info->name, answer.name, sizeof answer.name);
+    write_result(answer, facts);
     return {};
   });
 }
 
 qkv_status qkv_attention_desc_init(qkv_attention_desc* desc, size_t struct_size) {
-  return guarded([&]() -> Status {
-    QKV_RETURN_IF_ERROR(check_init(desc, struct_size, sizeof(qkv_attention_desc)));
-    std::memset(desc, 0, struct_size);
-    desc->struct_size = struct_size;
-    desc->weights_mode = QKV_WEIGHTS_PROBABILITIES;
-    desc->window_left = -1;
-    desc->window_right = -1;
-    return {};
-  });
+  return guarded([&] { return init_descriptor(kAttentionForm, desc, struct_size); });
 }
 
 qkv_status qkv_query(const qkv_attention_desc* desc, qkv_query_result* result) {
@@ -278,12 +262,7 @@ qkv_status qkv_attention(const qkv_attention_desc* desc, void* stream) {
 }
 
 qkv_status qkv_merge_desc_init(qkv_merge_desc* desc, size_t struct_size) {
-  return guarded([&]() -> Status {
-    QKV_RETURN_IF_ERROR(check_init(desc, struct_size, sizeof(qkv_merge_desc)));
-    std::memset(desc, 0, struct_size);
-    desc->struct_size = struct_size;
-    return {};
-  });
+  return guarded([&] { return init_descriptor(kMergeForm, desc, struct_size); });
 }
 
 qkv_status qkv_merge(const qkv_merge_desc* desc, void* stream) {

@@ -2,6 +2,7 @@
 
 #include <omp.h>
 
+#include <algorithm>
 #include <atomic>
 
 #include "host/cuda_runtime.h"
@@ -22,9 +23,14 @@ void set_cuda_runtime_for_test(const CudaRuntime* runtime) {
   override_for_test.store(runtime, std::memory_order_release);
 }
 
-DeviceInfo cpu_device_info() {
+int32_t cpu_threads(int32_t most) {
+  const int32_t all = omp_get_max_threads();
+  return most > 0 ? std::min(most, all) : all;
+}
+
+DeviceInfo cpu_device_info(int32_t most_threads) {
   DeviceInfo info;
-  info.threads = omp_get_max_threads();
+  info.threads = cpu_threads(most_threads);
   info.name = "cpu";
   return info;
 }

@@ -17,7 +17,7 @@ struct Problem;
 
 struct DeviceInfo {
   qkv_device kind = QKV_DEVICE_CPU;
-  int32_t threads = 1;         // CPU: threads that OpenMP would use
+  int32_t threads = 1;         // CPU: as many may compute
   int32_t compute = 0;         // CUDA: 90 for sm_90
   int32_t sm_count = 0;        // CUDA
   int32_t smem_per_block = 0;  // CUDA: bytes that a block can opt in to
@@ -59,7 +59,11 @@ const CudaRuntime& cuda_runtime();
 // For tests: puts another table in force (null: the real one).
 void set_cuda_runtime_for_test(const CudaRuntime* runtime);
 
-// The CPU as a device.
-DeviceInfo cpu_device_info();
+// The threads of a call to the CPU: what OpenMP would use for the calling thread now, but at most
+// `most` of them (0: all).
+int32_t cpu_threads(int32_t most);
+
+// The CPU as a device of so many threads.
+DeviceInfo cpu_device_info(int32_t most_threads = 0);
 
 }  // namespace qkv::host

@@ -17,6 +17,9 @@ namespace {
 
 constexpr float kInf = std::numeric_limits<float>::infinity();
 
+constexpr qkv_merge_desc kDefaults{};
+constexpr size_t kSizes[] = {sizeof(qkv_merge_desc)};  // 0.1.0
+
 std::string part_name(const char* name, int32_t n) { return text(name, "[", n, "]"); }
 
 Status check_float(const char* name, qkv_type type) {
@@ -58,9 +61,9 @@ Status check_parts(const qkv_merge_desc& desc, Merge* m) {
                         Need::kAddresses, &m->lse);
 }
 
-Status validate(const qkv_merge_desc* desc, const CudaRuntime& cuda, Merge* m) {
-  QKV_RETURN_IF_ERROR(check_struct(desc, desc == nullptr ? 0 : desc->struct_size, sizeof *desc,
-                                   "qkv_merge_desc_init"));
+Status validate(const qkv_merge_desc* given, const CudaRuntime& cuda, Merge* m) {
+  Descriptor<qkv_merge_desc> desc;
+  QKV_RETURN_IF_ERROR(desc.read(kMergeForm, given));
   QKV_REQUIRE(desc->parts >= 1 && desc->parts <= QKV_MERGE_MAX_PARTS, QKV_INVALID_VALUE,
               "parts is ", desc->parts, "; allowed: 1 to ", QKV_MERGE_MAX_PARTS);
   QKV_REQUIRE(desc->reserved == 0, QKV_INVALID_VALUE, "reserved is ", desc->reserved,
@@ -133,6 +136,8 @@ void merge_on_cpu(const Merge& m) {
 }
 
 }  // namespace
+
+constinit const DescriptorForm kMergeForm{"qkv_merge_desc_init", kSizes, &kDefaults};
 
 Status run_merge(const qkv_merge_desc* desc, const CudaRuntime& cuda, void* stream) {
   Merge m;

@@ -4,6 +4,7 @@
 #include <array>
 #include <cstdint>
 
+#include "host/descriptor.h"
 #include "host/device.h"
 #include "host/status.h"
 #include "host/view.h"
@@ -21,6 +22,9 @@ struct Merge {
   View o;
   View lse;  // f32; may be absent
 };
+
+// What releases made of qkv_merge_desc.
+extern const DescriptorForm kMergeForm;
 
 Status run_merge(const qkv_merge_desc* desc, const CudaRuntime& cuda, void* stream);
 

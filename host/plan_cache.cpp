@@ -88,7 +88,7 @@ Front& front() {
 Status find_device(const Problem& problem, const CudaRuntime& cuda, const DeviceInfo** device) {
   if (problem.device == QKV_DEVICE_CPU) {
     thread_local DeviceInfo cpu;
-    cpu = cpu_device_info();
+    cpu = cpu_device_info(problem.threads);
     *device = &cpu;
     return {};
   }

@@ -12,6 +12,19 @@ namespace {
 
 constexpr int64_t kMaxBound = int64_t{1} << 60;  // of offset and window
 
+constexpr qkv_attention_desc kDefaults = [] {
+  qkv_attention_desc desc{};
+  desc.weights_mode = QKV_WEIGHTS_PROBABILITIES;
+  desc.window_left = -1;
+  desc.window_right = -1;
+  return desc;
+}();
+
+constexpr size_t kSizes[] = {
+    offsetof(qkv_attention_desc, threads),  // 0.1.0
+    sizeof(qkv_attention_desc),
+};
+
 Status check_enums(const qkv_attention_desc& desc) {
   QKV_RETURN_IF_ERROR(check_enum("device", desc.device, QKV_DEVICE_CUDA));
   QKV_RETURN_IF_ERROR(check_enum("score", desc.score, QKV_SCORE_ADDITIVE));
@@ -35,11 +48,39 @@ Status check_reserved(const qkv_attention_desc& desc) {
     QKV_REQUIRE(tensor.type == QKV_TYPE_NONE && tensor.data == nullptr, QKV_UNSUPPORTED_RESERVED,
                 name, " is set; it is reserved for a later version and must be absent");
   }
-  QKV_REQUIRE(desc.reserved0 == 0, QKV_INVALID_VALUE, "reserved0 is ", desc.reserved0,
+  QKV_REQUIRE(desc.reserved1 == 0, QKV_INVALID_VALUE, "reserved1 is ", desc.reserved1,
               "; it must be 0");
   constexpr uint64_t kFlags = QKV_FLAG_ALLOW_ALLOCATION;
   QKV_REQUIRE((desc.flags & ~kFlags) == 0, QKV_INVALID_ENUM, "flags is ", desc.flags,
               "; only the bits ", kFlags, " are known");
+  return {};
+}
+
+// Settings without effect: the caller means something else than what it would get. 0.1.0 did not
+// look.
+Status check_unused(const qkv_attention_desc& desc) {
+  QKV_REQUIRE(desc.scale == 0 || desc.scale_set != 0, QKV_INVALID_COMBINATION, "scale is ",
+              desc.scale, ", but scale_set is 0; set it to 1, or leave scale 0 for the default");
+  QKV_REQUIRE(desc.offset == 0 || desc.alignment == QKV_ALIGN_EXPLICIT, QKV_INVALID_COMBINATION,
+              "offset is ", desc.offset, ", but alignment is ", desc.alignment,
+              "; only QKV_ALIGN_EXPLICIT (2) reads it");
+  QKV_REQUIRE(desc.weights_mode == QKV_WEIGHTS_PROBABILITIES || desc.weights.type != QKV_TYPE_NONE,
+              QKV_INVALID_COMBINATION, "weights_mode is ", desc.weights_mode,
+              ", but weights is absent; without it only the default, ", QKV_WEIGHTS_PROBABILITIES,
+              ", is allowed");
+  return {};
+}
+
+// Slopes for each batch and not for each head make no ALiBi; 0.1.0 did not look.
+Status check_slopes(const qkv_attention_desc& desc) {
+  const qkv_tensor& slopes = desc.alibi_slopes;
+  if (slopes.type == QKV_TYPE_NONE) return {};
+  const bool by_batch = slopes.shape[0] > 1 && slopes.stride[0] != 0;
+  QKV_REQUIRE(!by_batch || slopes.shape[1] != 1 || desc.q.shape[1] == 1, QKV_INVALID_SHAPE,
+              "alibi_slopes.shape is [", slopes.shape[0],
+              ", 1, 1, 1], a slope for each batch; heads are axis 1: [1, ", desc.q.shape[1],
+              ", 1, 1], or [", desc.q.shape[0], ", ", desc.q.shape[1],
+              ", 1, 1] with stride 0 over heads");
   return {};
 }
 
@@ -76,6 +117,9 @@ Status check_options(const qkv_attention_desc& desc, Problem* p) {
   QKV_REQUIRE(desc.fixed_split_size >= 0, QKV_INVALID_VALUE, "fixed_split_size is ",
               desc.fixed_split_size, "; it must be a number of keys, or 0 for none");
   p->fixed_split_size = desc.fixed_split_size;
+  QKV_REQUIRE(desc.threads >= 0, QKV_INVALID_VALUE, "threads is ", desc.threads,
+              "; it must be the most threads to use, or 0 for as many as OpenMP says");
+  p->threads = desc.threads;
   return {};
 }
 
@@ -125,7 +169,7 @@ Status check_main_tensors(const qkv_attention_desc& desc, Need need, Problem* p)
 }
 
 Status check_other_tensors(const qkv_attention_desc& desc, Need need, Problem* p) {
-  constexpr int kB = 1, kH = 2, kQ = 4, kKey = 8;  // broadcast bits: batch, heads, seq, dim
+  constexpr int kB = 1, kH = 2, kQ = 4, kKey = 8;  // broadcast bits: batch, heads, seq, keys
   const Shape row{p->batch, p->heads_q, p->s_q, 1};
   const Shape pair{p->batch, p->heads_q, p->s_q, p->s_kv};
   const Types f32{"f32", {QKV_TYPE_F32, QKV_TYPE_F32}};
@@ -142,13 +186,17 @@ Status check_other_tensors(const qkv_attention_desc& desc, Need need, Problem* p
   QKV_RETURN_IF_ERROR(
       check_optional({"index", row, {"i32, i64", {QKV_TYPE_I32, QKV_TYPE_I64}}, kOut, kAny, 0},
                      desc.index, need, &p->index));
+  QKV_RETURN_IF_ERROR(check_optional({"weights", pair, wide, kOut, kOne, 0, "keys"}, desc.weights,
+                                     need, &p->weights));
+  const Types boolean{"bool", {QKV_TYPE_BOOL, QKV_TYPE_BOOL}};
+  constexpr int kAll = kB | kH | kQ | kKey;
   QKV_RETURN_IF_ERROR(
-      check_optional({"weights", pair, wide, kOut, kOne, 0}, desc.weights, need, &p->weights));
-  QKV_RETURN_IF_ERROR(check_optional(
-      {"mask", pair, {"bool", {QKV_TYPE_BOOL, QKV_TYPE_BOOL}}, kIn, kAny, kB | kH | kQ | kKey},
-      desc.mask, need, &p->mask));
-  QKV_RETURN_IF_ERROR(check_optional({"bias", pair, wide, kIn, kAny, kB | kH | kQ | kKey},
-                                     desc.bias, need, &p->bias));
+      check_optional({"mask", pair, boolean, kIn, kAny, kAll, "keys"}, desc.mask, need, &p->mask));
+  QKV_REQUIRE(desc.bias.type != QKV_TYPE_BOOL, QKV_INVALID_TYPE,
+              "bias.type is bool; allowed: ", wide.allowed,
+              " (a boolean mask goes into the field mask)");
+  QKV_RETURN_IF_ERROR(
+      check_optional({"bias", pair, wide, kIn, kAny, kAll, "keys"}, desc.bias, need, &p->bias));
   QKV_RETURN_IF_ERROR(
       check_optional({"alibi_slopes", {p->batch, p->heads_q, 1, 1}, f32, kIn, kAny, kB | kH},
                      desc.alibi_slopes, need, &p->alibi_slopes));
@@ -187,19 +235,26 @@ std::array<Named, 12> tensors(const Problem& p) {
 
 }  // namespace
 
+constinit const DescriptorForm kAttentionForm{"qkv_attention_desc_init", kSizes, &kDefaults,
+                                              "reserved0", offsetof(qkv_attention_desc, reserved0)};
+
 float default_scale(qkv_score score, int64_t d_qk) {
   if (score == QKV_SCORE_ADDITIVE) return 1;
   return static_cast<float>(1 / std::sqrt(static_cast<double>(d_qk)));
 }
 
-Status validate(const qkv_attention_desc* desc, Need need, const CudaRuntime& cuda, Problem* p) {
-  QKV_RETURN_IF_ERROR(check_struct(desc, desc == nullptr ? 0 : desc->struct_size, sizeof *desc,
-                                   "qkv_attention_desc_init"));
+Status validate(const qkv_attention_desc* given, Need need, const CudaRuntime& cuda, Problem* p) {
+  Descriptor<qkv_attention_desc> desc;
+  QKV_RETURN_IF_ERROR(desc.read(kAttentionForm, given));
   QKV_RETURN_IF_ERROR(check_enums(*desc));
   QKV_RETURN_IF_ERROR(check_reserved(*desc));
   QKV_RETURN_IF_ERROR(check_main_tensors(*desc, need, p));
   QKV_RETURN_IF_ERROR(check_options(*desc, p));
   QKV_RETURN_IF_ERROR(check_other_tensors(*desc, need, p));
+  if (!desc.of_first_release()) {
+    QKV_RETURN_IF_ERROR(check_unused(*desc));
+    QKV_RETURN_IF_ERROR(check_slopes(*desc));
+  }
   Placement placement;
   QKV_RETURN_IF_ERROR(
       check_device(desc->device, desc->device_index, tensors(*p), cuda, &placement));

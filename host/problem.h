@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "host/descriptor.h"
 #include "host/status.h"
 #include "host/tensor_check.h"
 #include "host/view.h"
@@ -53,6 +54,7 @@ struct Problem {
   View kv_lengths;       // [batch, 1, 1, 1]             i32; may be absent
 
   int64_t fixed_split_size = 0;  // keys; 0: the plan chooses
+  int32_t threads = 0;           // CPU: at most so many; 0: as OpenMP says
 
   bool allow_allocation = false;
   void* workspace = nullptr;
@@ -82,9 +84,12 @@ inline KeyRange visible_keys(const Problem& p, int64_t i, int64_t length) {
   return {begin > 0 ? begin : 0, end < length ? end : length};
 }
 
+// What releases made of qkv_attention_desc.
+extern const DescriptorForm kAttentionForm;
+
 // Turns the caller's descriptor into a problem or says what is wrong with it. Reads no tensor data.
 // Allocates nothing unless it refuses.
-Status validate(const qkv_attention_desc* desc, Need need, const CudaRuntime& cuda,
+Status validate(const qkv_attention_desc* given, Need need, const CudaRuntime& cuda,
                 Problem* problem);
 
 // Lengths in host memory against 0..s_kv.

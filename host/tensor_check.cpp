@@ -6,7 +6,7 @@ namespace qkv::host {
 namespace {
 
 constexpr int64_t kMaxExtent = int64_t{1} << 48;
-constexpr const char* kAxis[4] = {"batch", "heads", "seq", "dim"};
+constexpr const char* kAxis[3] = {"batch", "heads", "seq"};
 
 std::string shape_text(const int64_t* shape) {
   return text("[", shape[0], ", ", shape[1], ", ", shape[2], ", ", shape[3], "]");
@@ -25,18 +25,27 @@ int64_t element_count(const Shape& shape) {
 
 // Extents against what the problem wants; an extent of 1 stands for a whole axis where broadcasting
 // is allowed.
-Status check_shape(const char* name, const qkv_tensor& tensor, const Shape& want, int broadcast) {
-  for (int axis = 0; axis < 4; ++axis) {
-    const bool broadcasts = (broadcast >> axis & 1) != 0;
-    QKV_REQUIRE(tensor.shape[axis] == want[axis] || (broadcasts && tensor.shape[axis] == 1),
-                QKV_INVALID_SHAPE, name, ".shape[", axis, "] (", kAxis[axis], ") is ",
-                tensor.shape[axis], "; it must be ", want[axis], broadcasts ? " or 1" : "");
+Status check_shape(const Spec& spec, const qkv_tensor& tensor) {
+  for (size_t axis = 0; axis < 4; ++axis) {
+    const int64_t want = spec.shape[axis];
+    const bool broadcasts = (spec.broadcast >> axis & 1) != 0;
+    QKV_REQUIRE(tensor.shape[axis] == want || (broadcasts && tensor.shape[axis] == 1),
+                QKV_INVALID_SHAPE, spec.name, ".shape[", axis, "] (",
+                axis == 3 ? spec.last_axis : kAxis[axis], ") is ", tensor.shape[axis],
+                "; it must be ", want, broadcasts ? " or 1" : "");
   }
   return {};
 }
 
-// Strides of axes longer than 1, and the bytes they span.
+bool is_empty(const qkv_tensor& tensor) {
+  const int64_t* n = tensor.shape;
+  return n[0] == 0 || n[1] == 0 || n[2] == 0 || n[3] == 0;
+}
+
+// Strides of axes longer than 1, and the bytes they span. Of a tensor without elements they say
+// nothing: NumPy has zeros there.
 Status check_strides(const char* name, const qkv_tensor& tensor, Innermost innermost) {
+  if (is_empty(tensor)) return {};
   int64_t last = 0;  // element offset of the last element
   for (int axis = 0; axis < 4; ++axis) {
     if (tensor.shape[axis] <= 1) continue;
@@ -178,6 +187,18 @@ const char* type_name(qkv_type type) {
   }
 }
 
+namespace {
+
+// "1 (f32), 2 (f16), ..."
+std::string known_types() {
+  std::string out;
+  for (qkv_type type = QKV_TYPE_F32; type <= QKV_TYPE_BOOL; ++type)
+    out += text(out.empty() ? "" : ", ", type, " (", type_name(type), ")");
+  return out;
+}
+
+}  // namespace
+
 // An absent tensor has type NONE and nothing else set.
 Status check_presence(const char* name, const qkv_tensor& tensor, bool required) {
   if (tensor.type != QKV_TYPE_NONE) {
@@ -193,7 +214,7 @@ Status check_presence(const char* name, const qkv_tensor& tensor, bool required)
 
 Status check_type(const char* name, qkv_type type, const Types& allowed) {
   QKV_REQUIRE(type >= QKV_TYPE_F32 && type <= QKV_TYPE_BOOL, QKV_INVALID_ENUM, name, ".type is ",
-              type, "; no such type");
+              type, "; no such type, known: ", known_types());
   QKV_REQUIRE(allowed.has(type), QKV_INVALID_TYPE, name, ".type is ", type_name(type),
               "; allowed: ", allowed.allowed);
   return {};
@@ -212,13 +233,14 @@ Status check_extents(const char* name, const qkv_tensor& tensor) {
 Status check_tensor(const Spec& spec, const qkv_tensor& tensor, Need need, View* view) {
   QKV_RETURN_IF_ERROR(check_type(spec.name, tensor.type, spec.types));
   QKV_RETURN_IF_ERROR(check_extents(spec.name, tensor));
-  QKV_RETURN_IF_ERROR(check_shape(spec.name, tensor, spec.shape, spec.broadcast));
+  QKV_RETURN_IF_ERROR(check_shape(spec, tensor));
   QKV_RETURN_IF_ERROR(check_strides(spec.name, tensor, spec.innermost));
   view->data = tensor.data;
   view->type = tensor.type;
   view->shape = spec.shape;
+  const bool empty = is_empty(tensor);
   for (int axis = 0; axis < 4; ++axis) {
-    view->stride[axis] = tensor.shape[axis] <= 1 ? 0 : tensor.stride[axis];
+    view->stride[axis] = empty || tensor.shape[axis] <= 1 ? 0 : tensor.stride[axis];
   }
   if (spec.use == Use::kOutput) QKV_RETURN_IF_ERROR(check_no_overlap(spec.name, *view));
   return check_address(spec.name, tensor, *view, need);
@@ -227,19 +249,6 @@ Status check_tensor(const Spec& spec, const qkv_tensor& tensor, Need need, View*
 Status check_optional(const Spec& spec, const qkv_tensor& tensor, Need need, View* view) {
   QKV_RETURN_IF_ERROR(check_presence(spec.name, tensor, false));
   return tensor.type == QKV_TYPE_NONE ? Status() : check_tensor(spec, tensor, need, view);
-}
-
-Status check_struct(const void* desc, size_t struct_size, size_t known, const char* init) {
-  QKV_REQUIRE(desc != nullptr, QKV_INVALID_NULL, "the descriptor is null");
-  QKV_REQUIRE(struct_size >= known && struct_size <= 16 * known, QKV_INVALID_STRUCT_SIZE,
-              "struct_size is ", struct_size, "; this library knows ", known, " (call ", init,
-              " first)");
-  const auto* bytes = static_cast<const unsigned char*>(desc);
-  const bool clean =
-      std::all_of(bytes + known, bytes + struct_size, [](unsigned char byte) { return byte == 0; });
-  QKV_REQUIRE(clean, QKV_INVALID_STRUCT_SIZE, "struct_size is ", struct_size,
-              " and fields past this library's ", known, " bytes are set; it needs a newer libqkv");
-  return {};
 }
 
 Status check_enum(const char* name, int32_t value, int32_t last) {

@@ -35,7 +35,8 @@ struct Spec {
   Types types;
   Use use;
   Innermost innermost;
-  int broadcast;  // bit of an axis: an extent of 1 serves the whole axis
+  int broadcast;                  // bit of an axis: an extent of 1 serves the whole axis
+  const char* last_axis = "dim";  // what axis 3 is called
 };
 
 // An absent tensor has type NONE and nothing else set.
@@ -45,10 +46,6 @@ Status check_extents(const char* name, const qkv_tensor& tensor);
 // A tensor that is there, against the whole of its spec.
 Status check_tensor(const Spec& spec, const qkv_tensor& tensor, Need need, View* view);
 Status check_optional(const Spec& spec, const qkv_tensor& tensor, Need need, View* view);
-
-// A descriptor of `struct_size` bytes against the `known` ones. A caller with a newer header may
-// pass a longer one, as long as it asks for nothing new.
-Status check_struct(const void* desc, size_t struct_size, size_t known, const char* init);
 
 Status check_enum(const char* name, int32_t value, int32_t last);
 

@@ -73,6 +73,7 @@ std::string axes(const View& view) {
 std::string strides(const char* name, const View& view) {
   const auto& n = view.shape;
   const std::array<int64_t, 3> plain{n[2] * n[1] * n[3], n[3], n[1] * n[3]};
+  if (n[2] == 0) return {};  // no rows, and no strides
   bool same = true;
   for (size_t axis = 0; axis < 3; ++axis) same &= n[axis] <= 1 || view.stride[axis] == plain[axis];
   if (same) return {};
@@ -103,6 +104,7 @@ std::string repro(const Problem& p) {
   if (p.weights.present())
     out += text(p.weights.type == p.type ? ":weights=" : ":weights32=", p.weights_mode);
   if (p.fixed_split_size > 0) out += text(":split=", p.fixed_split_size);
+  if (p.threads > 0) out += text(":threads=", p.threads);
   return out + strides("q", p.q) + strides("k", p.k) + strides("v", p.v) + strides("o", p.o);
 }
 

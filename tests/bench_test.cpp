@@ -26,7 +26,8 @@ constexpr const char* kLines[] = {
     "fwd:cpu:f16:d1:full:b1:hq1:hkv1:sq1:skv1:lse",
     "fwd:cpu:f16:d8:causal:b3:hq4:hkv2:sq5:skv7:additive:scale=-0.5:softcap=30:top-left:left=4",
     "fwd:cpu:bf16:d40:dv24:full:b2:hq6:hkv3:sq7:skv9:additive:hard:scale=-0.5:softcap=30:offset=-3:"
-    "left=4:right=2:mask=qk:bias32=1:alibi:lengths:lse:index64:weights32=2:split=64:v=648.24.80",
+    "left=4:right=2:mask=qk:bias32=1:alibi:lengths:lse:index64:weights32=2:split=64:threads=3:"
+    "v=648.24.80",
     "fwd:cpu:f32:d8:full:b2:hq4:hkv2:sq5:skv7:hard:index32:weights=3:split=9223372036854775807",
     "fwd:cpu:f32:d8:full:b2:hq4:hkv2:sq5:skv7:scale=0:offset=0:left=0:right=1:mask=bhqk:bias=1",
     "fwd:cpu:f16:d8:full:b2:hq4:hkv2:sq5:skv7:scale=1.40129846e-45:softcap=3.40282347e+38:mask=1:"
@@ -104,6 +105,7 @@ TEST(BenchLine, RefusalsNameTheField) {
   expect("fwd:bias=qq", "bias=qq", "axes out of");
   expect("fwd:bias32=1k", "bias32=1k", "axes out of");
   expect("fwd:weights=4", "weights=4", "a mode from 0 to 3");
+  expect("fwd:threads=0", "threads=0", "from 1 to 2^31 - 1");
   expect("fwd:q=1.2", "q=1.2", "three whole numbers");
   expect("fwd:q=1.2.3.4", "q=1.2.3.4", "three whole numbers");
   expect("fwd:o=1.-2.3", "o=1.-2.3", "three whole numbers");

@@ -324,13 +324,14 @@ qkv_attention_desc BuiltProblem::desc(bool images) const {
   desc.lse = view(lse);
   desc.index = view(index);
   desc.weights = view(weights);
-  desc.weights_mode = row_.weights_mode;
+  // A row may say what it has no use for; a descriptor may not.
+  if (row_.weights != QKV_TYPE_NONE) desc.weights_mode = row_.weights_mode;
   desc.scale_set = row_.scale.has_value() ? 1 : 0;
   desc.scale = row_.scale.value_or(0.0f);
   desc.softcap = row_.softcap;
   desc.causal = row_.causal ? 1 : 0;
   desc.alignment = row_.alignment;
-  desc.offset = row_.offset;
+  if (row_.alignment == QKV_ALIGN_EXPLICIT) desc.offset = row_.offset;
   desc.window_left = row_.left;
   desc.window_right = row_.right;
   desc.mask = view(mask);

@@ -145,6 +145,7 @@ TEST_F(AttendTest, EveryOptionMeansWhatTheContractSays) {
          a->score = Score::kAdditive;
          a->additive_weight = w;
        }},
+      {{"--threads", "1"}, [](Attention* a) { a->threads = 1; }},
       {{"--selection", "hard"}, [](Attention* a) { a->selection = Selection::kHard; }},
       {{"--selection", "hard", "--mask", "@mask", "--score", "additive", "--additive-weight", "@w"},
        [&](Attention* a) {
@@ -324,7 +325,10 @@ TEST_F(AttendTest, BadInputIsRefusedWithItsReason) {
       {{"--window", "-2,0"}, {"window_left is -2"}},
       {{"--align", "explicit"}, {"--offset is missing"}},
       {{"--align", "top-left", "--offset", "1"}, {"--offset", "--align is not explicit"}},
+      {{"--weights-mode", "scores"}, {"weights_mode is 0", "weights is absent"}},
       {{"--device", "tpu"}, {"--device", "tpu", "cuda:N"}},
+      {{"--threads", "-1"}, {"threads is -1"}},
+      {{"--threads", "two"}, {"--threads", "two", "a number of threads"}},
       {{"--type", "f64"}, {"--type", "f64", "f32, f16, bf16"}},
       {{"--qkv", "@q"}, {"--qkv", "holds all three"}},
       {{"--qkv-heads", "2"}, {"--qkv-heads", "needs --qkv"}},

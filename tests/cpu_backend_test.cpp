@@ -1,6 +1,7 @@
 // The CPU backend below the C ABI: what no tolerance sees. Probes that are right bit for bit,
 // memory that must not be read, independence of threads, NaN and rows that see nothing.
 #include <gtest/gtest.h>
+#include <omp.h>
 #include <sys/mman.h>
 
 #include <algorithm>
@@ -10,6 +11,7 @@
 #include <limits>
 #include <memory>
 #include <random>
+#include <stdexcept>
 #include <string>
 #include <thread>
 #include <vector>
@@ -111,15 +113,29 @@ class Attention {
   }
 
   // Runs on a workspace of poison.
-  void run(int32_t threads = 2) const {
-    const Policy policy = select_policy(p, threads);
+  void run(int32_t threads = 2) const { (void)run_as_planned(threads, threads); }
+
+  // The same with a plan for some threads, where OpenMP has others at the time of the run. Says how
+  // many of the plan's shares of the workspace were written to.
+  int32_t run_as_planned(int32_t planned, int32_t openmp) const {
+    const Policy policy = select_policy(p, planned);
     std::shared_ptr<const TileProducts> products;
     host::Status status = prepare(p, policy, &products);
-    ASSERT_TRUE(status.ok()) << status.reason();
+    if (!status.ok()) throw std::runtime_error(status.reason());
     const Guarded workspace(policy.workspace_bytes);
     std::memset(workspace.data, 0xff, policy.workspace_bytes);
+    const int before = omp_get_max_threads();
+    omp_set_num_threads(openmp);
     status = cpu::run(p, policy, *products, workspace.data);
-    ASSERT_TRUE(status.ok()) << status.reason();
+    omp_set_num_threads(before);
+    EXPECT_TRUE(status.ok()) << status.reason();
+    const size_t share = policy.workspace_bytes / static_cast<size_t>(std::max(policy.threads, 1));
+    int32_t used = 0;
+    for (int32_t n = 0; n < policy.threads; ++n) {
+      const std::byte* begin = workspace.data + static_cast<size_t>(n) * share;
+      used += std::any_of(begin, begin + share, [](std::byte x) { return x != std::byte{0xff}; });
+    }
+    return used;
   }
 
   // The bits of O and LSE.
@@ -281,6 +297,36 @@ TEST_P(EveryType, ResultsDoNotDependOnThreads) {
     a.run(threads);
     EXPECT_EQ(a.bits(), one) << threads << " threads";
   }
+}
+
+// One task has one thread, which must not bring oneDNN to use others.
+TEST_P(EveryType, ResultsOfOneTaskDoNotDependOnThreads) {
+  Attention a(GetParam(), {.s_q = 64, .s_kv = 300, .d_qk = 64, .d_v = 64});
+  a.randomize();
+  a.run(1);
+  const std::vector<uint32_t> one = a.bits();
+  a.run(4);
+  EXPECT_EQ(a.bits(), one);
+}
+
+// A plan's threads are the most that a run has; the call's own limit and OpenMP's are kept too.
+TEST(Run, KeepsToTheCallsThreads) {
+  Attention a(
+      QKV_TYPE_F32,
+      {.batch = 4, .heads_q = 8, .heads_kv = 8, .s_q = 64, .s_kv = 300, .d_qk = 32, .d_v = 32});
+  a.randomize();
+  a.p.threads = 1;
+  EXPECT_EQ(a.run_as_planned(4, 4), 1);
+  const std::vector<uint32_t> one = a.bits();
+  a.p.threads = 2;
+  EXPECT_LE(a.run_as_planned(4, 4), 2);
+  EXPECT_EQ(a.bits(), one);
+  a.p.threads = 0;
+  EXPECT_EQ(a.run_as_planned(4, 1), 1) << "as OpenMP says at the call";
+  EXPECT_EQ(a.bits(), one);
+  a.p.threads = 9;
+  EXPECT_LE(a.run_as_planned(3, 2), 2);
+  EXPECT_EQ(a.bits(), one);
 }
 
 // Several runs share the products and each takes lanes of its own.

@@ -2,6 +2,7 @@
 // ones are absent until a test puts them in.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <vector>
 
@@ -28,6 +29,12 @@ struct FullProblem : SmallProblem {
     alibi_slopes = contiguous(slope_data, QKV_TYPE_F32, {1, kHq, 1, 1});
     additive_weight = contiguous(additive_data, QKV_TYPE_F32, {1, kHq, 1, kDqk});
     kv_lengths = contiguous(length_data, QKV_TYPE_I32, {kB, 1, 1, 1});
+  }
+
+  // As a program of 0.1.0 has it.
+  void as_0_1_0() {
+    desc.struct_size = offsetof(qkv_attention_desc, threads);
+    desc.reserved0 = 0;
   }
 
   // All options in: hard selection over additive scores, with everything that shapes them.

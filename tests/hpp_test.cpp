@@ -81,6 +81,7 @@ TEST(Hpp, DescriptorHasAllFields) {
   EXPECT_EQ(plain.weights_mode, QKV_WEIGHTS_PROBABILITIES);
   EXPECT_EQ(plain.device, QKV_DEVICE_AUTO);
   EXPECT_EQ(plain.flags, 0u);
+  EXPECT_EQ(plain.threads, 0);
   a.lse = qkv::bhsd(x + 2, 1, 1, 1, 1);
   a.index = qkv::bhsd(best, 1, 1, 1, 1);
   a.weights = qkv::bhsd(x + 3, 1, 1, 1, 1);
@@ -101,6 +102,7 @@ TEST(Hpp, DescriptorHasAllFields) {
   a.kv_lengths = qkv::per_batch(length, 1);
   a.device = Device::kCpu;
   a.device_index = 3;
+  a.threads = 2;
   const qkv_attention_desc d = a.desc();
   EXPECT_EQ(d.struct_size, sizeof d);
   EXPECT_EQ(d.q.data, x + 1);
@@ -125,6 +127,7 @@ TEST(Hpp, DescriptorHasAllFields) {
   EXPECT_EQ(d.kv_lengths.data, length);
   EXPECT_EQ(d.device, QKV_DEVICE_CPU);
   EXPECT_EQ(d.device_index, 3);
+  EXPECT_EQ(d.threads, 2);
   a.device = Device::kAuto;
   qkv::attention(a);  // and it runs: the key is hidden
   EXPECT_EQ(best[0], -1);

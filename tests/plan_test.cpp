@@ -3,6 +3,7 @@
 #include "host/plan.h"
 
 #include <gtest/gtest.h>
+#include <omp.h>
 
 #include <cstring>
 
@@ -484,7 +485,7 @@ const Difference kDifferences[] = {
     {"scale", true, [](FullProblem& f) { f.desc.scale_set = 1, f.desc.scale = 3; }},
     {"flags", true, [](FullProblem& f) { f.desc.flags = 0; }},
     {"stride_of_one", true, [](FullProblem& f) { f.desc.lse.stride[3] = 99; }},
-    {"unread_offset", true, [](FullProblem& f) { f.desc.offset = 7; }},
+    {"threads", true, [](FullProblem& f) { f.desc.threads = 1; }},
     {"window_of_causal", true, [](FullProblem& f) { f.desc.causal = 1, f.desc.window_right = 3; }},
     {"device", false, [](FullProblem& f) { f.desc.device = QKV_DEVICE_CUDA; }},
     {"selection", false, [](FullProblem& f) { f.desc.selection = QKV_SELECT_HARD; }},
@@ -496,7 +497,6 @@ const Difference kDifferences[] = {
     {"no_causal", false, [](FullProblem& f) { f.desc.causal = 0; }},
     {"alignment", false, [](FullProblem& f) { f.desc.alignment = QKV_ALIGN_TOP_LEFT; }},
     {"window", false, [](FullProblem& f) { f.desc.window_left = 0; }},
-    {"weights_mode", false, [](FullProblem& f) { f.desc.weights_mode = 0; }},
     {"no_lse", false, [](FullProblem& f) { f.desc.lse = {}; }},
     {"weights", false, [](FullProblem& f) { f.desc.weights = f.weights; }},
     {"mask", false, [](FullProblem& f) { f.desc.mask = f.mask; }},
@@ -533,6 +533,15 @@ TEST_P(SharedPlans, ByShapeAndOptions) {
 INSTANTIATE_TEST_SUITE_P(Rows, SharedPlans, testing::ValuesIn(kDifferences),
                          [](const auto& row) { return std::string(row.param.name); });
 
+TEST(PlanKeys, TellWeightsModesApart) {
+  FullProblem f;
+  f.desc.weights = f.weights;
+  const DeviceInfo device = host::cpu_device_info();
+  const PlanKey before = host::plan_key(problem_of(f.desc), device);
+  f.desc.weights_mode = QKV_WEIGHTS_SCORES;
+  EXPECT_FALSE(before == host::plan_key(problem_of(f.desc), device));
+}
+
 TEST(PlanKeys, ServeAddressesOfTheirAlignmentOrBetter) {
   alignas(64) std::byte memory[4096];
   const auto key = [&](size_t shift, bool null = false) {
@@ -548,6 +557,51 @@ TEST(PlanKeys, ServeAddressesOfTheirAlignmentOrBetter) {
   EXPECT_TRUE(key(0, true).serves(key(16))) << "made for null: for aligned addresses";
   EXPECT_TRUE(key(16).serves(key(32))) << "beyond 16 bytes alignment does not matter";
   EXPECT_FALSE(key(0, true).serves(key(8)));
+}
+
+// The CPU's workspace is cut into shares, one for each thread.
+TEST(PlanThreads, AreLimitedByTheDescriptor) {
+  const int before = omp_get_max_threads();
+  omp_set_num_threads(4);
+  const auto workspace = [](int32_t threads) {
+    FullProblem f;
+    f.desc.threads = threads;
+    qkv_query_result result{};
+    result.struct_size = sizeof result;
+    EXPECT_EQ(qkv_query(&f.desc, &result), QKV_SUCCESS) << qkv_last_error();
+    return result.workspace_size;
+  };
+  const size_t share = workspace(1);
+  EXPECT_GT(share, 0u);
+  EXPECT_EQ(workspace(3), 3 * share);
+  EXPECT_EQ(workspace(4), 4 * share);
+  EXPECT_EQ(workspace(5), 4 * share) << "never more than OpenMP would use";
+  EXPECT_EQ(workspace(INT32_MAX), 4 * share);
+  EXPECT_EQ(workspace(0), 4 * share);
+  omp_set_num_threads(before);
+}
+
+TEST(PlanThreads, ArePlannedApartAndRunTogether) {
+  const int before = omp_get_max_threads();
+  omp_set_num_threads(4);
+  FullProblem f;
+  for (size_t n = 0; n < f.q.size(); ++n) f.q[n] = static_cast<float>(n % 7) - 3;
+  for (size_t n = 0; n < f.v.size(); ++n) f.v[n] = static_cast<float>(n % 11);
+  qkv_plan* plan = nullptr;
+  ASSERT_EQ(qkv_plan_create(&f.desc, &plan), QKV_SUCCESS) << qkv_last_error();
+  ASSERT_EQ(qkv_plan_run(plan, &f.desc, nullptr), QKV_SUCCESS) << qkv_last_error();
+  const FullProblem::Outputs want = f.outputs();
+  for (const int32_t threads : {1, 2, 3, 4, 99}) {
+    f.desc.threads = threads;
+    f.o.assign(f.o.size(), 7.0f);
+    ASSERT_EQ(qkv_attention(&f.desc, nullptr), QKV_SUCCESS) << qkv_last_error();
+    EXPECT_EQ(f.outputs(), want) << threads;
+    f.o.assign(f.o.size(), 7.0f);
+    ASSERT_EQ(qkv_plan_run(plan, &f.desc, nullptr), QKV_SUCCESS) << qkv_last_error();
+    EXPECT_EQ(f.outputs(), want) << threads;
+  }
+  qkv_plan_destroy(plan);
+  omp_set_num_threads(before);
 }
 
 TEST(PlanRun, TakesTheScaleOfTheCall) {

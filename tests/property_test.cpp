@@ -142,6 +142,8 @@ std::vector<Field> fields() {
   QKV_TEST_FIELD(fixed_split_size)
   QKV_TEST_FIELD(flags)
   QKV_TEST_FIELD(workspace_size)
+  QKV_TEST_FIELD(threads)
+  QKV_TEST_FIELD(reserved1)
 #undef QKV_TEST_FIELD
   return all;
 }

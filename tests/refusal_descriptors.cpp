@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstring>
 #include <limits>
 
 #include "tests/full_problem.h"
@@ -62,6 +63,10 @@ const Edit kEdits[] = {
      QKV_INVALID_STRUCT_SIZE,
      {"struct_size is", "qkv_attention_desc_init"},
      [](F& f) { --f.desc.struct_size; }},
+    {"struct_size_between_releases",
+     QKV_INVALID_STRUCT_SIZE,
+     {"struct_size is 1716", "this library knows 1712, 1720"},
+     [](F& f) { f.desc.struct_size = 1716; }},
     {"struct_size_absurd",
      QKV_INVALID_STRUCT_SIZE,
      {"struct_size is 18446744073709551615"},
@@ -79,7 +84,7 @@ const Edit kEdits[] = {
     {"flags", QKV_INVALID_ENUM, {"flags is 2"}, [](F& f) { f.desc.flags = 2; }},
     {"type_unknown",
      QKV_INVALID_ENUM,
-     {"k.type is 99", "no such type"},
+     {"k.type is 99", "no such type", "1 (f32), 2 (f16)", "8 (bool)"},
      [](F& f) { f.desc.k.type = 99; }},
     {"type_negative", QKV_INVALID_ENUM, {"q.type is -1"}, [](F& f) { f.desc.q.type = -1; }},
     // reserved fields
@@ -127,7 +132,29 @@ const Edit kEdits[] = {
      QKV_UNSUPPORTED_RESERVED,
      {"o.type is f8_e5m2"},
      [](F& f) { f.desc.o.type = QKV_TYPE_F8_E5M2; }},
-    {"reserved0", QKV_INVALID_VALUE, {"reserved0 is 1"}, [](F& f) { f.desc.reserved0 = 1; }},
+    {"reserved1", QKV_INVALID_VALUE, {"reserved1 is 1"}, [](F& f) { f.desc.reserved1 = 1; }},
+    {"reserved0_of_0_1_0",
+     QKV_INVALID_VALUE,
+     {"reserved0 is 1", "must be 0"},
+     [](F& f) { f.as_0_1_0(), f.desc.reserved0 = 1; }},
+    // the mark of _init
+    {"no_mark",
+     QKV_INVALID_VALUE,
+     {"reserved0 is 0", "qkv_attention_desc_init", "call it first"},
+     [](F& f) { f.desc.reserved0 = 0; }},
+    {"another_mark",
+     QKV_INVALID_VALUE,
+     {"reserved0 is 1", "qkv_attention_desc_init"},
+     [](F& f) { f.desc.reserved0 = 1; }},
+    {"zeroed_instead_of_init",
+     QKV_INVALID_VALUE,
+     {"not the mark", "zeros are not the defaults"},
+     [](F& f) {
+       const qkv_attention_desc desc = f.desc;
+       std::memset(&f.desc, 0, sizeof f.desc);
+       f.desc.struct_size = sizeof f.desc;
+       f.desc.q = desc.q, f.desc.k = desc.k, f.desc.v = desc.v, f.desc.o = desc.o;
+     }},
     {"tensor_reserved",
      QKV_INVALID_VALUE,
      {"v.reserved is 7", "must be 0"},
@@ -200,7 +227,7 @@ const Edit kEdits[] = {
      [](F& f) { f.desc.mask = f.bias; }},
     {"bias_bool",
      QKV_INVALID_TYPE,
-     {"bias.type is bool", "f32"},
+     {"bias.type is bool", "f32", "the field mask"},
      [](F& f) { f.desc.bias = f.mask; }},
     {"slopes_half",
      QKV_INVALID_TYPE,
@@ -262,8 +289,23 @@ const Edit kEdits[] = {
      [](F& f) { f.use_everything(), f.desc.index.shape[2] = 1; }},
     {"weights_keys",
      QKV_INVALID_SHAPE,
-     {"weights.shape[3] (dim) is 4", "must be 5"},
+     {"weights.shape[3] (keys) is 4", "must be 5"},
      [](F& f) { f.desc.weights = f.weights, f.desc.weights.shape[3] = 4; }},
+    {"mask_keys",
+     QKV_INVALID_SHAPE,
+     {"mask.shape[3] (keys) is 4", "must be 5 or 1"},
+     [](F& f) { f.desc.mask = f.mask, f.desc.mask.shape[3] = 4; }},
+    {"bias_keys",
+     QKV_INVALID_SHAPE,
+     {"bias.shape[3] (keys) is 8", "must be 5 or 1"},
+     [](F& f) { f.desc.bias = f.bias, f.desc.bias.shape[3] = 8; }},
+    {"slopes_by_batch",
+     QKV_INVALID_SHAPE,
+     {"alibi_slopes.shape is [2, 1, 1, 1]", "heads are axis 1: [1, 4, 1, 1]"},
+     [](F& f) {
+       f.desc.alibi_slopes = f.alibi_slopes;
+       f.desc.alibi_slopes.shape[0] = 2, f.desc.alibi_slopes.shape[1] = 1;
+     }},
     {"mask_heads",
      QKV_INVALID_SHAPE,
      {"mask.shape[1] (heads) is 2", "must be 4 or 1"},
@@ -383,6 +425,10 @@ const Edit kEdits[] = {
      QKV_INVALID_VALUE,
      {"scale is inf"},
      [](F& f) { f.desc.scale_set = 1, f.desc.scale = kInfF; }},
+    {"threads_negative",
+     QKV_INVALID_VALUE,
+     {"threads is -1", "0 for as many as OpenMP says"},
+     [](F& f) { f.desc.threads = -1; }},
     {"softcap_negative",
      QKV_INVALID_VALUE,
      {"softcap is -1", "0 for none"},
@@ -405,6 +451,26 @@ const Edit kEdits[] = {
      {"window_right is 9223372036854775807", "2^60"},
      [](F& f) { f.desc.window_right = INT64_MAX; }},
     // combinations
+    {"scale_not_set",
+     QKV_INVALID_COMBINATION,
+     {"scale is 0.5", "scale_set is 0"},
+     [](F& f) { f.desc.scale = 0.5f; }},
+    {"scale_nan_not_set",
+     QKV_INVALID_COMBINATION,
+     {"scale is", "scale_set is 0"},
+     [](F& f) { f.desc.scale = kNaN; }},
+    {"offset_bottom_right",
+     QKV_INVALID_COMBINATION,
+     {"offset is -3", "alignment is 0", "QKV_ALIGN_EXPLICIT"},
+     [](F& f) { f.desc.offset = -3; }},
+    {"offset_top_left",
+     QKV_INVALID_COMBINATION,
+     {"offset is 1", "alignment is 1"},
+     [](F& f) { f.desc.alignment = QKV_ALIGN_TOP_LEFT, f.desc.offset = 1; }},
+    {"weights_mode_without_weights",
+     QKV_INVALID_COMBINATION,
+     {"weights_mode is 0", "weights is absent"},
+     [](F& f) { f.desc.weights_mode = QKV_WEIGHTS_SCORES; }},
     {"index_of_soft",
      QKV_INVALID_COMBINATION,
      {"index is set", "hard selection"},

@@ -105,6 +105,76 @@ TEST(Valid, AllOptionsAtOnce) {
   EXPECT_EQ(qkv_attention(&f.desc, nullptr), QKV_SUCCESS) << qkv_last_error();
 }
 
+TEST(Valid, SettingsWithoutEffectOfOlderCallers) {
+  FullProblem f;
+  f.as_0_1_0();
+  ASSERT_EQ(qkv_attention(&f.desc, nullptr), QKV_SUCCESS) << qkv_last_error();
+  const FullProblem::Outputs plain = f.outputs();
+  f.o.assign(f.o.size(), 7.0f);
+  f.desc.scale = 0.5f;
+  f.desc.offset = 3;
+  f.desc.weights_mode = QKV_WEIGHTS_SCORES;
+  f.desc.threads = -1, f.desc.reserved1 = 5;  // not theirs: not read
+  ASSERT_EQ(qkv_attention(&f.desc, nullptr), QKV_SUCCESS) << qkv_last_error();
+  EXPECT_EQ(f.outputs(), plain);
+}
+
+TEST(Valid, SlopesOfOlderCallersByBatch) {
+  FullProblem f;
+  f.as_0_1_0();
+  f.desc.alibi_slopes = contiguous(f.slope_data, QKV_TYPE_F32, {FullProblem::kB, 1, 1, 1});
+  EXPECT_EQ(qkv_attention(&f.desc, nullptr), QKV_SUCCESS) << qkv_last_error();
+}
+
+TEST(Valid, SlopesOfEveryClearShape) {
+  const auto attend = [](int64_t batch, int64_t heads, int64_t batch_stride, int64_t head_stride) {
+    FullProblem f;
+    f.slope_data.resize(static_cast<size_t>(FullProblem::kB * FullProblem::kHq));
+    f.desc.alibi_slopes = contiguous(f.slope_data, QKV_TYPE_F32, {batch, heads, 1, 1});
+    f.desc.alibi_slopes.stride[0] = batch_stride;
+    f.desc.alibi_slopes.stride[1] = head_stride;
+    return qkv_attention(&f.desc, nullptr);
+  };
+  constexpr int64_t kB = FullProblem::kB, kHq = FullProblem::kHq;
+  EXPECT_EQ(attend(1, kHq, 0, 1), QKV_SUCCESS) << qkv_last_error();
+  EXPECT_EQ(attend(kB, kHq, kHq, 1), QKV_SUCCESS) << qkv_last_error();
+  EXPECT_EQ(attend(kB, kHq, 1, 0), QKV_SUCCESS) << "by batch, said clearly: " << qkv_last_error();
+  EXPECT_EQ(attend(1, 1, 0, 0), QKV_SUCCESS) << qkv_last_error();
+  EXPECT_EQ(attend(kB, 1, 0, 0), QKV_SUCCESS) << "one for all: " << qkv_last_error();
+  EXPECT_EQ(attend(kB, 1, 1, 0), QKV_INVALID_SHAPE);
+}
+
+// By batch is by head where there is one head.
+TEST(Valid, SlopesByBatchOfOneHead) {
+  SmallProblem p({.batch = 2, .s_q = 2, .s_kv = 2});
+  std::vector<float> slopes(2);
+  p.desc.alibi_slopes = contiguous(slopes, QKV_TYPE_F32, {2, 1, 1, 1});
+  p.desc.flags = QKV_FLAG_ALLOW_ALLOCATION;
+  EXPECT_EQ(qkv_attention(&p.desc, nullptr), QKV_SUCCESS) << qkv_last_error();
+}
+
+// NumPy gives zeros to arrays without elements.
+TEST(Valid, StridesOfEmptyTensorsAreIgnored) {
+  for (const int64_t stride : {int64_t{0}, int64_t{-7}, INT64_MAX, INT64_MIN}) {
+    SmallProblem p({.batch = 2, .heads_q = 2, .heads_kv = 2, .s_q = 2, .s_kv = 0, .d_qk = 4});
+    std::vector<float> none;
+    std::vector<uint8_t> no_mask;
+    p.desc.weights = p.desc.bias = contiguous(none, QKV_TYPE_F32, {2, 2, 2, 0});
+    p.desc.mask = contiguous(no_mask, QKV_TYPE_BOOL, {2, 2, 2, 0});
+    for (qkv_tensor* t : {&p.desc.k, &p.desc.v, &p.desc.weights, &p.desc.bias, &p.desc.mask})
+      std::fill_n(t->stride, 4, stride);
+    p.o.assign(p.o.size(), 7.0f);
+    p.desc.flags = QKV_FLAG_ALLOW_ALLOCATION;
+    EXPECT_EQ(qkv_attention(&p.desc, nullptr), QKV_SUCCESS) << qkv_last_error();
+    EXPECT_EQ(p.o, std::vector<float>(p.o.size(), 0.0f));
+  }
+  SmallProblem no_batch({.batch = 0, .heads_q = 2, .heads_kv = 2, .s_q = 2, .s_kv = 3, .d_qk = 4});
+  for (qkv_tensor* t :
+       {&no_batch.desc.q, &no_batch.desc.k, &no_batch.desc.v, &no_batch.desc.o, &no_batch.desc.lse})
+    std::fill_n(t->stride, 4, 0);
+  EXPECT_EQ(qkv_attention(&no_batch.desc, nullptr), QKV_SUCCESS) << qkv_last_error();
+}
+
 TEST(Valid, StridesOfAxesOfOneElementAreIgnored) {
   SmallProblem p({});
   for (qkv_tensor* tensor : {&p.desc.q, &p.desc.k, &p.desc.v, &p.desc.o, &p.desc.lse}) {
@@ -162,8 +232,9 @@ Fits fits(const qkv_tensor& t, bool output) {
     last += (n - 1) * stride;
     axes.emplace_back(stride, (n - 1) * stride);
   }
+  if (empty) return {.extents = out.extents};
   out.span = (last + 1) * 4 <= INT64_MAX;
-  if (!output || empty) return out;
+  if (!output) return out;
   std::sort(axes.begin(), axes.end());
   Wide reach = 0;
   for (const auto& [stride, extent] : axes) {

@@ -152,10 +152,11 @@ TEST(Repro, SaysAllOfAProblem) {
   p.weights_mode = QKV_WEIGHTS_MASKED;
   p.v.stride[2] = 80;
   p.fixed_split_size = 64;
+  p.threads = 3;
   EXPECT_EQ(host::repro(p),
             "fwd:cuda:bf16:d40:dv24:full:b2:hq6:hkv3:sq7:skv9:additive:hard:scale=-0.5:softcap=30:"
             "offset=-3:left=4:right=2:mask=qk:bias32=1:alibi:lengths:lse:index64:weights32=2:"
-            "split=64:v=648.24.80");
+            "split=64:threads=3:v=648.24.80");
   p.right = 0, p.alignment = QKV_ALIGN_TOP_LEFT;
   EXPECT_NE(host::repro(p).find(":causal:"), std::string::npos);
   EXPECT_NE(host::repro(p).find(":top-left:left=4:mask"), std::string::npos);

@@ -65,7 +65,7 @@ RunReport run_on_cpu(qkv_attention_desc desc) {
 
   RunReport report;
   report.kernel = answer.kernel;
-  const int32_t threads = host::cpu_device_info().threads;
+  const int32_t threads = host::cpu_threads(desc.threads);
   report.device = fmt::format("cpu, {} thread{}", threads, threads == 1 ? "" : "s");
   report.workspace_bytes = workspace.size();
   double total = 0;

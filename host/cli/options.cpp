@@ -152,6 +152,8 @@ void add_problem_options(CLI::App* app, ProblemOptions* o) {
   app->option_defaults()->group("Where");
   app->add_option("--device", o->device, "auto, cpu, cuda or cuda:N (default auto)")
       ->type_name("DEVICE");
+  add_number<int32_t>(app, "--threads", &o->threads, "a number of threads, or 0 for all",
+                      "At most N threads of the CPU (default: as OpenMP says)");
   app->option_defaults()->group("Options");
 }
 

@@ -40,6 +40,7 @@ struct ProblemOptions {
   std::string mask, bias, alibi, lengths, additive_weight;  // files
 
   std::string device = "auto";  // auto, cpu, cuda or cuda:N
+  int32_t threads = 0;          // of the CPU, at most; 0: as OpenMP says
 };
 
 // Registers the options of a problem. `options` must outlive the app.

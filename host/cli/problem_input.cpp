@@ -263,6 +263,7 @@ void set_output_shape(const Axes& axes, qkv_attention_desc* desc) {
 
 void apply_settings(const ProblemOptions& options, qkv_attention_desc* desc) {
   desc->device = QKV_DEVICE_CPU;
+  desc->threads = options.threads;
   desc->score = options.score;
   desc->selection = options.selection;
   desc->weights_mode = options.weights_mode;

@@ -15,6 +15,7 @@
 #include "host/cpu/tile_products.h"
 #include "host/cpu/tiles.h"
 #include "host/cpu/weights.h"
+#include "host/device.h"
 
 namespace qkv::cpu {
 namespace {
@@ -298,10 +299,14 @@ host::Status run(const Problem& p, const Policy& policy, const TileProducts& pro
                  void* workspace) {
   if (policy.tasks == 0) return {};
   const size_t bytes = policy.workspace_bytes / static_cast<size_t>(policy.threads);
+  const int32_t threads = std::min(policy.threads, host::cpu_threads(p.threads));
   std::atomic<int64_t> next{0};
   std::atomic<bool> no_lane{false}, failed{false};
-#pragma omp parallel num_threads(policy.threads)
+#pragma omp parallel num_threads(threads)
   {
+    // Of this thread alone, to the region's end. A region of one thread does not count as parallel:
+    // oneDNN would use all others, and sum up in another order.
+    omp_set_num_threads(1);
     const auto thread = static_cast<size_t>(omp_get_thread_num());
     if (const auto lane = products.borrow()) {
       auto* base = static_cast<std::byte*>(workspace) + thread * bytes;

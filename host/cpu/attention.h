@@ -31,8 +31,8 @@ class TileProducts;
 host::Status prepare(const host::Problem& problem, const Policy& policy,
                      std::shared_ptr<const TileProducts>* products);
 
-// Computes the problem. `workspace` has policy.workspace_bytes, 256-byte aligned; nothing else is
-// allocated.
+// Computes the problem, on fewer threads than the policy's where OpenMP or the problem allow no
+// more now. `workspace` has policy.workspace_bytes, 256-byte aligned; nothing else is allocated.
 host::Status run(const host::Problem& problem, const Policy& policy, const TileProducts& products,
                  void* workspace);
 

@@ -19,6 +19,7 @@ double run_products_alone(const host::Problem& p, const Policy& policy,
   std::atomic<bool> failed{false};
 #pragma omp parallel num_threads(policy.threads)
   {
+    omp_set_num_threads(1);  // as attention's run has it
     const auto thread = static_cast<size_t>(omp_get_thread_num());
     const auto lane = products.borrow();
     if (!lane) failed = true;

@@ -16,6 +16,12 @@
  *
  * Every function is thread-safe. None allocates device memory, synchronises or prints unless its
  * comment says so.
+ *
+ * A program built against 0.x runs with every later 0.x. Structs that begin with struct_size grow
+ * at their end, release by release. A struct_size that an earlier release had is an older caller:
+ * fields that it lacks have their defaults, results are written up to its size, and what that
+ * release put up with still passes. Fill descriptors with their _init function: it knows the
+ * defaults.
  */
 #ifndef QKV_QKV_H_
 #define QKV_QKV_H_
@@ -138,7 +144,8 @@ enum {
 };
 
 /** A strided view of memory that the caller owns: [batch, heads, seq, dim], strides in elements.
- *  The stride of an axis with extent 1 is ignored. */
+ *  The stride of an axis with extent 1 is ignored, and so are all strides of a tensor without
+ *  elements. */
 typedef struct qkv_tensor {
   void* data;
   qkv_type type;    /**< QKV_TYPE_NONE: absent */
@@ -149,8 +156,16 @@ typedef struct qkv_tensor {
 
 /** One attention problem. Fill with qkv_attention_desc_init, then set what differs from the
  * defaults. B batch, Hq and Hkv heads (Hkv divides Hq; head h reads K and V of head h / (Hq /
- * Hkv)), Sq and Skv lengths, Dqk and Dv widths. "Broadcast" means: an extent of 1, or stride 0,
- * serves the whole axis. */
+ * Hkv)), Sq and Skv lengths, Dqk and Dv widths.
+ *
+ * "Broadcast over" axes: there an extent of 1 stands for the whole axis. An extent counts on the
+ * axis where it stands, whatever its number: a mask of [B, 1, 1, Skv] hides keys of a batch, one of
+ * [1, 1, Sq, Skv] hides pairs alike in all batches and heads. Stride 0 repeats any axis of an
+ * input.
+ *
+ * A setting that would have no effect is refused (QKV_INVALID_COMBINATION): scale without
+ * scale_set, offset without QKV_ALIGN_EXPLICIT, weights_mode without weights. 0.1.0 let it pass,
+ * and a descriptor of its size still may. */
 typedef struct qkv_attention_desc {
   size_t struct_size; /**< sizeof(qkv_attention_desc) as the caller compiled it */
 
@@ -162,35 +177,42 @@ typedef struct qkv_attention_desc {
 
   qkv_tensor q; /**< [B, Hq, Sq, Dqk]   f32, f16 or bf16; k, v and o have the same type; stride of
                    dim is 1 */
-  qkv_tensor k; /**< [B, Hkv, Skv, Dqk] stride 0 broadcasts */
-  qkv_tensor v; /**< [B, Hkv, Skv, Dv]  */
+  qkv_tensor k; /**< [B, Hkv, Skv, Dqk] no extent broadcasts, stride 0 does */
+  qkv_tensor v; /**< [B, Hkv, Skv, Dv]  as k */
 
   qkv_tensor o;       /**< [B, Hq, Sq, Dv]  output; no two elements may share an address */
   qkv_tensor lse;     /**< [B, Hq, Sq, 1]   optional output, f32, natural logarithm */
   qkv_tensor index;   /**< [B, Hq, Sq, 1]   optional output of hard selection, i32 or i64 */
   qkv_tensor weights; /**< [B, Hq, Sq, Skv] optional output, f32 or the type of q */
-  qkv_weights_mode weights_mode; /**< default QKV_WEIGHTS_PROBABILITIES */
+  qkv_weights_mode weights_mode; /**< default QKV_WEIGHTS_PROBABILITIES; another needs weights */
 
   int32_t scale_set; /**< 0: scale is 1/sqrt(Dqk) for dot scores, 1 for additive ones */
-  float scale;       /**< finite; read when scale_set is not 0 */
+  float scale;       /**< finite; 0 unless scale_set is not 0 */
   float softcap;     /**< finite, > 0; 0: none */
 
   int32_t causal;          /**< not 0: key j is hidden from query i unless j <= i + offset */
   qkv_alignment alignment; /**< default QKV_ALIGN_BOTTOM_RIGHT */
-  int32_t reserved0;       /**< 0 */
-  int64_t offset;          /**< read under QKV_ALIGN_EXPLICIT */
+  int32_t reserved0;   /**< the mark of qkv_attention_desc_init: leave it; a descriptor without it,
+                          as a zeroed one, is refused */
+  int64_t offset;      /**< of the diagonal; 0 unless alignment is QKV_ALIGN_EXPLICIT */
   int64_t window_left; /**< hidden unless j >= i + offset - window_left; -1 (default): unbounded */
   int64_t
       window_right; /**< hidden unless j <= i + offset + window_right; -1 (default): unbounded */
 
-  qkv_tensor mask;         /**< [B, Hq, Sq, Skv] optional, bool, broadcast: false hides the key */
-  qkv_tensor bias;         /**< [B, Hq, Sq, Skv] optional, f32 or the type of q, broadcast */
-  qkv_tensor alibi_slopes; /**< [B, Hq, 1, 1]    optional, f32, broadcast over batch and heads */
-  qkv_tensor additive_weight; /**< [1, Hq, 1, Dqk]  f32, broadcast over heads; required by
-                                 QKV_SCORE_ADDITIVE */
-  qkv_tensor
-      kv_lengths; /**< [B, 1, 1, 1]     optional, i32: keys at or past it are not read as keys. CPU:
-                     must lie in 0..Skv. CUDA: read by the kernel, clamped to 0..Skv */
+  qkv_tensor mask; /**< [B, Hq, Sq, Skv] optional, bool: false hides the key. Broadcast over batch,
+                      heads, queries and keys */
+  qkv_tensor bias; /**< [B, Hq, Sq, Skv] optional, f32 or the type of q, added to the scores; no
+                      bool: that is a mask. Broadcast over batch, heads, queries and keys */
+  qkv_tensor alibi_slopes; /**< [B, Hq, 1, 1] optional, f32. [1, Hq, 1, 1]: a slope for each head,
+                              alike in all batches. [1, 1, 1, 1]: one for all. [B, 1, 1, 1] would
+                              be a slope for each batch: refused where Hq > 1, for it is mostly a
+                              list of heads on the wrong axis; who means it passes
+                              [B, Hq, 1, 1] with stride 0 over heads */
+  qkv_tensor additive_weight; /**< [1, Hq, 1, Dqk] f32; required by QKV_SCORE_ADDITIVE.
+                                 [1, 1, 1, Dqk]: alike for all heads */
+  qkv_tensor kv_lengths; /**< [B, 1, 1, 1] optional, i32, no broadcast: keys at or past it are not
+                            read as keys. CPU: must lie in 0..Skv. CUDA: read by the kernel, clamped
+                            to 0..Skv */
 
   /* Reserved for later versions; absent or 0 today, else QKV_UNSUPPORTED_RESERVED. */
   qkv_tensor q_lengths;   /**< [B, 1, 1, 1] query lengths */
@@ -213,9 +235,17 @@ typedef struct qkv_attention_desc {
   void* workspace; /**< scratch on the tensors' device, 256-byte aligned; null when the plan needs
                       none */
   size_t workspace_size; /**< bytes at workspace */
+
+  /* 0.1.0 ends here. */
+
+  int32_t threads;   /**< CPU: at most so many threads, and never more than OpenMP would use for the
+                        caller at the time of the call; 0 (default): as many as that. Results do not
+                        depend on it. CUDA: without effect */
+  int32_t reserved1; /**< 0 */
 } qkv_attention_desc;
 
-/** Answer of qkv_query. Texts are zero-terminated and cut if too long. */
+/** Answer of qkv_query, written up to the caller's struct_size. Texts are zero-terminated and cut
+ * if too long. */
 typedef struct qkv_query_result {
   size_t struct_size;    /**< set by the caller: sizeof(qkv_query_result) */
   int32_t supported;     /**< 1: qkv_attention would run it */
@@ -250,7 +280,7 @@ typedef struct qkv_merge_desc {
   qkv_tensor lse; /**< [B, H, S, 1]  optional output, f32; may be one of lse_parts */
 } qkv_merge_desc;
 
-/** Facts of a CUDA device. */
+/** Facts of a CUDA device, written up to the caller's struct_size. */
 typedef struct qkv_device_facts {
   size_t struct_size;     /**< set by the caller: sizeof(qkv_device_facts) */
   int32_t compute_major;  /**< 9 for sm_90 */
@@ -290,8 +320,8 @@ QKV_API int32_t qkv_device_count(void);
 /** Fills facts of CUDA device `index`. QKV_DEVICE_ERROR_NONE if there is none such. */
 QKV_API qkv_status qkv_device_query(int32_t index, qkv_device_facts* facts);
 
-/** Writes the defaults into the first struct_size bytes of *desc; pass sizeof(qkv_attention_desc).
- */
+/** Writes the defaults, and the mark that calls look for, into the first struct_size bytes of
+ * *desc; pass sizeof(qkv_attention_desc). */
 QKV_API qkv_status qkv_attention_desc_init(qkv_attention_desc* desc, size_t struct_size);
 
 /** Says whether, by which kernel and with what workspace a problem would run. An unsupported
@@ -300,8 +330,9 @@ QKV_API qkv_status qkv_attention_desc_init(qkv_attention_desc* desc, size_t stru
 QKV_API qkv_status qkv_query(const qkv_attention_desc* desc, qkv_query_result* result);
 
 /** Makes a plan for problems like *desc: same shapes, strides, types, options, device and at least
- * the same pointer alignment. Data is not read; null pointers as in qkv_query. The caller destroys
- * it. May load the kernel's module: call it outside of graph capture. */
+ * the same pointer alignment. On the CPU its runs use no more threads than it was made for, and no
+ * more than their own descriptor allows. Data is not read; null pointers as in qkv_query. The
+ * caller destroys it. May load the kernel's module: call it outside of graph capture. */
 QKV_API qkv_status qkv_plan_create(const qkv_attention_desc* desc, qkv_plan** plan);
 
 /** Bytes of workspace that a run of the plan needs. */

@@ -153,7 +153,8 @@ enum class WeightsMode : int32_t {
   kProbabilities = QKV_WEIGHTS_PROBABILITIES
 };
 
-/// One attention problem; the fields are those of qkv_attention_desc.
+/// One attention problem; the fields are those of qkv_attention_desc. As there, what would have no
+/// effect is refused: `offset` without Alignment::kExplicit, `weights_mode` without `weights`.
 struct Attention {
   Tensor q{}, k{}, v{}, o{};
   Tensor lse{}, index{}, weights{};
@@ -174,6 +175,7 @@ struct Attention {
 
   Device device = Device::kAuto;
   int32_t device_index = 0;
+  int32_t threads = 0;  ///< CPU: at most so many; 0: as OpenMP says
 
   qkv_attention_desc desc() const {
     qkv_attention_desc d;
@@ -204,6 +206,7 @@ struct Attention {
     d.additive_weight = additive_weight;
     d.kv_lengths = kv_lengths;
     d.fixed_split_size = fixed_split_size;
+    d.threads = threads;
     return d;
   }
 };

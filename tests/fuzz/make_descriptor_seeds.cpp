@@ -29,6 +29,8 @@ int main(int argc, char** argv) {
   });
   write("weights", [](FullProblem& f) { f.desc.weights = f.weights, f.desc.softcap = 2; });
   write("lengths", [](FullProblem& f) { f.desc.kv_lengths = f.kv_lengths; });
+  write("older", [](FullProblem& f) { f.as_0_1_0(), f.desc.scale = 2, f.desc.offset = 3; });
+  write("threads", [](FullProblem& f) { f.desc.threads = 1; });
   write("bf16", [](FullProblem& f) {
     for (qkv_tensor* t : {&f.desc.q, &f.desc.k, &f.desc.v, &f.desc.o}) t->type = QKV_TYPE_BF16;
   });

@@ -2,9 +2,11 @@
 # The ABI that qkv.h promises, kept in abi/: libqkv.abi (functions, structs, their layout; by abidw) and constants.txt.
 # It is read from the header alone, hence the same on every machine and in every build; that the library exports these
 # functions is what symbols_test says. T19 of the catalogue of risks.
+# since/ has the header of each release: what is built against it must run with today's library.
 #   abi.sh check [HEADER]     fails where HEADER differs from what is kept, and says in what
-#   abi.sh renew              keeps what the header promises now; `./dev abi`
-#   abi.sh selftest           `check` catches planted faults
+#   abi.sh since [HEADER]     fails where HEADER takes back what a release promised, and says what
+#   abi.sh renew              keeps what the header promises now, unless it takes something back; `./dev abi`
+#   abi.sh selftest           `check` and `since` catch planted faults
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 readonly kept=$here/abi
@@ -55,22 +57,83 @@ check() {
     "$(wc -l <"$kept/constants.txt")"
 }
 
-# caught WHAT PERL: a header changed so fails the check.
-caught() {
+# promises DIR: what programs rely on, a line each: constants, signatures, fields with offset and type, and the sizes of
+# structs that cannot grow, because they do not begin with struct_size. Types are named by abidw's hash of their names.
+promises() {
+  awk '
+    function attribute(name,  s) {
+      s = $0
+      if (!sub(".* " name "=\047", "", s)) return ""
+      sub(/\047.*/, "", s)
+      return s
+    }
+    /<class-decl / { struct = attribute("name"); size = attribute("size-in-bits"); fields = 0 }
+    /<data-member / { offset = attribute("layout-offset-in-bits") }
+    /<var-decl / && struct != "" {
+      if (fields++ == 0 && attribute("name") != "struct_size") print "sizeof", struct, size
+      print struct "." attribute("name"), offset, attribute("type-id")
+    }
+    /<\/class-decl>/ { struct = "" }
+    /<typedef-decl / { print "typedef", attribute("name"), attribute("type-id") }
+    /<function-decl / { signature = attribute("name") }
+    /<parameter / { signature = signature " " attribute("type-id") }
+    /<return / { print signature " returns " attribute("type-id") }' "$1/libqkv.abi"
+  cat "$1/constants.txt"
+}
+
+since() {
+  local release lost count=0
+  describe "$1" "$work/today"
+  for release in "$here"/since/*/; do
+    describe "$release/qkv/qkv.h" "$work/release"
+    lost=$(comm -23 <(promises "$work/release" | sort) <(promises "$work/today" | sort))
+    [[ -z $lost ]] || {
+      printf 'qkv.h takes back what %s promised, its programs would break:\n%s\n' "$(basename "$release")" "$lost"
+      return 1
+    }
+    count=$((count + $(promises "$work/release" | wc -l)))
+  done
+  ((count > 0))
+  printf '%d promises of earlier releases stand\n' "$count"
+}
+
+# plant WHAT PERL: a header changed so, as planted.h.
+plant() {
   perl -0pe "$2" "$own_header" >"$work/planted.h"
   ! cmp -s "$own_header" "$work/planted.h" || { echo "NOT OK: nothing was planted: $1"; exit 1; }
-  if (check "$work/planted.h") >"$work/output" 2>&1 || ! grep -q 'promises another ABI' "$work/output"; then
-    echo "NOT OK: missed: $1"
+}
+
+# fails COMMAND WORDS WHAT: on the planted header, with these words.
+fails() {
+  if ("$1" "$work/planted.h") >"$work/output" 2>&1 || ! grep -q "$2" "$work/output"; then
+    echo "NOT OK: missed by $1: $3"
     cat "$work/output"
     exit 1
   fi
+}
+
+# caught WHAT PERL: a change that breaks programs.
+caught() {
+  plant "$1" "$2"
+  fails check 'promises another ABI' "$1"
+  fails since 'takes back' "$1"
   echo "ok: caught: $1"
+}
+
+# noticed WHAT PERL: an addition. It has to be kept, and breaks nobody.
+noticed() {
+  plant "$1" "$2"
+  fails check 'promises another ABI' "$1"
+  (since "$work/planted.h") >"$work/output" 2>&1 || { echo "NOT OK: since: $1"; cat "$work/output"; exit 1; }
+  echo "ok: noticed: $1"
 }
 
 # shellcheck disable=SC2016  # the dollars are perl's
 case $1 in
   check) check "${2:-$own_header}" ;;
+  since) since "${2:-$own_header}" ;;
   renew)
+    since "$own_header"
     describe "$own_header" "$work/now"
     abidiff --no-architecture "$kept/libqkv.abi" "$work/now/libqkv.abi" || true
     mkdir -p "$kept"
@@ -78,10 +141,13 @@ case $1 in
     ;;
   selftest)
     caught 'a function is gone' 's/QKV_API int32_t qkv_version\(void\);//'
-    caught 'a function is new' 's/(QKV_API int32_t qkv_version)/QKV_API int32_t qkv_planted(int);\n$1/'
+    noticed 'a function is new' 's/(QKV_API int32_t qkv_version)/QKV_API int32_t qkv_planted(int);\n$1/'
     caught 'a parameter has another type' 's/qkv_device_query\(int32_t index/qkv_device_query(int64_t index/'
     caught 'a field moved' 's/(  float scale;[^\n]*\n)(  float softcap;[^\n]*\n)/$2$1/'
-    caught 'a struct grew' 's/(void\* workspace;)/$1 int planted;/'
+    caught 'a struct grew in its middle' 's/(void\* workspace;)/$1 int planted;/'
+    caught 'a struct without struct_size grew' 's/(\} qkv_tensor;)/  int64_t planted;\n$1/'
+    caught 'a field has another type' 's/float softcap;/int32_t softcap;/'
+    noticed 'a struct grew at its end' 's/(\} qkv_attention_desc;)/  int64_t planted;\n$1/'
     caught 'a constant has another value' 's/QKV_TYPE_I32 = 6/QKV_TYPE_I32 = 9/'
     ;;
   *)

@@ -1,0 +1,338 @@
+/* qkv: fused attention for C and C++. This header is the whole C ABI; qkv.hpp wraps it for C++20.
+ *
+ * A query is scored against every key, the scores become weights, the weighted values come out:
+ *
+ *   S = scale * score(Q, K)          scaled dot product  q.k   or additive  w.tanh(q + k)
+ *   S = softcap * tanh(S / softcap)  when softcap > 0
+ *   S = S + bias - slope * |i + offset - j|
+ *   S = -inf where key j is hidden from query i (length, causal, window, mask)
+ *   soft:  P = softmax(S),  O = P V,        LSE = log(sum(exp(S)))
+ *   hard:  j* = argmax(S),  O = V[j*],      LSE = S[j*]; lowest j on ties
+ *
+ * Tensors have four axes in the logical order [batch, heads, seq, dim]; the memory layout (BSHD,
+ * BHSD, packed QKV, ...) is a matter of strides, counted in elements. A query that sees no key, or
+ * only keys that score -inf, gives O = 0, LSE = -inf, probabilities 0 and index -1. Results are
+ * bit-identical from run to run.
+ *
+ * Every function is thread-safe. None allocates device memory, synchronises or prints unless its
+ * comment says so.
+ */
+#ifndef QKV_QKV_H_
+#define QKV_QKV_H_
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define QKV_VERSION_MAJOR 0
+#define QKV_VERSION_MINOR 1
+#define QKV_VERSION_PATCH 0
+
+#if defined(__GNUC__)
+#define QKV_API __attribute__((visibility("default")))
+#else
+#define QKV_API
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/** Outcome of a call. The thousands are the class (qkv_status_class), the rest the detail. */
+typedef int32_t qkv_status;
+enum {
+  QKV_SUCCESS = 0,
+
+  QKV_INVALID_ARGUMENT = 1000,    /**< class: the call is wrong, whatever the machine */
+  QKV_INVALID_NULL = 1001,        /**< a required pointer is null */
+  QKV_INVALID_STRUCT_SIZE = 1002, /**< struct_size is not one that this library knows */
+  QKV_INVALID_ENUM = 1003,        /**< a value outside its enumeration */
+  QKV_INVALID_TYPE = 1004,        /**< element type not allowed for this tensor */
+  QKV_INVALID_SHAPE = 1005, /**< extents that contradict each other, or an axis below its minimum */
+  QKV_INVALID_STRIDE =
+      1006, /**< innermost stride not 1, negative stride, or an output that overlaps itself */
+  QKV_INVALID_SIZE = 1007, /**< an extent, stride or product that overflows 64-bit addressing */
+  QKV_INVALID_VALUE =
+      1008, /**< a number outside its range (scale, softcap, window, lengths, ...) */
+  QKV_INVALID_DEVICE =
+      1009, /**< tensors on different devices, or memory whose device is ambiguous */
+  QKV_INVALID_ALIGNMENT = 1010,   /**< an address that is no multiple of the element size */
+  QKV_INVALID_COMBINATION = 1011, /**< options that exclude each other */
+  QKV_INVALID_PLAN = 1012,        /**< the descriptor does not match the plan that is to run it */
+
+  QKV_UNSUPPORTED = 2000,          /**< class: a valid call that this library cannot serve */
+  QKV_UNSUPPORTED_RESERVED = 2001, /**< a field reserved for a later version is set */
+  QKV_UNSUPPORTED_KERNEL = 2002,   /**< every kernel declined; the message lists the reasons */
+  QKV_UNSUPPORTED_BUILD = 2003,    /**< this build has no CUDA */
+
+  QKV_RESOURCE = 3000,           /**< class: something ran out */
+  QKV_RESOURCE_WORKSPACE = 3001, /**< workspace missing or too small; the message names the bytes */
+  QKV_RESOURCE_OUT_OF_MEMORY = 3002, /**< an allocation failed */
+
+  QKV_DEVICE_ERROR = 4000,      /**< class: the device or its driver said no */
+  QKV_DEVICE_ERROR_NONE = 4001, /**< no such device on this machine */
+  QKV_DEVICE_ERROR_CALL = 4002, /**< a CUDA call failed; the message carries CUDA's words */
+  QKV_DEVICE_ERROR_PRIOR =
+      4003, /**< an error was pending before this call; it is reported, not cleared */
+
+  QKV_INTERNAL = 5000 /**< class: a defect of qkv */
+};
+
+/** Element type of a tensor. */
+typedef int32_t qkv_type;
+enum {
+  QKV_TYPE_NONE = 0, /**< the tensor is absent */
+  QKV_TYPE_F32 = 1,
+  QKV_TYPE_F16 = 2,
+  QKV_TYPE_BF16 = 3,
+  QKV_TYPE_F8_E4M3 = 4, /**< reserved */
+  QKV_TYPE_F8_E5M2 = 5, /**< reserved */
+  QKV_TYPE_I32 = 6,
+  QKV_TYPE_I64 = 7,
+  QKV_TYPE_BOOL = 8 /**< one byte; any non-zero value is true */
+};
+
+/** Where the tensors live, hence what computes. */
+typedef int32_t qkv_device;
+enum {
+  QKV_DEVICE_AUTO = 0, /**< ask the pointers; pinned and managed memory are ambiguous and refused */
+  QKV_DEVICE_CPU = 1,
+  QKV_DEVICE_CUDA = 2 /**< device_index says which */
+};
+
+typedef int32_t qkv_score;
+enum {
+  QKV_SCORE_DOT = 0,     /**< q . k */
+  QKV_SCORE_ADDITIVE = 1 /**< additive_weight . tanh(q + k) */
+};
+
+typedef int32_t qkv_selection;
+enum {
+  QKV_SELECT_SOFT = 0, /**< softmax over the visible keys */
+  QKV_SELECT_HARD =
+      1 /**< the best visible key alone; a NaN score beats every number, the lowest j wins ties */
+};
+
+/** Which key lies on a query's diagonal: j = i + offset. Used by causal, window and ALiBi. */
+typedef int32_t qkv_alignment;
+enum {
+  QKV_ALIGN_BOTTOM_RIGHT =
+      0, /**< offset = s_kv - s_q; the batch's own length instead of s_kv where given */
+  QKV_ALIGN_TOP_LEFT = 1, /**< offset = 0 */
+  QKV_ALIGN_EXPLICIT = 2  /**< offset = the descriptor's */
+};
+
+/** What the weights output holds (ONNX Attention's qk_matmul_output_mode). Keys at or past a
+ * sequence's length hold -inf in the score modes and 0 in QKV_WEIGHTS_PROBABILITIES. */
+typedef int32_t qkv_weights_mode;
+enum {
+  QKV_WEIGHTS_SCORES = 0,       /**< scaled scores, hidden keys included */
+  QKV_WEIGHTS_SOFTCAPPED = 1,   /**< after softcap, hidden keys included */
+  QKV_WEIGHTS_MASKED = 2,       /**< after bias, ALiBi and mask: -inf where hidden */
+  QKV_WEIGHTS_PROBABILITIES = 3 /**< 0 where hidden; one-hot under hard selection */
+};
+
+/** Bits of qkv_attention_desc.flags. */
+enum {
+  QKV_FLAG_ALLOW_ALLOCATION =
+      1 /**< no workspace given: allocate it (CUDA: from the device's stream-ordered pool) */
+};
+
+/** A strided view of memory that the caller owns: [batch, heads, seq, dim], strides in elements.
+ *  The stride of an axis with extent 1 is ignored. */
+typedef struct qkv_tensor {
+  void* data;
+  qkv_type type;    /**< QKV_TYPE_NONE: absent */
+  int32_t reserved; /**< 0 */
+  int64_t shape[4];
+  int64_t stride[4];
+} qkv_tensor;
+
+/** One attention problem. Fill with qkv_attention_desc_init, then set what differs from the
+ * defaults. B batch, Hq and Hkv heads (Hkv divides Hq; head h reads K and V of head h / (Hq /
+ * Hkv)), Sq and Skv lengths, Dqk and Dv widths. "Broadcast" means: an extent of 1, or stride 0,
+ * serves the whole axis. */
+typedef struct qkv_attention_desc {
+  size_t struct_size; /**< sizeof(qkv_attention_desc) as the caller compiled it */
+
+  qkv_device device;    /**< default QKV_DEVICE_AUTO */
+  int32_t device_index; /**< CUDA device; under AUTO taken from the pointers */
+
+  qkv_score score;         /**< default QKV_SCORE_DOT */
+  qkv_selection selection; /**< default QKV_SELECT_SOFT */
+
+  qkv_tensor q; /**< [B, Hq, Sq, Dqk]   f32, f16 or bf16; k, v and o have the same type; stride of
+                   dim is 1 */
+  qkv_tensor k; /**< [B, Hkv, Skv, Dqk] stride 0 broadcasts */
+  qkv_tensor v; /**< [B, Hkv, Skv, Dv]  */
+
+  qkv_tensor o;       /**< [B, Hq, Sq, Dv]  output; no two elements may share an address */
+  qkv_tensor lse;     /**< [B, Hq, Sq, 1]   optional output, f32, natural logarithm */
+  qkv_tensor index;   /**< [B, Hq, Sq, 1]   optional output of hard selection, i32 or i64 */
+  qkv_tensor weights; /**< [B, Hq, Sq, Skv] optional output, f32 or the type of q */
+  qkv_weights_mode weights_mode; /**< default QKV_WEIGHTS_PROBABILITIES */
+
+  int32_t scale_set; /**< 0: scale is 1/sqrt(Dqk) for dot scores, 1 for additive ones */
+  float scale;       /**< finite; read when scale_set is not 0 */
+  float softcap;     /**< finite, > 0; 0: none */
+
+  int32_t causal;          /**< not 0: key j is hidden from query i unless j <= i + offset */
+  qkv_alignment alignment; /**< default QKV_ALIGN_BOTTOM_RIGHT */
+  int32_t reserved0;       /**< 0 */
+  int64_t offset;          /**< read under QKV_ALIGN_EXPLICIT */
+  int64_t window_left; /**< hidden unless j >= i + offset - window_left; -1 (default): unbounded */
+  int64_t
+      window_right; /**< hidden unless j <= i + offset + window_right; -1 (default): unbounded */
+
+  qkv_tensor mask;         /**< [B, Hq, Sq, Skv] optional, bool, broadcast: false hides the key */
+  qkv_tensor bias;         /**< [B, Hq, Sq, Skv] optional, f32 or the type of q, broadcast */
+  qkv_tensor alibi_slopes; /**< [B, Hq, 1, 1]    optional, f32, broadcast over batch and heads */
+  qkv_tensor additive_weight; /**< [1, Hq, 1, Dqk]  f32, broadcast over heads; required by
+                                 QKV_SCORE_ADDITIVE */
+  qkv_tensor
+      kv_lengths; /**< [B, 1, 1, 1]     optional, i32: keys at or past it are not read as keys. CPU:
+                     must lie in 0..Skv. CUDA: read by the kernel, clamped to 0..Skv */
+
+  /* Reserved for later versions; absent or 0 today, else QKV_UNSUPPORTED_RESERVED. */
+  qkv_tensor q_lengths;   /**< [B, 1, 1, 1] query lengths */
+  qkv_tensor q_offsets;   /**< [B + 1, 1, 1, 1] packed sequences: first query row of each */
+  qkv_tensor kv_offsets;  /**< [B + 1, 1, 1, 1] packed sequences: first key row of each */
+  qkv_tensor page_table;  /**< [B, 1, 1, pages] paged K and V */
+  qkv_tensor q_segments;  /**< [B, 1, Sq, 1] a query sees keys of its own segment */
+  qkv_tensor kv_segments; /**< [B, 1, Skv, 1] */
+  qkv_tensor block_mask;  /**< [B, Hq, q blocks, kv blocks] */
+  qkv_tensor sinks;       /**< [1, Hq, 1, 1] an extra score in the softmax sum */
+
+  int64_t fixed_split_size; /**< > 0: batch invariance. The keys are cut at multiples of this many,
+                               rounded up to the kernel's own step, and every query sums them up in
+                               the same order whatever stands beside it: its results are the same
+                               bits in every batch, among any other queries and whatever Skv its
+                               kv_lengths leave unused, on one device, by one kernel. 0 (default):
+                               cut as is fastest */
+
+  uint64_t flags;  /**< QKV_FLAG_* */
+  void* workspace; /**< scratch on the tensors' device, 256-byte aligned; null when the plan needs
+                      none */
+  size_t workspace_size; /**< bytes at workspace */
+} qkv_attention_desc;
+
+/** Answer of qkv_query. Texts are zero-terminated and cut if too long. */
+typedef struct qkv_query_result {
+  size_t struct_size;    /**< set by the caller: sizeof(qkv_query_result) */
+  int32_t supported;     /**< 1: qkv_attention would run it */
+  int32_t reserved;      /**< 0 */
+  size_t workspace_size; /**< bytes that a run needs */
+  char kernel[64];       /**< the kernel that would run, "" if none */
+  char reasons[1024];    /**< one line for each kernel that declined: "name: reason" */
+} qkv_query_result;
+
+/** Parts that one qkv_merge takes. */
+#define QKV_MERGE_MAX_PARTS 32
+
+/** Soft attention over all keys from parts over disjoint sets of keys (of a split, a cascade, the
+ * ranks of a ring), each with its O and LSE:
+ *
+ *   LSE = log(sum_n exp(LSE_n)),   O = sum_n exp(LSE_n - LSE) O_n
+ *
+ * A part without keys (LSE_n = -inf) changes nothing, whatever its O holds; a single part with keys
+ * comes out bit for bit. Fill with qkv_merge_desc_init. */
+typedef struct qkv_merge_desc {
+  size_t struct_size;   /**< sizeof(qkv_merge_desc) as the caller compiled it */
+  qkv_device device;    /**< default QKV_DEVICE_AUTO */
+  int32_t device_index; /**< CUDA device; under AUTO taken from the pointers */
+
+  int32_t parts;               /**< 1 to QKV_MERGE_MAX_PARTS */
+  int32_t reserved;            /**< 0 */
+  const qkv_tensor* o_parts;   /**< [B, H, S, Dv] each; f32, f16 or bf16, all of one type */
+  const qkv_tensor* lse_parts; /**< [B, H, S, 1] each, f32, natural logarithm */
+
+  qkv_tensor o;   /**< [B, H, S, Dv] output, f32, f16 or bf16; may be one of o_parts, the same in
+                     address, type and strides */
+  qkv_tensor lse; /**< [B, H, S, 1]  optional output, f32; may be one of lse_parts */
+} qkv_merge_desc;
+
+/** Facts of a CUDA device. */
+typedef struct qkv_device_facts {
+  size_t struct_size;     /**< set by the caller: sizeof(qkv_device_facts) */
+  int32_t compute_major;  /**< 9 for sm_90 */
+  int32_t compute_minor;  /**< 0 for sm_90 */
+  int32_t sm_count;       /**< streaming multiprocessors */
+  int32_t smem_per_block; /**< bytes of shared memory that one block can opt in to */
+  int64_t memory_bytes;   /**< device memory */
+  int64_t l2_bytes;       /**< L2 cache */
+  char name[128];         /**< as the driver says it */
+} qkv_device_facts;
+
+/** A plan: which kernel runs a problem of given shapes, strides, options, alignment and device, and
+ * how. Immutable. */
+typedef struct qkv_plan qkv_plan;
+
+/** The library's version, major * 10000 + minor * 100 + patch. */
+QKV_API int32_t qkv_version(void);
+
+/** One JSON object: version, compiler, CUDA architectures, CPU engine, kernels. Static storage. */
+QKV_API const char* qkv_build_info(void);
+
+/** The class of a status: its thousands (QKV_INVALID_ARGUMENT, QKV_UNSUPPORTED, ...), 0 for
+ * success. */
+QKV_API qkv_status qkv_status_class(qkv_status status);
+
+/** The constant's name, "QKV_INVALID_STRIDE"; "unknown status" for a number that is none. Static
+ * storage. */
+QKV_API const char* qkv_status_name(qkv_status status);
+
+/** Why the last failing call of this thread failed: tensor, field, what it holds, what is allowed.
+ * "" before any failure. Successful calls leave it. Valid until the thread's next failing call. */
+QKV_API const char* qkv_last_error(void);
+
+/** How many CUDA devices this process can use; 0 without CUDA, driver or card. */
+QKV_API int32_t qkv_device_count(void);
+
+/** Fills facts of CUDA device `index`. QKV_DEVICE_ERROR_NONE if there is none such. */
+QKV_API qkv_status qkv_device_query(int32_t index, qkv_device_facts* facts);
+
+/** Writes the defaults into the first struct_size bytes of *desc; pass sizeof(qkv_attention_desc).
+ */
+QKV_API qkv_status qkv_attention_desc_init(qkv_attention_desc* desc, size_t struct_size);
+
+/** Says whether, by which kernel and with what workspace a problem would run. An unsupported
+ * problem is an answer, not an error; a malformed descriptor is an error. Data is not read; null
+ * data pointers count as fully aligned memory, and under QKV_DEVICE_AUTO as host memory. */
+QKV_API qkv_status qkv_query(const qkv_attention_desc* desc, qkv_query_result* result);
+
+/** Makes a plan for problems like *desc: same shapes, strides, types, options, device and at least
+ * the same pointer alignment. Data is not read; null pointers as in qkv_query. The caller destroys
+ * it. May load the kernel's module: call it outside of graph capture. */
+QKV_API qkv_status qkv_plan_create(const qkv_attention_desc* desc, qkv_plan** plan);
+
+/** Bytes of workspace that a run of the plan needs. */
+QKV_API qkv_status qkv_plan_workspace_size(const qkv_plan* plan, size_t* bytes);
+
+/** Prints the plan as text: kernel, tiles, grid, workspace, and why the other kernels declined. At
+ * most `capacity` bytes are written to `text`, zero included; *length (may be null) is the full
+ * length without the zero. */
+QKV_API qkv_status qkv_plan_print(const qkv_plan* plan, char* text, size_t capacity,
+                                  size_t* length);
+
+/** Runs the plan on the descriptor's addresses. `stream` is a CUDA stream (0: the default stream);
+ * the call returns when the work is queued. On the CPU it is ignored and the call returns when the
+ * work is done. Safe to capture into a CUDA graph. */
+QKV_API qkv_status qkv_plan_run(const qkv_plan* plan, const qkv_attention_desc* desc, void* stream);
+
+/** Destroys a plan; null is allowed. Work already queued is not affected. */
+QKV_API void qkv_plan_destroy(qkv_plan* plan);
+
+/** Plan (cached by shape) and run in one call. */
+QKV_API qkv_status qkv_attention(const qkv_attention_desc* desc, void* stream);
+
+/** Writes the defaults into the first struct_size bytes of *desc; pass sizeof(qkv_merge_desc). */
+QKV_API qkv_status qkv_merge_desc_init(qkv_merge_desc* desc, size_t struct_size);
+
+/** Merges parts of one attention problem. Needs no workspace; `stream` as in qkv_plan_run. The
+ * first call on a device may load the kernel's module: make it outside of graph capture. */
+QKV_API qkv_status qkv_merge(const qkv_merge_desc* desc, void* stream);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* QKV_QKV_H_ */
