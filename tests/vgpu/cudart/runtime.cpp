@@ -179,7 +179,7 @@ void Runtime::prepare(LoadedModule& module, int device) {
   for (const ptx::Variable& v : module.ast->variables) {
     const auto it = instance.variables.find(v.name);
     if (it == instance.variables.end()) continue;
-    if (module.managed.count(v.name) != 0 && std::exchange(module.managed_ready[v.name], true))
+    if (module.managed.contains(v.name) && std::exchange(module.managed_ready[v.name], true))
       continue;
     const u64 width = static_cast<u64>(ptx::type_bytes(v.type));
     for (size_t i = 0; i < v.init.size() && i < v.count; ++i) {

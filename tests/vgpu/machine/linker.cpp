@@ -83,7 +83,7 @@ std::shared_ptr<Program> Decoder::link(const std::string& kernel) {
 
 void Decoder::collect_function(const std::string& name) {
   const ptx::Function* f = module_->find_function(name);
-  if (f == nullptr || f->entry || function_ids_.count(f->name) != 0) return;
+  if (f == nullptr || f->entry || function_ids_.contains(f->name)) return;
   function_ids_[f->name] = static_cast<u32>(sources_.size());
   sources_.push_back(f);
 }
@@ -129,7 +129,7 @@ void Decoder::place_shared() {
   u64 top = Cta::kSharedBase;
   std::vector<const ptx::Variable*> dynamic;
   const auto place = [&](const ptx::Variable& v) {
-    if (shared_.count(v.name) != 0) return;
+    if (shared_.contains(v.name)) return;
     if (v.unsized || v.external) {
       dynamic.push_back(&v);
       shared_[v.name] = {ptx::Space::kShared, 0, 0, false};
