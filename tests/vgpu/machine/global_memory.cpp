@@ -36,7 +36,8 @@ void fill_bits(u64* map, u64 offset, u64 n, bool value) {
 
 GlobalMemory::GlobalMemory() {
   // A fixed hint keeps addresses, and with them hashes of pointers, the same from run to run. It
-  // lies above the shadow memory of AddressSanitizer, below where programs and libraries are loaded.
+  // lies above the shadow memory of AddressSanitizer, below where programs and libraries are
+  // loaded.
   device_view_ = map(kArena, PROT_NONE, u64{0x200000000000});
   bytes_ = map(kArena, PROT_READ | PROT_WRITE, 0);
   defined_ = reinterpret_cast<u64*>(map(kArena / 8, PROT_READ | PROT_WRITE, 0));
