@@ -7,7 +7,7 @@ trap 'rm -rf "$work"' EXIT
 faults=0
 
 plant() {  # plant REFERENCE: a project with one kernel, whose mutants.md has this row
-  rm -rf "$work"/*
+  rm -rf "${work:?}"/*
   mkdir -p "$work"/kernels/{core,one,two}
   printf 'int cut();\n' >"$work/kernels/core/mask.h"
   printf '\n' | tee "$work/kernels/core/launch.h" >"$work/kernels/two/launch.h"
