@@ -87,9 +87,10 @@ source_checks() {
   check 'check that kernels are short' kernels_are_short
 }
 
-tidy_host() {
+# tidy FOLDER BUILD: without the tests that FOLDER has.
+tidy() {
   # The build is GCC's: its options that clang lacks, and what only clang calls a conversion, are no findings.
-  sources 'host/*.cpp' | xargs -n 1 -P "$jobs" clang-tidy -p build/release --quiet \
+  sources "$1/*.cpp" ":!$1/tests/" | xargs -n 1 -P "$jobs" clang-tidy -p "$2" --quiet \
     --extra-arg=-Wno-unknown-warning-option --extra-arg=-Wno-sign-conversion
 }
 

@@ -44,9 +44,13 @@ install_packages() {
   "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@"
 }
 
+has_cuda() {
+  [[ $cuda_mode != off && -n $(cmake -P cmake/find_nvcc.cmake) ]]
+}
+
 # Makes nvcc available if it is wanted and missing; without network the build goes on without CUDA.
 need_cuda() {
-  [[ $cuda_mode != off && -z $(cmake -P cmake/find_nvcc.cmake) && ${QKV_INSTALL:-on} != off ]] || return 0
+  [[ $cuda_mode != off && ${QKV_INSTALL:-on} != off ]] && ! has_cuda || return 0
   [[ $(uname -sm) == 'Linux x86_64' || $(uname -sm) == 'Linux aarch64' ]] || return 0
   python3 -m pip --version >/dev/null 2>&1 || ! become_root || need_packages python3-pip
   local log_lines=1

@@ -99,10 +99,19 @@ test_release() {
 # What CI runs beside the tests of the release build.
 test_full() {
   check 'test the source checks' .ci/checks_test.sh
-  check 'clang-tidy over host/' tidy_host
+  check 'clang-tidy over host/' tidy host build/release
   test_sanitized asan tests cpu
   test_sanitized tsan tests tsan
   test_sanitized fuzz tests/fuzz fuzz
+  ! has_cuda || test_vgpu
+}
+
+# The virtual GPU, which needs CUDA, as the project of its own that it is.
+test_vgpu() {
+  configure vgpu-asan -S tests/vgpu
+  check 'clang-tidy over the virtual GPU' tidy tests/vgpu build/vgpu-asan
+  build vgpu-asan
+  test_group vgpu-asan vgpu
 }
 
 # test_sanitized PRESET FOLDER LABEL: builds what FOLDER needs, no more, and runs its tests with LABEL.

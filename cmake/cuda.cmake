@@ -5,7 +5,7 @@ if(NOT QKV_CUDA STREQUAL "off")
   if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
     set(CMAKE_CUDA_ARCHITECTURES OFF)
   endif()
-  include(cmake/find_nvcc.cmake)
+  include(${CMAKE_CURRENT_LIST_DIR}/find_nvcc.cmake)
   if(CMAKE_CUDA_COMPILER)
     enable_language(CUDA)
     # CMake 3.25 decorates this target without asking whether it exists; CUDA 13 no longer has the library.

@@ -22,7 +22,8 @@ void CpAsync::perform(Cta& cta, Copy& copy) {
   copy.done = true;
   u8* to = cta.shared.data() + copy.shared;
   u8* defined = cta.shared_defined.data() + copy.shared;
-  std::memcpy(to, copy.source, copy.source_bytes);
+  // A copy of nothing may come from nowhere.
+  if (copy.source_bytes != 0) std::memcpy(to, copy.source, copy.source_bytes);
   std::memset(to + copy.source_bytes, 0, copy.bytes - copy.source_bytes);
   std::memset(defined, 0xff, copy.bytes);
   if (copy.defined == nullptr) return;

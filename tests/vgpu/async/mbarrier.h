@@ -47,7 +47,7 @@ class MBarriers {
   void start() { objects_.clear(); }
   Object& init(Cta& cta, u32 offset, u32 count);
   void inval(u32 offset) { objects_.erase(offset); }
-  bool known(u32 offset) const { return objects_.count(offset) != 0; }
+  bool known(u32 offset) const { return objects_.contains(offset); }
   // nullptr when there is none, or something else was written in its place.
   Object* find(const Cta& cta, u32 offset);
   // Takes `count` of the pending arrivals off. The caller has seen to what is released.

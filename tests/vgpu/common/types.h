@@ -12,12 +12,12 @@ using u8 = std::uint8_t;
 using u16 = std::uint16_t;
 using u32 = std::uint32_t;
 using u64 = std::uint64_t;
-__extension__ typedef unsigned __int128 u128;
+__extension__ typedef unsigned __int128 u128;  // NOLINT(modernize-use-using): __extension__
 using i8 = std::int8_t;
 using i16 = std::int16_t;
 using i32 = std::int32_t;
 using i64 = std::int64_t;
-__extension__ typedef __int128 i128;
+__extension__ typedef __int128 i128;  // NOLINT(modernize-use-using): as above
 
 inline constexpr int kLanes = 32;
 inline constexpr u32 kAllLanes = 0xffffffffu;

@@ -5,7 +5,9 @@
 
 #include <cmath>
 #include <cstdio>
+#include <deque>
 #include <memory>
+#include <mutex>
 #include <vector>
 
 #include "common/minifloat.h"
@@ -152,16 +154,23 @@ struct Gemm {
   }
 };
 
+// A captured graph may run it more than once, and work may run as the program ends: it is kept, and
+// the list is never destroyed.
+Gemm* keep(const Gemm& gemm) {
+  static std::mutex mutex;
+  static auto* kept = new std::deque<Gemm>;
+  std::lock_guard lock(mutex);
+  return &kept->emplace_back(gemm);
+}
+
 cublasStatus_t enqueue(cublasHandle_t handle, Gemm gemm) {
   if (handle == nullptr) return CUBLAS_STATUS_NOT_INITIALIZED;
   if (gemm.m < 0 || gemm.n < 0 || gemm.k < 0 || gemm.batch < 0) return CUBLAS_STATUS_INVALID_VALUE;
   if (element_bytes(gemm.type_a) == 0 || element_bytes(gemm.type_b) == 0 ||
       element_bytes(gemm.type_c) == 0)
     return CUBLAS_STATUS_NOT_SUPPORTED;
-  // A captured graph may run it more than once, so it is never freed.
-  auto* kept = new Gemm(gemm);
   const cudaError_t e = cudaLaunchHostFunc(
-      handle->stream, [](void* p) { static_cast<const Gemm*>(p)->run(); }, kept);
+      handle->stream, [](void* p) { static_cast<const Gemm*>(p)->run(); }, keep(gemm));
   return e == cudaSuccess ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_EXECUTION_FAILED;
 }
 

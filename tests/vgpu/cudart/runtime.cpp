@@ -36,7 +36,7 @@ Runtime& Runtime::get() {
 }
 
 Runtime::Runtime() {
-  if (__builtin_cpu_supports("avx2") == 0 || __builtin_cpu_supports("fma") == 0) {
+  if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma")) {
     std::fputs("vgpu: this machine's processor lacks AVX2 or FMA\n", stderr);
     std::exit(2);
   }
@@ -179,7 +179,7 @@ void Runtime::prepare(LoadedModule& module, int device) {
   for (const ptx::Variable& v : module.ast->variables) {
     const auto it = instance.variables.find(v.name);
     if (it == instance.variables.end()) continue;
-    if (module.managed.count(v.name) != 0 && std::exchange(module.managed_ready[v.name], true))
+    if (module.managed.contains(v.name) && std::exchange(module.managed_ready[v.name], true))
       continue;
     const u64 width = static_cast<u64>(ptx::type_bytes(v.type));
     for (size_t i = 0; i < v.init.size() && i < v.count; ++i) {
@@ -196,12 +196,12 @@ void Runtime::prepare(LoadedModule& module, int device) {
   }
 }
 
-Kernel* Runtime::find_kernel(const void* key) {
-  const auto it = kernels.find(key);
+Kernel* Runtime::find_kernel(const void* host_or_handle) {
+  const auto it = kernels.find(host_or_handle);
   if (it != kernels.end()) return it->second.get();
   // A cudaKernel_t or cudaFunction_t is the Kernel itself.
   for (auto& [host, kernel] : kernels)
-    if (kernel.get() == key) return kernel.get();
+    if (kernel.get() == host_or_handle) return kernel.get();
   return nullptr;
 }
 

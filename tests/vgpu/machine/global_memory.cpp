@@ -35,11 +35,13 @@ void fill_bits(u64* map, u64 offset, u64 n, bool value) {
 }  // namespace
 
 GlobalMemory::GlobalMemory() {
-  // A fixed hint keeps addresses, and with them hashes of pointers, the same from run to run.
-  device_view_ = map(kArena, PROT_NONE, u64{0x100000000000});
+  // A fixed hint keeps addresses, and with them hashes of pointers, the same from run to run. It
+  // lies above the shadow memory of AddressSanitizer, below where programs and libraries are
+  // loaded.
+  device_view_ = map(kArena, PROT_NONE, u64{0x200000000000});
   bytes_ = map(kArena, PROT_READ | PROT_WRITE, 0);
   defined_ = reinterpret_cast<u64*>(map(kArena / 8, PROT_READ | PROT_WRITE, 0));
-  windows_ = reinterpret_cast<u64>(map(4 * kWindow, PROT_NONE, u64{0x0f0000000000}));
+  windows_ = reinterpret_cast<u64>(map(4 * kWindow, PROT_NONE, u64{0x1f0000000000}));
   windows_ = align_up(windows_, kWindow);
 }
 

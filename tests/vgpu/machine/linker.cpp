@@ -83,7 +83,7 @@ std::shared_ptr<Program> Decoder::link(const std::string& kernel) {
 
 void Decoder::collect_function(const std::string& name) {
   const ptx::Function* f = module_->find_function(name);
-  if (f == nullptr || f->entry || function_ids_.count(f->name) != 0) return;
+  if (f == nullptr || f->entry || function_ids_.contains(f->name)) return;
   function_ids_[f->name] = static_cast<u32>(sources_.size());
   sources_.push_back(f);
 }
@@ -129,7 +129,7 @@ void Decoder::place_shared() {
   u64 top = Cta::kSharedBase;
   std::vector<const ptx::Variable*> dynamic;
   const auto place = [&](const ptx::Variable& v) {
-    if (shared_.count(v.name) != 0) return;
+    if (shared_.contains(v.name)) return;
     if (v.unsized || v.external) {
       dynamic.push_back(&v);
       shared_[v.name] = {ptx::Space::kShared, 0, 0, false};
@@ -305,15 +305,15 @@ void Decoder::branch_to(const std::string& label) {
   fixups_.push_back({static_cast<u32>(program_->code.size()), 0, resolve_label(label), false});
 }
 
-u32 Decoder::branch_table(const std::string& name) {
+u32 Decoder::branch_table(const std::string& table) {
   const auto& targets = bodies_[current_].branch_targets;
-  const auto it = targets.find(name);
-  if (it == targets.end()) fail("branch table '" + name + "' is unknown");
-  const u32 table = static_cast<u32>(program_->branch_tables.size());
+  const auto it = targets.find(table);
+  if (it == targets.end()) fail("branch number '" + table + "' is unknown");
+  const u32 number = static_cast<u32>(program_->branch_tables.size());
   program_->branch_tables.emplace_back(it->second.size());
   for (u32 i = 0; i < it->second.size(); ++i)
-    fixups_.push_back({table, i, resolve_label(it->second[i]), true});
-  return table;
+    fixups_.push_back({number, i, resolve_label(it->second[i]), true});
+  return number;
 }
 
 void Decoder::call_params(const std::vector<ptx::Operand>& operands,

@@ -148,7 +148,9 @@ TEST_F(Capture, UnsafeCallsByModeAndThread) {
         EXPECT_EQ(cudaStreamEndCapture(streams[0], &graph),
                   forbidden ? cudaErrorStreamCaptureInvalidated : cudaSuccess);
         EXPECT_EQ(graph == nullptr, forbidden);
-        if (graph != nullptr) CHECK_CUDA(cudaGraphDestroy(graph));
+        if (graph != nullptr) {
+          CHECK_CUDA(cudaGraphDestroy(graph));
+        }
         (void)cudaGetLastError();
         EXPECT_EQ(status(streams[0]), cudaStreamCaptureStatusNone);
       }
@@ -253,7 +255,9 @@ TEST_F(Capture, EventsDoNotCrossItsBorder) {
   (void)cudaGetLastError();
   for (const int i : {0, 2}) {
     (void)cudaStreamEndCapture(streams[i], &graph);
-    if (graph != nullptr) CHECK_CUDA(cudaGraphDestroy(graph));
+    if (graph != nullptr) {
+      CHECK_CUDA(cudaGraphDestroy(graph));
+    }
   }
 }
 

@@ -54,7 +54,7 @@ uint32_t encode(cudaDataType_t type, int v) {
   if (type == CUDA_R_32F) return bits;
   if (type == CUDA_R_16BF) return bits >> 16;
   if (v == 0) return 0;
-  return bits >> 16 & 0x8000 | ((bits >> 23 & 255) - 112) << 10 | (bits >> 13 & 1023);
+  return (bits >> 16 & 0x8000) | ((bits >> 23 & 255) - 112) << 10 | (bits >> 13 & 1023);
 }
 
 struct Product {

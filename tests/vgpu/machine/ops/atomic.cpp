@@ -46,7 +46,9 @@ u64 apply(const Instr& in, u64 old, u64 b, u64 c) {
   }
   const bool want_max = in.sub == kMax;
   const auto pick = [&](auto x, auto y) {
-    return in.sub == kAdd ? static_cast<decltype(x)>(x + y) : (x < y) == want_max ? y : x;
+    // A sum wraps, which C++ defines for unsigned numbers only.
+    if (in.sub == kAdd) return static_cast<decltype(x)>(static_cast<u64>(x) + static_cast<u64>(y));
+    return (x < y) == want_max ? y : x;
   };
   switch (in.type) {
     case Type::kF32: {
