@@ -2,7 +2,8 @@
 #   file     the .tsv         out    the .svg            device  cpu or cuda
 #   types    "f32 bf16"       names  "qkv unfused ..."   machine what it ran on
 #   shape    "head dim 128, 8 heads"                   lengths "512 1024 ..."   ceiling what it is
-set terminal svg size 480*words(types),480 dynamic enhanced font "Helvetica,13" background "#ffffff"
+pixels = words(types) == 1 ? 760.0 : 480.0 * words(types)
+set terminal svg size pixels,500 dynamic enhanced font "Helvetica,13" background "#ffffff"
 set output out
 
 # Columns of one implementation, type and mask: length, TFLOP/s.
@@ -29,9 +30,9 @@ set xlabel "sequence length" offset 0,0.3 tc rgb "#404040"
 set yrange [0:*]
 
 set multiplot title "Forward attention, ".shape."\n{/*0.85 ".machine."}" font ",15" offset 0,-0.4
-left = 0.075; gap = 0.065; right = 0.985
+left = 72 / pixels; gap = 62 / pixels; right = 0.985
 width = (right - left - gap * (words(types) - 1)) / words(types)
-set bmargin at screen 0.235
+set bmargin at screen 0.27
 set tmargin at screen 0.82
 unset key
 do for [t = 1:words(types)] {
@@ -39,7 +40,7 @@ do for [t = 1:words(types)] {
   set lmargin at screen left + (t - 1) * (width + gap)
   set rmargin at screen left + (t - 1) * (width + gap) + width
   set title type tc rgb "#202020" offset 0,-0.6
-  set ylabel (t == 1 ? unit : "") tc rgb "#404040"
+  set ylabel (t == 1 ? unit : "") offset 1.2 tc rgb "#404040"
   plot \
     rows("qkv", type, "full") using 1:($3 * scale) with lines lw 1.5 dt 3 lc rgb "#707070", \
     for [n = 1:words(names)] rows(word(names, n), type, "full") using 1:($2 * scale) \
@@ -52,7 +53,7 @@ do for [t = 1:words(types)] {
 set lmargin at screen 0.03
 set rmargin at screen 0.99
 set bmargin at screen 0.02
-set tmargin at screen 0.12
+set tmargin at screen 0.15
 unset border
 unset tics
 unset grid
@@ -63,8 +64,8 @@ set key center center horizontal reverse Left samplen 3 tc rgb "#202020"
 set yrange [0:1]
 plot \
   for [n = 1:words(names)] NaN with linespoints lw 2.2 pt 7 ps 0.7 lc rgb colour(n) \
-    title word(names, n), \
+    title word(names, n) noenhanced, \
   for [n = 1:words(names)] NaN with linespoints lw 2.2 dt (8,5) pt 6 ps 0.7 lc rgb colour(n) \
-    title word(names, n).", causal", \
+    title word(names, n).", causal" noenhanced, \
   NaN with lines lw 1.5 dt 3 lc rgb "#707070" title ceiling
 unset multiplot
