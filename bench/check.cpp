@@ -6,7 +6,7 @@
 #include <limits>
 #include <tuple>
 
-#include "host/numeric.h"
+#include "host/core/numeric.h"
 
 namespace qkv::bench {
 namespace {

@@ -6,8 +6,8 @@
 #include <string>
 #include <vector>
 
-#include "host/problem.h"
-#include "host/reference/attention.h"
+#include "host/ops/attention/problem.h"
+#include "host/ops/attention/reference/attention.h"
 
 namespace qkv::bench {
 

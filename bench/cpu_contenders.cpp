@@ -6,9 +6,9 @@
 #include <stdexcept>
 #include <string>
 
-#include "host/cpu/attention.h"
-#include "host/cpu/tile_products.h"
-#include "host/device.h"
+#include "host/core/device.h"
+#include "host/ops/attention/cpu/attention.h"
+#include "host/ops/attention/cpu/tile_products.h"
 #include "qkv/qkv.hpp"
 #if QKV_BENCH_HAS_OPENBLAS
 #include "bench/baselines/cpu_unfused.h"

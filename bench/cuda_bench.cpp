@@ -13,9 +13,9 @@
 #include "bench/gemm_ceiling.h"
 #include "bench/nvml.h"
 #include "bench/unfused_problem.h"
-#include "host/device.h"
-#include "host/plan.h"
-#include "host/run.h"
+#include "host/core/device.h"
+#include "host/core/plan.h"
+#include "host/core/run.h"
 
 namespace qkv::bench {
 namespace {

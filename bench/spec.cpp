@@ -7,7 +7,7 @@
 #include <string_view>
 #include <vector>
 
-#include "host/problem.h"
+#include "host/ops/attention/problem.h"
 
 namespace qkv::bench {
 namespace {

@@ -5,8 +5,8 @@
 #include <new>
 #include <stdexcept>
 
-#include "host/device.h"
-#include "host/numeric.h"
+#include "host/core/device.h"
+#include "host/core/numeric.h"
 
 namespace qkv::bench {
 namespace {

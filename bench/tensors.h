@@ -8,7 +8,7 @@
 #include <memory>
 
 #include "bench/spec.h"
-#include "host/problem.h"
+#include "host/ops/attention/problem.h"
 #include "qkv/qkv.hpp"
 
 namespace qkv::bench {

@@ -5,10 +5,10 @@
 #include <exception>
 #include <new>
 
-#include "host/merge.h"
-#include "host/plan_cache.h"
-#include "host/run.h"
-#include "host/verbose.h"
+#include "host/core/plan_cache.h"
+#include "host/core/run.h"
+#include "host/core/verbose.h"
+#include "host/ops/merge/op.h"
 
 namespace {
 

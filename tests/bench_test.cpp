@@ -10,7 +10,7 @@
 #include "bench/spec.h"
 #include "bench/tensors.h"
 #include "bench/unfused_problem.h"
-#include "host/verbose.h"
+#include "host/core/verbose.h"
 
 namespace qkv::test {
 namespace {

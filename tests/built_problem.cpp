@@ -8,7 +8,7 @@
 #include <sstream>
 #include <stdexcept>
 
-#include "host/device.h"
+#include "host/core/device.h"
 
 namespace qkv::test {
 namespace {

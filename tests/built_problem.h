@@ -11,7 +11,7 @@
 #include <string>
 #include <vector>
 
-#include "host/problem.h"
+#include "host/ops/attention/problem.h"
 #include "tests/cases.h"
 #include "tests/elements.h"
 #include "tests/place.h"

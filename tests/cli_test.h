@@ -18,12 +18,12 @@
 #include <string>
 #include <vector>
 
-#include "host/device.h"
+#include "host/core/device.h"
+#include "host/core/numeric.h"
 #include "host/io/npy.h"
 #include "host/io/safetensors.h"
-#include "host/numeric.h"
-#include "host/problem.h"
-#include "host/reference/attention.h"
+#include "host/ops/attention/problem.h"
+#include "host/ops/attention/reference/attention.h"
 #include "qkv/qkv.hpp"
 
 namespace qkv::cli_test {

@@ -13,7 +13,7 @@
 #include <string_view>
 #include <vector>
 
-#include "host/plan.h"
+#include "host/core/plan.h"
 #include "kernels/policy.h"
 #include "tests/built_problem.h"
 #include "tests/cases.h"

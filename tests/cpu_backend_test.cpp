@@ -14,9 +14,9 @@
 #include <thread>
 #include <vector>
 
-#include "host/cpu/attention.h"
-#include "host/cpu/convert.h"
-#include "host/cpu/tile_products.h"
+#include "host/ops/attention/cpu/attention.h"
+#include "host/ops/attention/cpu/convert.h"
+#include "host/ops/attention/cpu/tile_products.h"
 #include "tests/guarded.h"
 
 namespace qkv::cpu {

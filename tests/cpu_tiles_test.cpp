@@ -9,11 +9,11 @@
 #include <string>
 #include <vector>
 
-#include "host/cpu/attention.h"
-#include "host/cpu/convert.h"
-#include "host/cpu/scratch.h"
-#include "host/cpu/tile_products.h"
-#include "host/cpu/tiles.h"
+#include "host/ops/attention/cpu/attention.h"
+#include "host/ops/attention/cpu/convert.h"
+#include "host/ops/attention/cpu/scratch.h"
+#include "host/ops/attention/cpu/tile_products.h"
+#include "host/ops/attention/cpu/tiles.h"
 #include "tests/guarded.h"
 
 namespace qkv::cpu {

@@ -5,8 +5,8 @@
 #include <cmath>
 #include <limits>
 
-#include "host/numeric.h"
-#include "host/reference/attention.h"
+#include "host/core/numeric.h"
+#include "host/ops/attention/reference/attention.h"
 #include "tests/small_problem.h"
 
 namespace qkv::test {

@@ -1,12 +1,12 @@
 // Plans are pure: for any device class, without a device. What is chosen, why the rest declined,
 // how it prints, and which problems may share a plan.
-#include "host/plan.h"
+#include "host/core/plan.h"
 
 #include <gtest/gtest.h>
 
 #include <cstring>
 
-#include "host/plan_cache.h"
+#include "host/core/plan_cache.h"
 #include "kernels/policy.h"
 #include "tests/fake_cuda.h"
 #include "tests/full_problem.h"

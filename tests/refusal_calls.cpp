@@ -1,10 +1,10 @@
-// Refusals of host/api.cpp and host/run.cpp, and of what only a run can know.
+// Refusals of host/api.cpp and host/core/run.cpp, and of what only a run can know.
 #include <gtest/gtest.h>
 
 #include <memory>
 
-#include "host/plan_cache.h"
-#include "host/run.h"
+#include "host/core/plan_cache.h"
+#include "host/core/run.h"
 #include "tests/full_problem.h"
 #include "tests/refusals.h"
 

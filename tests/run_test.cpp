@@ -1,6 +1,6 @@
 // From plan to launch under devices that are not there: the cache, the current device, errors that
 // were there before, workspaces, streams.
-#include "host/run.h"
+#include "host/core/run.h"
 
 #include <gtest/gtest.h>
 
@@ -8,7 +8,7 @@
 #include <set>
 #include <thread>
 
-#include "host/plan_cache.h"
+#include "host/core/plan_cache.h"
 #include "tests/fake_cuda.h"
 #include "tests/full_problem.h"
 

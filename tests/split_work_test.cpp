@@ -7,7 +7,7 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
-#include "host/plan.h"
+#include "host/core/plan.h"
 #include "kernels/policy.h"
 #include "tests/built_problem.h"
 #include "tests/cases.h"

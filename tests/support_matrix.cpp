@@ -12,8 +12,8 @@
 #include <string_view>
 #include <vector>
 
-#include "host/plan.h"
-#include "host/status.h"
+#include "host/core/plan.h"
+#include "host/core/status.h"
 
 namespace qkv::test {
 namespace {

@@ -26,8 +26,8 @@
 #include <string>
 #include <vector>
 
-#include "host/problem.h"
-#include "host/reference/attention.h"
+#include "host/ops/attention/problem.h"
+#include "host/ops/attention/reference/attention.h"
 #include "tests/built_problem.h"
 
 namespace qkv::test {

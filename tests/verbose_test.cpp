@@ -1,12 +1,12 @@
 // QKV_VERBOSE: each word prints its lines and no others; the repro line says all of a problem.
-#include "host/verbose.h"
+#include "host/core/verbose.h"
 
 #include <gtest/gtest.h>
 
 #include <string>
 #include <vector>
 
-#include "host/plan_cache.h"
+#include "host/core/plan_cache.h"
 #include "tests/fake_cuda.h"
 #include "tests/small_problem.h"
 

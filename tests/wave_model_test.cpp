@@ -1,6 +1,6 @@
 // The wave model: what it predicts against a simulation that places every block, what it chooses
 // against every other choice, and against the fixed rules of other libraries.
-#include "host/wave_model.h"
+#include "host/ops/attention/wave_model.h"
 
 #include <gtest/gtest.h>
 
@@ -12,7 +12,7 @@
 #include <string_view>
 #include <vector>
 
-#include "host/plan.h"
+#include "host/core/plan.h"
 #include "kernels/combine/launch.h"
 #include "kernels/policy.h"
 #include "tests/elements.h"

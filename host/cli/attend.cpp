@@ -9,7 +9,7 @@
 #include "commands.h"
 #include "device.h"
 #include "errors.h"
-#include "host/problem.h"
+#include "host/ops/attention/problem.h"
 #include "oracle_check.h"
 #include "output_files.h"
 #include "problem_input.h"

@@ -10,7 +10,7 @@
 #include <string_view>
 
 #include "errors.h"
-#include "host/device.h"
+#include "host/core/device.h"
 #include "host/io/array.h"
 #include "qkv/qkv.hpp"
 

@@ -6,10 +6,10 @@
 #include <span>
 
 #include "errors.h"
-#include "host/device.h"
-#include "host/numeric.h"
-#include "host/problem.h"
-#include "host/reference/attention.h"
+#include "host/core/device.h"
+#include "host/core/numeric.h"
+#include "host/ops/attention/problem.h"
+#include "host/ops/attention/reference/attention.h"
 #include "qkv/qkv.hpp"
 
 namespace qkv::cli {

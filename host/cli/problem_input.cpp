@@ -6,7 +6,7 @@
 #include <utility>
 
 #include "errors.h"
-#include "host/problem.h"
+#include "host/ops/attention/problem.h"
 #include "qkv/qkv.hpp"
 #include "tensor_file.h"
 

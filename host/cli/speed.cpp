@@ -13,9 +13,9 @@
 
 #include "bench/check.h"
 #include "errors.h"
-#include "host/device.h"
-#include "host/numeric.h"
-#include "host/problem.h"
+#include "host/core/device.h"
+#include "host/core/numeric.h"
+#include "host/ops/attention/problem.h"
 #include "qkv/qkv.hpp"
 
 #if QKV_HAS_BASELINE

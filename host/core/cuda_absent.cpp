@@ -1,0 +1,39 @@
+// Built instead of cuda_runtime.cpp where there is no CUDA Toolkit.
+#include "host/core/cuda_runtime.h"
+
+namespace qkv::host {
+namespace {
+
+Status absent() { return Status(QKV_UNSUPPORTED_BUILD, "this build of qkv has no CUDA"); }
+
+}  // namespace
+
+const CudaRuntime& real_cuda_runtime() {
+  static constexpr CudaRuntime kAbsent{
+      .device_count =
+          [](int32_t* count) {
+            *count = 0;
+            return Status();
+          },
+      .device_info = [](int32_t) -> const DeviceInfo* { return nullptr; },
+      .pointer_info =
+          [](const void*, PointerInfo* info) {
+            *info = {};
+            return Status();
+          },
+      .pending_error = [] { return absent(); },
+      .set_device = [](int32_t, int32_t*) { return absent(); },
+      .allocate = [](size_t, void*, void**) { return absent(); },
+      .release = [](void*, void*) { return absent(); },
+      .check = [](int, const char*) { return absent(); },
+      .prepare = [](const Kernel&, const Problem&, Plan*) { return absent(); },
+      .launch =
+          [](const Kernel&, const Problem&, const Plan&, void*, void*, Status* status) {
+            *status = absent();
+            return 0;
+          },
+      .merge = [](const Merge&, void*) { return absent(); }};
+  return kAbsent;
+}
+
+}  // namespace qkv::host
