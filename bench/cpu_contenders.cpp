@@ -96,7 +96,7 @@ class UnfusedOnCpu : public OnTensors {
                  host::cpu_device_info().threads),
         workspace_(unfused_.workspace_bytes()),
         flops_(flops(tensors->spec())) {
-    const host::Problem& p = tensors->problem();
+    const host::attention::Problem& p = tensors->problem();
     at_ = {p.q.data, p.k.data, p.v.data, p.o.data};
     if (is_bhsd(tensors->spec())) return;
     const host::View* const views[] = {&p.q, &p.k, &p.v, &p.o};

@@ -136,9 +136,9 @@ inline reference::Result oracle(const Attention& problem) {
   Attention on_cpu = problem;
   on_cpu.device = Device::kCpu;
   const qkv_attention_desc desc = on_cpu.desc();
-  host::Problem checked;
+  host::attention::Problem checked;
   const host::Status status =
-      host::validate(&desc, host::Need::kShapes, host::cuda_runtime(), &checked);
+      host::attention::validate(&desc, host::Need::kShapes, host::cuda_runtime(), &checked);
   if (!status.ok()) throw std::runtime_error(status.reason());
   return reference::attention(checked);
 }

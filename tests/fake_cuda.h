@@ -9,7 +9,6 @@
 #include <vector>
 
 #include "host/core/device.h"
-#include "host/core/plan.h"
 
 namespace qkv::test {
 

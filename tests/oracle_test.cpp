@@ -22,9 +22,9 @@ constexpr float kInfF = std::numeric_limits<float>::infinity();
 constexpr double kE = 2.718281828459045;
 
 Result solve(const qkv_attention_desc& desc, Precision precision = Precision::kDouble) {
-  host::Problem problem;
+  host::attention::Problem problem;
   const host::Status status =
-      host::validate(&desc, host::Need::kAddresses, host::cuda_runtime(), &problem);
+      host::attention::validate(&desc, host::Need::kAddresses, host::cuda_runtime(), &problem);
   EXPECT_TRUE(status.ok()) << status.reason();
   return reference::attention(problem, precision);
 }

@@ -87,9 +87,9 @@ bool OracleReport::passed() const {
 
 OracleReport compare_with_oracle(qkv_attention_desc desc) {
   desc.device = QKV_DEVICE_CPU;
-  host::Problem problem;
+  host::attention::Problem problem;
   const host::Status status =
-      host::validate(&desc, host::Need::kAddresses, host::cuda_runtime(), &problem);
+      host::attention::validate(&desc, host::Need::kAddresses, host::cuda_runtime(), &problem);
   if (!status.ok()) throw Error(status.code(), status.reason());
 
   const reference::Result exact = reference::attention(problem);

@@ -25,14 +25,8 @@ const CudaRuntime& real_cuda_runtime() {
       .set_device = [](int32_t, int32_t*) { return absent(); },
       .allocate = [](size_t, void*, void**) { return absent(); },
       .release = [](void*, void*) { return absent(); },
-      .check = [](int, const char*) { return absent(); },
-      .prepare = [](const Kernel&, const Problem&, Plan*) { return absent(); },
-      .launch =
-          [](const Kernel&, const Problem&, const Plan&, void*, void*, Status* status) {
-            *status = absent();
-            return 0;
-          },
-      .merge = [](const Merge&, void*) { return absent(); }};
+      .load = [](const char*, CudaCall) { return absent(); },
+      .queue = [](const Run&, CudaCall) { return absent(); }};
   return kAbsent;
 }
 

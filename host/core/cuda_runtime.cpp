@@ -6,9 +6,6 @@
 #include <atomic>
 #include <mutex>
 
-#include "host/core/plan.h"
-#include "host/ops/attention/op.h"
-
 namespace qkv::host {
 namespace {
 
@@ -165,33 +162,18 @@ Status release(void* pointer, void* stream) {
   return check(quietly(call), "cudaFreeAsync");
 }
 
-Status prepare(const Kernel& kernel, const Problem& problem, Plan* plan) {
-  Status status;
-  (void)quietly([&] {
-    status = kernel.prepare(problem, real_cuda_runtime(), plan);
-    return status.ok() ? cudaSuccess : cudaErrorUnknown;
-  });
-  return status;
+Status made(const char* what, CudaCall call) {
+  return check(quietly([&] { return static_cast<cudaError_t>(call()); }), what);
 }
 
-int launch(const Kernel& kernel, const Problem& problem, const Plan& plan, void* workspace,
-           void* stream, Status* status) {
-  return quietly([&] {
-    return static_cast<cudaError_t>(kernel.launch(problem, plan, workspace, stream, status));
-  });
-}
-
-Status merge(const Merge& merge, void* stream) {
-  return check(quietly([&] { return static_cast<cudaError_t>(launch_merge(merge, stream)); }),
-               "merge");
-}
+Status queue(const Run& run, CudaCall call) { return made(run.name, call); }
 
 }  // namespace
 
 const CudaRuntime& real_cuda_runtime() {
-  static constexpr CudaRuntime kTable{device_count, device_info, pointer_info, pending_error,
-                                      set_device,   allocate,    release,      check,
-                                      prepare,      launch,      merge};
+  static constexpr CudaRuntime kTable{device_count,  device_info, pointer_info,
+                                      pending_error, set_device,  allocate,
+                                      release,       made,        queue};
   return kTable;
 }
 

@@ -85,7 +85,7 @@ Front& front() {
 
 }  // namespace
 
-Status find_device(const Problem& problem, const CudaRuntime& cuda, const DeviceInfo** device) {
+Status find_device(const AnyProblem& problem, const CudaRuntime& cuda, const DeviceInfo** device) {
   if (problem.device == QKV_DEVICE_CPU) {
     thread_local DeviceInfo cpu;
     cpu = cpu_device_info();
@@ -99,28 +99,31 @@ Status find_device(const Problem& problem, const CudaRuntime& cuda, const Device
   return {};
 }
 
-Status new_plan(const Problem& problem, const PlanKey& key, const DeviceInfo& device,
-                const CudaRuntime& cuda, std::unique_ptr<qkv_plan>* plan) {
-  auto made = std::make_unique<qkv_plan>(qkv_plan{key, problem, device, {}});
-  QKV_RETURN_IF_ERROR(make_plan(problem, device, &made->plan));
-  if (verbose(kVerboseDispatch | kVerboseRepro)) log_plan(made->plan, problem);
+Status new_plan(const Op& op, const AnyProblem& problem, const PlanKey& key,
+                const DeviceInfo& device, const CudaRuntime& cuda,
+                std::unique_ptr<qkv_plan>* plan) {
+  auto made = std::make_unique<qkv_plan>(qkv_plan{&op, key, device, {}, nullptr});
+  QKV_RETURN_IF_ERROR(make_plan(op, problem, device, &made->plan));
+  if (verbose(kVerboseDispatch | kVerboseRepro)) log_plan(op, made->plan, problem);
   const Kernel& kernel = *made->plan.kernel;
+  KernelPlan* const own = made->plan.own.get();
   if (problem.device == QKV_DEVICE_CPU) {
-    QKV_RETURN_IF_ERROR(kernel.prepare(problem, cuda, &made->plan));
+    QKV_RETURN_IF_ERROR(kernel.prepare(problem, cuda, own));
   } else {
     CurrentDevice current(cuda);
     QKV_RETURN_IF_ERROR(current.set(problem.device_index));
-    QKV_RETURN_IF_ERROR(cuda.prepare(kernel, problem, &made->plan));
+    QKV_RETURN_IF_ERROR(kernel.prepare(problem, cuda, own));
     QKV_RETURN_IF_ERROR(current.restore());
   }
   *plan = std::move(made);
   return {};
 }
 
-Status cached_plan(const Problem& problem, const CudaRuntime& cuda, SharedPlan* plan) {
+Status cached_plan(const Op& op, const AnyProblem& problem, const CudaRuntime& cuda,
+                   SharedPlan* plan) {
   const DeviceInfo* device = nullptr;
   QKV_RETURN_IF_ERROR(find_device(problem, cuda, &device));
-  const PlanKey key = plan_key(problem, *device);
+  const PlanKey key = plan_key(op, problem, *device);
   const uint64_t hash = key.hash();
   Front::Slot& slot = front().slots[hash % front().slots.size()];
   if (slot.plan != nullptr && slot.hash == hash && slot.plan->key == key) {
@@ -130,7 +133,7 @@ Status cached_plan(const Problem& problem, const CudaRuntime& cuda, SharedPlan* 
   SharedPlan found = cache().find(hash, key);
   if (found == nullptr) {
     std::unique_ptr<qkv_plan> made;
-    QKV_RETURN_IF_ERROR(new_plan(problem, key, *device, cuda, &made));
+    QKV_RETURN_IF_ERROR(new_plan(op, problem, key, *device, cuda, &made));
     found = std::move(made);
     cache().insert(hash, found);
   }

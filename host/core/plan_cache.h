@@ -1,5 +1,5 @@
-// Plans by key: a bounded LRU shared by all threads, with a small front in each thread that needs
-// no lock.
+// Plans of all ops by key: a bounded LRU shared by all threads, with a small front in each thread
+// that needs no lock.
 #pragma once
 
 #include <cstddef>
@@ -12,14 +12,15 @@ namespace qkv::host {
 using SharedPlan = std::shared_ptr<const qkv_plan>;
 
 // The plan for `problem`, from the cache or made, prepared and cached now.
-Status cached_plan(const Problem& problem, const CudaRuntime& cuda, SharedPlan* plan);
+Status cached_plan(const Op& op, const AnyProblem& problem, const CudaRuntime& cuda,
+                   SharedPlan* plan);
 
 // Makes and prepares a plan without the cache.
-Status new_plan(const Problem& problem, const PlanKey& key, const DeviceInfo& device,
-                const CudaRuntime& cuda, std::unique_ptr<qkv_plan>* plan);
+Status new_plan(const Op& op, const AnyProblem& problem, const PlanKey& key,
+                const DeviceInfo& device, const CudaRuntime& cuda, std::unique_ptr<qkv_plan>* plan);
 
 // The device that a problem runs on.
-Status find_device(const Problem& problem, const CudaRuntime& cuda, const DeviceInfo** device);
+Status find_device(const AnyProblem& problem, const CudaRuntime& cuda, const DeviceInfo** device);
 
 // For tests: forgets all plans, in this thread's front too.
 void clear_plan_cache();

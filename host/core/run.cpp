@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "host/core/current_device.h"
+#include "host/core/plan_cache.h"
 #include "host/core/verbose.h"
 
 namespace qkv::host {
@@ -12,7 +13,7 @@ namespace {
 
 constexpr size_t kWorkspaceAlignment = 256;
 
-Status missing_workspace(const Problem& p, size_t needed) {
+Status missing_workspace(const AnyProblem& p, size_t needed) {
   return Status(QKV_RESOURCE_WORKSPACE, p.workspace == nullptr
                                             ? text("workspace is null; this plan needs ", needed,
                                                    " bytes (or QKV_FLAG_ALLOW_ALLOCATION)")
@@ -20,8 +21,8 @@ Status missing_workspace(const Problem& p, size_t needed) {
                                                    "; this plan needs ", needed, " bytes"));
 }
 
-Status run_on_cpu(const Plan& plan, const Problem& p) {
-  const size_t needed = plan.workspace_bytes;
+Status run_on_cpu(const Plan& plan, const AnyProblem& p, const CudaRuntime& cuda) {
+  const size_t needed = plan.workspace_bytes();
   void* workspace = p.workspace;
   std::unique_ptr<void, void (*)(void*)> owned(nullptr, std::free);
   if (p.workspace_size < needed) {
@@ -32,16 +33,14 @@ Status run_on_cpu(const Plan& plan, const Problem& p) {
                 " bytes of host memory for the workspace");
     workspace = owned.get();
   }
-  Status status;
-  plan.kernel->launch(p, plan, workspace, nullptr, &status);
-  return status;
+  return plan.kernel->launch(p, *plan.own, cuda, {plan.kernel->name, workspace, nullptr});
 }
 
-Status run_on_cuda(const Plan& plan, const Problem& p, const CudaRuntime& cuda, void* stream) {
+Status run_on_cuda(const Plan& plan, const AnyProblem& p, const CudaRuntime& cuda, void* stream) {
   QKV_RETURN_IF_ERROR(cuda.pending_error());
   CurrentDevice current(cuda);
   QKV_RETURN_IF_ERROR(current.set(p.device_index));
-  const size_t needed = plan.workspace_bytes;
+  const size_t needed = plan.workspace_bytes();
   void* workspace = p.workspace;
   void* owned = nullptr;
   if (p.workspace_size < needed) {
@@ -49,9 +48,8 @@ Status run_on_cuda(const Plan& plan, const Problem& p, const CudaRuntime& cuda, 
     QKV_RETURN_IF_ERROR(cuda.allocate(needed, stream, &owned));
     workspace = owned;
   }
-  Status status;
-  const int code = cuda.launch(*plan.kernel, p, plan, workspace, stream, &status);
-  if (status.ok()) status = cuda.check(code, plan.kernel->name);
+  const Run run{plan.kernel->name, workspace, stream};
+  Status status = plan.kernel->launch(p, *plan.own, cuda, run);
   if (owned != nullptr) {
     Status released = cuda.release(owned, stream);  // in stream order: after the kernel
     if (status.ok()) status = std::move(released);
@@ -62,17 +60,26 @@ Status run_on_cuda(const Plan& plan, const Problem& p, const CudaRuntime& cuda, 
 
 }  // namespace
 
-Status run_plan(const Plan& plan, const Problem& p, const CudaRuntime& cuda, void* stream) {
-  if (p.empty()) return {};
+Status run_plan(const Op& op, const Plan& plan, const AnyProblem& p, const CudaRuntime& cuda,
+                void* stream) {
+  if (op.empty(p)) return {};
   const auto run = [&] {
-    return p.device == QKV_DEVICE_CPU ? run_on_cpu(plan, p) : run_on_cuda(plan, p, cuda, stream);
+    return p.device == QKV_DEVICE_CPU ? run_on_cpu(plan, p, cuda)
+                                      : run_on_cuda(plan, p, cuda, stream);
   };
   if (!verbose(kVerboseExec)) return run();
   const auto start = std::chrono::steady_clock::now();
   Status status = run();
   const std::chrono::duration<double, std::micro> took = std::chrono::steady_clock::now() - start;
-  if (status.ok()) log_run(plan.kernel->name, repro(p), took.count());
+  if (status.ok()) log_run(plan.kernel->name, op.repro(p), took.count());
   return status;
+}
+
+Status run(const Op& op, const AnyProblem& p, const CudaRuntime& cuda, void* stream) {
+  if (op.empty(p)) return {};
+  SharedPlan plan;
+  QKV_RETURN_IF_ERROR(cached_plan(op, p, cuda, &plan));
+  return run_plan(op, plan->plan, p, cuda, stream);
 }
 
 }  // namespace qkv::host

@@ -5,6 +5,10 @@
 
 namespace qkv::host {
 
-Status run_plan(const Plan& plan, const Problem& problem, const CudaRuntime& cuda, void* stream);
+Status run_plan(const Op& op, const Plan& plan, const AnyProblem& problem, const CudaRuntime& cuda,
+                void* stream);
+
+// A whole call: plan from the cache, run.
+Status run(const Op& op, const AnyProblem& problem, const CudaRuntime& cuda, void* stream);
 
 }  // namespace qkv::host

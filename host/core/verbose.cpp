@@ -53,57 +53,12 @@ uint32_t parse(std::string_view list) {
   return words;
 }
 
-// --- the problem in one word
+}  // namespace
 
 std::string number(double x) {
   std::array<char, 32> buffer{};
   std::snprintf(buffer.data(), buffer.size(), "%.9g", x);
   return buffer.data();
-}
-
-// The axes on which a tensor over (query, key) pairs has elements of its own.
-std::string axes(const View& view) {
-  std::string letters;
-  for (size_t axis = 0; axis < 4; ++axis)
-    if (view.stride[axis] != 0) letters += "bhqk"[axis];
-  return letters.empty() ? "1" : letters;
-}
-
-// Batch, head and row strides, unless they are those of a contiguous [batch, seq, heads, dim].
-std::string strides(const char* name, const View& view) {
-  const auto& n = view.shape;
-  const std::array<int64_t, 3> plain{n[2] * n[1] * n[3], n[3], n[1] * n[3]};
-  bool same = true;
-  for (size_t axis = 0; axis < 3; ++axis) same &= n[axis] <= 1 || view.stride[axis] == plain[axis];
-  if (same) return {};
-  return text(":", name, "=", view.stride[0], ".", view.stride[1], ".", view.stride[2]);
-}
-
-}  // namespace
-
-std::string repro(const Problem& p) {
-  std::string out =
-      text("fwd:", p.device == QKV_DEVICE_CUDA ? "cuda" : "cpu", ":", type_name(p.type), ":d",
-           p.d_qk, p.d_v == p.d_qk ? "" : text(":dv", p.d_v), p.right == 0 ? ":causal" : ":full",
-           ":b", p.batch, ":hq", p.heads_q, ":hkv", p.heads_kv, ":sq", p.s_q, ":skv", p.s_kv);
-  if (p.score == QKV_SCORE_ADDITIVE) out += ":additive";
-  if (p.selection == QKV_SELECT_HARD) out += ":hard";
-  if (p.scale != default_scale(p.score, p.d_qk)) out += ":scale=" + number(p.scale);
-  if (p.softcap > 0) out += ":softcap=" + number(p.softcap);
-  if (p.alignment == QKV_ALIGN_TOP_LEFT) out += ":top-left";
-  if (p.alignment == QKV_ALIGN_EXPLICIT) out += text(":offset=", p.explicit_offset);
-  if (p.left != kUnbounded) out += text(":left=", p.left);
-  if (p.right != kUnbounded && p.right != 0) out += text(":right=", p.right);
-  if (p.mask.present()) out += ":mask=" + axes(p.mask);
-  if (p.bias.present()) out += (p.bias.type == p.type ? ":bias=" : ":bias32=") + axes(p.bias);
-  if (p.alibi_slopes.present()) out += ":alibi";
-  if (p.kv_lengths.present()) out += ":lengths";
-  if (p.lse.present()) out += ":lse";
-  if (p.index.present()) out += p.index.type == QKV_TYPE_I32 ? ":index32" : ":index64";
-  if (p.weights.present())
-    out += text(p.weights.type == p.type ? ":weights=" : ":weights32=", p.weights_mode);
-  if (p.fixed_split_size > 0) out += text(":split=", p.fixed_split_size);
-  return out + strides("q", p.q) + strides("k", p.k) + strides("v", p.v) + strides("o", p.o);
 }
 
 void log_failure(const Status& status) {
@@ -115,8 +70,8 @@ void log_failure(const Status& status) {
       text(refused ? "check: " : "error: ", qkv_status_name(status.code()), ": ", status.reason()));
 }
 
-void log_plan(const Plan& plan, const Problem& problem) {
-  const std::string line = repro(problem);
+void log_plan(const Op& op, const Plan& plan, const AnyProblem& problem) {
+  const std::string line = op.repro(problem);
   if (verbose(kVerboseDispatch)) {
     print(text("dispatch: ", plan.kernel->name, " takes ", line));
     std::string_view rest = plan.declined;
@@ -126,7 +81,7 @@ void log_plan(const Plan& plan, const Problem& problem) {
       rest.remove_prefix(end + 1);
     }
   }
-  if (verbose(kVerboseRepro)) print("repro: attention_bench --problem " + line);
+  if (verbose(kVerboseRepro)) print(text("repro: ", op.replay, " ", line));
 }
 
 void log_run(const std::string& kernel, const std::string& problem, double microseconds) {

@@ -3,7 +3,7 @@
 //   check     calls that were refused, with the reason
 //   dispatch  for each new plan: the kernel, and why the ones before it declined
 //   exec      for each run: the kernel, the problem and its time (CUDA: the time to queue it)
-//   repro     for each new plan: the line that replays the problem in attention_bench
+//   repro     for each new plan: the line that replays the problem in the benchmark program
 //   all       all of these
 #pragma once
 
@@ -38,13 +38,12 @@ inline bool verbose(uint32_t any_of) {
           any_of) != 0;
 }
 
-void log_failure(const Status& status);                   // error or check
-void log_plan(const Plan& plan, const Problem& problem);  // dispatch, repro
+void log_failure(const Status& status);                                    // error or check
+void log_plan(const Op& op, const Plan& plan, const AnyProblem& problem);  // dispatch, repro
 void log_run(const std::string& kernel, const std::string& problem, double microseconds);
 
-// The problem in one word: attention_bench --problem WORD runs it. Data, and the lengths' values,
-// are the benchmark's own.
-std::string repro(const Problem& problem);
+// A number as such lines have it.
+std::string number(double x);
 
 // For tests: a list as QKV_VERBOSE has it, and where lines go instead of stderr (null:
 // stderr).

@@ -3,11 +3,13 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <iterator>
+#include <utility>
 
 #include "host/core/device.h"
 #include "host/core/tensor_check.h"
 
-namespace qkv::host {
+namespace qkv::host::attention {
 namespace {
 
 constexpr int64_t kMaxBound = int64_t{1} << 60;  // of offset and window
@@ -79,13 +81,32 @@ Status check_options(const qkv_attention_desc& desc, Problem* p) {
   return {};
 }
 
-// q, k, v and o: these define the sizes.
+// The text of a refusal, and the set.
+Types allowed_types(Element element, qkv_type main) {
+  const auto types = types_of(element, main);
+  switch (element) {
+    case Element::kWide:
+      return {main == QKV_TYPE_F32   ? "f32"
+              : main == QKV_TYPE_F16 ? "f32, f16"
+                                     : "f32, bf16",
+              types};
+    case Element::kIndex:
+      return {"i32, i64", types};
+    default:
+      return {type_name(types[0]), types};
+  }
+}
+
+Spec spec_of(const TensorRow& row, const Extents& extents, qkv_type main) {
+  return {row.name, shape_of(row, extents), allowed_types(row.element, main),
+          row.use,  row.innermost,          row.broadcast};
+}
+
+// q, k and v give the problem its sizes and type.
 Status check_main_tensors(const qkv_attention_desc& desc, Need need, Problem* p) {
-  const struct {
-    const char* name;
-    const qkv_tensor& tensor;
-  } main[] = {{"q", desc.q}, {"k", desc.k}, {"v", desc.v}, {"o", desc.o}};
-  for (const auto& [name, tensor] : main) {
+  for (const TensorId id : kRequired) {
+    const char* const name = kTensors[id].name;
+    const qkv_tensor& tensor = desc.*kTensors[id].given;
     QKV_RETURN_IF_ERROR(check_presence(name, tensor, true));
     QKV_RETURN_IF_ERROR(check_extents(name, tensor));
     QKV_REQUIRE(tensor.type != QKV_TYPE_F8_E4M3 && tensor.type != QKV_TYPE_F8_E5M2,
@@ -107,57 +128,28 @@ Status check_main_tensors(const qkv_attention_desc& desc, Need need, Problem* p)
   QKV_REQUIRE(p->heads_q % p->heads_kv == 0, QKV_INVALID_SHAPE, "k.shape[1] (heads) is ",
               p->heads_kv, "; it must divide the ", p->heads_q, " heads of q");
 
-  const Types floats{"f32, f16, bf16", {p->type, p->type}};
   if (p->type != QKV_TYPE_F32 && p->type != QKV_TYPE_F16 && p->type != QKV_TYPE_BF16) {
-    return check_type("q", p->type, {floats.allowed, {QKV_TYPE_F32, QKV_TYPE_F32}});
+    return check_type("q", p->type, {"f32, f16, bf16", {QKV_TYPE_F32, QKV_TYPE_F32}});
   }
-  const Types same{type_name(p->type), {p->type, p->type}};  // k, v and o: the type of q
-  const Shape q{p->batch, p->heads_q, p->s_q, p->d_qk};
-  const Shape k{p->batch, p->heads_kv, p->s_kv, p->d_qk};
-  const Shape v{p->batch, p->heads_kv, p->s_kv, p->d_v};
-  const Shape o{p->batch, p->heads_q, p->s_q, p->d_v};
-  constexpr auto kOne = Innermost::kOne;
-  QKV_RETURN_IF_ERROR(check_tensor({"q", q, same, Use::kInput, kOne, 0}, desc.q, need, &p->q));
-  QKV_RETURN_IF_ERROR(check_tensor({"k", k, same, Use::kInput, kOne, 0}, desc.k, need, &p->k));
-  QKV_RETURN_IF_ERROR(check_tensor({"v", v, same, Use::kInput, kOne, 0}, desc.v, need, &p->v));
-  QKV_RETURN_IF_ERROR(check_tensor({"o", o, same, Use::kOutput, kOne, 0}, desc.o, need, &p->o));
+  const Extents extents = extents_of(*p);
+  for (const TensorId id : kRequired) {
+    const TensorRow& row = kTensors[id];
+    QKV_RETURN_IF_ERROR(
+        check_tensor(spec_of(row, extents, p->type), desc.*row.given, need, &(p->*row.view)));
+  }
   return {};
 }
 
 Status check_other_tensors(const qkv_attention_desc& desc, Need need, Problem* p) {
-  constexpr int kB = 1, kH = 2, kQ = 4, kKey = 8;  // broadcast bits: batch, heads, seq, dim
-  const Shape row{p->batch, p->heads_q, p->s_q, 1};
-  const Shape pair{p->batch, p->heads_q, p->s_q, p->s_kv};
-  const Types f32{"f32", {QKV_TYPE_F32, QKV_TYPE_F32}};
-  const Types wide{p->type == QKV_TYPE_F32   ? "f32"
-                   : p->type == QKV_TYPE_F16 ? "f32, f16"
-                                             : "f32, bf16",
-                   {QKV_TYPE_F32, p->type}};
-  constexpr auto kOut = Use::kOutput;
-  constexpr auto kIn = Use::kInput;
-  constexpr auto kOne = Innermost::kOne;
-  constexpr auto kAny = Innermost::kAny;
-
-  QKV_RETURN_IF_ERROR(check_optional({"lse", row, f32, kOut, kAny, 0}, desc.lse, need, &p->lse));
-  QKV_RETURN_IF_ERROR(
-      check_optional({"index", row, {"i32, i64", {QKV_TYPE_I32, QKV_TYPE_I64}}, kOut, kAny, 0},
-                     desc.index, need, &p->index));
-  QKV_RETURN_IF_ERROR(
-      check_optional({"weights", pair, wide, kOut, kOne, 0}, desc.weights, need, &p->weights));
-  QKV_RETURN_IF_ERROR(check_optional(
-      {"mask", pair, {"bool", {QKV_TYPE_BOOL, QKV_TYPE_BOOL}}, kIn, kAny, kB | kH | kQ | kKey},
-      desc.mask, need, &p->mask));
-  QKV_RETURN_IF_ERROR(check_optional({"bias", pair, wide, kIn, kAny, kB | kH | kQ | kKey},
-                                     desc.bias, need, &p->bias));
-  QKV_RETURN_IF_ERROR(
-      check_optional({"alibi_slopes", {p->batch, p->heads_q, 1, 1}, f32, kIn, kAny, kB | kH},
-                     desc.alibi_slopes, need, &p->alibi_slopes));
-  QKV_RETURN_IF_ERROR(
-      check_optional({"additive_weight", {1, p->heads_q, 1, p->d_qk}, f32, kIn, kOne, kH},
-                     desc.additive_weight, need, &p->additive_weight));
-  QKV_RETURN_IF_ERROR(check_optional(
-      {"kv_lengths", {p->batch, 1, 1, 1}, {"i32", {QKV_TYPE_I32, QKV_TYPE_I32}}, kIn, kAny, 0},
-      desc.kv_lengths, need, &p->kv_lengths));
+  const Extents extents = extents_of(*p);
+  for (size_t id = std::size(kRequired); id < kTensorCount; ++id) {
+    const TensorRow& row = kTensors[id];
+    const qkv_tensor& tensor = desc.*row.given;
+    QKV_RETURN_IF_ERROR(check_presence(row.name, tensor, false));
+    if (tensor.type == QKV_TYPE_NONE) continue;
+    QKV_RETURN_IF_ERROR(
+        check_tensor(spec_of(row, extents, p->type), tensor, need, &(p->*row.view)));
+  }
 
   QKV_REQUIRE(!p->index.present() || p->selection == QKV_SELECT_HARD, QKV_INVALID_COMBINATION,
               "index is set; only hard selection has an index");
@@ -170,19 +162,9 @@ Status check_other_tensors(const qkv_attention_desc& desc, Need need, Problem* p
   return {};
 }
 
-std::array<Named, 12> tensors(const Problem& p) {
-  return {{{"q", p.q},
-           {"k", p.k},
-           {"v", p.v},
-           {"o", p.o},
-           {"lse", p.lse},
-           {"index", p.index},
-           {"weights", p.weights},
-           {"mask", p.mask},
-           {"bias", p.bias},
-           {"alibi_slopes", p.alibi_slopes},
-           {"additive_weight", p.additive_weight},
-           {"kv_lengths", p.kv_lengths}}};
+template <size_t... kId>
+std::array<Named, kTensorCount> named(const Problem& p, std::index_sequence<kId...>) {
+  return {{{kTensors[kId].name, p.*kTensors[kId].view}...}};
 }
 
 }  // namespace
@@ -201,8 +183,9 @@ Status validate(const qkv_attention_desc* desc, Need need, const CudaRuntime& cu
   QKV_RETURN_IF_ERROR(check_options(*desc, p));
   QKV_RETURN_IF_ERROR(check_other_tensors(*desc, need, p));
   Placement placement;
-  QKV_RETURN_IF_ERROR(
-      check_device(desc->device, desc->device_index, tensors(*p), cuda, &placement));
+  QKV_RETURN_IF_ERROR(check_device(desc->device, desc->device_index,
+                                   named(*p, std::make_index_sequence<kTensorCount>()), cuda,
+                                   &placement));
   p->device = placement.device;
   p->device_index = placement.index;
   QKV_REQUIRE(desc->workspace != nullptr || desc->workspace_size == 0, QKV_INVALID_NULL,
@@ -225,4 +208,4 @@ Status check_lengths(const Problem& p) {
   return {};
 }
 
-}  // namespace qkv::host
+}  // namespace qkv::host::attention

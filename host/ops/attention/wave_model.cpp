@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
-namespace qkv::host {
+namespace qkv::host::attention {
 namespace {
 
 // Blocks of one length.
@@ -156,12 +156,19 @@ Prediction makespan(const DeviceInfo& device, const Candidate& candidate,
   return {std::max(sum / slots, longest), before / slots, schedule.splits};
 }
 
+// predict() with what device memory takes, which no cut changes.
+static Prediction predict_over(double memory, const Problem& p, const DeviceInfo& device,
+                               const Candidate& candidate, const kernels::TileSchedule& schedule,
+                               const TileLoads& loads) {
+  Prediction all = makespan(device, candidate, schedule, loads);
+  all.cycles = std::max(all.cycles, memory) + combine_cycles(p, device, schedule.splits);
+  return all;
+}
+
 Prediction predict(const Problem& p, const DeviceInfo& device, const Candidate& candidate,
                    const kernels::TileSchedule& schedule, const TileLoads& loads) {
-  Prediction all = makespan(device, candidate, schedule, loads);
-  all.cycles = std::max(all.cycles, memory_cycles(p, device, device_rates(device))) +
-               combine_cycles(p, device, schedule.splits);
-  return all;
+  return predict_over(memory_cycles(p, device, device_rates(device)), p, device, candidate,
+                      schedule, loads);
 }
 
 Prediction best_splits(const Problem& p, const DeviceInfo& device, const Candidate& candidate,
@@ -170,18 +177,19 @@ Prediction best_splits(const Problem& p, const DeviceInfo& device, const Candida
   kernels::TileSchedule cut = schedule;
   cut.split_keys = 0;
   cut.splits = 1;
-  Prediction best = predict(p, device, candidate, cut, loads);
+  const double memory = memory_cycles(p, device, device_rates(device));
+  Prediction best = predict_over(memory, p, device, candidate, cut, loads);
   double steps = 0;
   for (size_t n = 0; n < loads.count; ++n) steps += loads.classes[n].tiles * loads.classes[n].steps;
-  const double least = std::max({steps * candidate.step.busy / device.sm_count, kBlockCycles,
-                                 memory_cycles(p, device, device_rates(device))});
+  const double least =
+      std::max({steps * candidate.step.busy / device.sm_count, kBlockCycles, memory});
   for (cut.splits = 2; cut.splits <= most; ++cut.splits) {
     // Nothing better can follow: combine only grows.
     if (kSplitGain * (least + combine_cycles(p, device, cut.splits)) >= best.cost()) break;
-    const Prediction next = predict(p, device, candidate, cut, loads);
+    const Prediction next = predict_over(memory, p, device, candidate, cut, loads);
     if (next.cost() < best.cost()) best = next;
   }
   return best;
 }
 
-}  // namespace qkv::host
+}  // namespace qkv::host::attention

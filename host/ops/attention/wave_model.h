@@ -12,7 +12,7 @@
 #include "host/ops/attention/problem.h"
 #include "kernels/core/scheduler.h"
 
-namespace qkv::host {
+namespace qkv::host::attention {
 
 // Of one multiprocessor, for each cycle.
 struct DeviceRates {
@@ -92,4 +92,4 @@ Prediction predict(const Problem& problem, const DeviceInfo& device, const Candi
 Prediction best_splits(const Problem& problem, const DeviceInfo& device, const Candidate& candidate,
                        const kernels::TileSchedule& schedule, int32_t most);
 
-}  // namespace qkv::host
+}  // namespace qkv::host::attention

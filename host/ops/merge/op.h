@@ -1,27 +1,19 @@
-// Merging parts of one attention problem: the checked form of qkv_merge_desc, and what computes it.
+// Merge as an op: its kernels in order of preference, and how its problems print and compare.
 #pragma once
 
-#include <array>
-#include <cstdint>
+#include <string>
 
-#include "host/core/device.h"
-#include "host/core/status.h"
-#include "host/core/view.h"
+#include "host/core/op.h"
+#include "host/ops/merge/problem.h"
 
-namespace qkv::host {
+namespace qkv::host::merge {
 
-struct Merge {
-  qkv_device device = QKV_DEVICE_CPU;  // never AUTO
-  int32_t device_index = 0;
+extern const Op kOp;
 
-  int32_t parts = 0;
-  int64_t batch = 0, heads = 0, seq = 0, dim = 0;
-  std::array<View, QKV_MERGE_MAX_PARTS> o_parts;    // of one type
-  std::array<View, QKV_MERGE_MAX_PARTS> lse_parts;  // f32
-  View o;
-  View lse;  // f32; may be absent
-};
+extern const Kernel kCpuMerge;   // host memory
+extern const Kernel kCudaMerge;  // any CUDA device
 
-Status run_merge(const qkv_merge_desc* desc, const CudaRuntime& cuda, void* stream);
+// The problem in one word, as attention's repro(). Tensors are contiguous where it is replayed.
+std::string repro(const Problem& problem);
 
-}  // namespace qkv::host
+}  // namespace qkv::host::merge

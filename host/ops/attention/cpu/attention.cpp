@@ -19,8 +19,8 @@
 namespace qkv::cpu {
 namespace {
 
-using host::KeyRange;
-using host::Problem;
+using host::attention::KeyRange;
+using host::attention::Problem;
 
 constexpr float kInf = std::numeric_limits<float>::infinity();
 
@@ -107,12 +107,12 @@ class Worker {
   // Which columns of the tile each row sees by length and window. `boundary_` is false where all
   // rows see all columns, as in most tiles: then nothing is masked.
   void hide_columns(const QueryTile& q, const KeyTile& tile) {
-    const KeyRange top = host::visible_keys(p_, q.first, q.length);
-    const KeyRange bottom = host::visible_keys(p_, q.first + q.rows - 1, q.length);
+    const KeyRange top = host::attention::visible_keys(p_, q.first, q.length);
+    const KeyRange bottom = host::attention::visible_keys(p_, q.first + q.rows - 1, q.length);
     boundary_ = tile.first < bottom.begin || tile.first + tile.width > top.end;
     if (!boundary_) return;
     for (int64_t r = 0; r < q.rows; ++r) {
-      const KeyRange keys = host::visible_keys(p_, q.first + r, q.length);
+      const KeyRange keys = host::attention::visible_keys(p_, q.first + r, q.length);
       const auto column = [&](int64_t j) {
         return static_cast<int32_t>(std::clamp<int64_t>(j - tile.first, 0, tile.keys));
       };

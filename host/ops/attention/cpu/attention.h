@@ -22,18 +22,18 @@ struct Policy {
   size_t workspace_bytes = 0;  // all threads together
 };
 
-Policy select_policy(const host::Problem& problem, int32_t threads);
+Policy select_policy(const host::attention::Problem& problem, int32_t threads);
 
 // The tile products that a policy needs, made once (oneDNN generates code) and used by many runs at
 // a time.
 class TileProducts;
 
-host::Status prepare(const host::Problem& problem, const Policy& policy,
+host::Status prepare(const host::attention::Problem& problem, const Policy& policy,
                      std::shared_ptr<const TileProducts>* products);
 
 // Computes the problem. `workspace` has policy.workspace_bytes, 256-byte aligned; nothing else is
 // allocated.
-host::Status run(const host::Problem& problem, const Policy& policy, const TileProducts& products,
-                 void* workspace);
+host::Status run(const host::attention::Problem& problem, const Policy& policy,
+                 const TileProducts& products, void* workspace);
 
 }  // namespace qkv::cpu

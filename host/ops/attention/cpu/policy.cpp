@@ -27,7 +27,7 @@ int64_t even_tile(int64_t s_q, int64_t limit) {
 
 // With a fixed split size tiles depend on dims alone: a row's result then depends on nothing beside
 // it.
-int64_t choose_tile_q(const host::Problem& p) {
+int64_t choose_tile_q(const host::attention::Problem& p) {
   if (p.fixed_split_size > 0) return kMinTileQ;
   const int64_t widest = std::max({p.d_qk, p.d_v, kWideDim});
   const int64_t tallest = p.windowed() ? kMaxTileQWindowed : kMaxTileQ;
@@ -37,7 +37,7 @@ int64_t choose_tile_q(const host::Problem& p) {
 }
 
 // A power of two, so that tiles of all sequences are made of few widths.
-int64_t choose_tile_kv(const host::Problem& p) {
+int64_t choose_tile_kv(const host::attention::Problem& p) {
   const int64_t widest = std::max({p.d_qk, p.d_v, kWideDim});
   int64_t tile = kMaxTileKv;
   while (tile > kLanes && tile * widest > kMaxTileKv * kWideDim) tile /= 2;
@@ -47,7 +47,7 @@ int64_t choose_tile_kv(const host::Problem& p) {
 
 }  // namespace
 
-Policy select_policy(const host::Problem& p, int32_t threads) {
+Policy select_policy(const host::attention::Problem& p, int32_t threads) {
   Policy policy;
   if (p.empty()) return policy;
   const int64_t tile_q = choose_tile_q(p), tile_kv = choose_tile_kv(p);

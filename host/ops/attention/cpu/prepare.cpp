@@ -43,7 +43,7 @@ ProductCache& cache() {
 
 }  // namespace
 
-host::Status prepare(const host::Problem& p, const Policy& policy,
+host::Status prepare(const host::attention::Problem& p, const Policy& policy,
                      std::shared_ptr<const TileProducts>* products) {
   ProductShape shape;
   if (policy.tasks > 0 && p.s_kv > 0) {

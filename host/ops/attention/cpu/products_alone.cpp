@@ -9,7 +9,7 @@
 
 namespace qkv::cpu {
 
-double run_products_alone(const host::Problem& p, const Policy& policy,
+double run_products_alone(const host::attention::Problem& p, const Policy& policy,
                           const TileProducts& products, void* workspace) {
   if (policy.tasks == 0 || p.s_kv == 0) return 0;
   const size_t bytes = policy.workspace_bytes / static_cast<size_t>(policy.threads);
@@ -28,7 +28,7 @@ double run_products_alone(const host::Problem& p, const Policy& policy,
         shape.bf16 ? static_cast<const void*>(scratch.p16) : static_cast<const void*>(scratch.s);
     for (int64_t task = next++; task < policy.tasks && !failed; task = next++) {
       const QueryTile q = query_tile(p, policy.tile_q, task);
-      const host::KeyRange seen = visible_keys(p, q);
+      const host::attention::KeyRange seen = visible_keys(p, q);
       for (int64_t j = seen.begin; j < seen.end;) {
         const KeyTile tile = key_tile(j, seen.end, policy.tile_kv);
         const bool done = (!shape.scores || products.scores(*lane, tile.width, scratch.q, scratch.k,

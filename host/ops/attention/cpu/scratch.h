@@ -41,12 +41,13 @@ struct Scratch {
 };
 
 // Widths of operands: additive scores read whole vectors.
-inline int64_t score_width(const host::Problem& p) {
+inline int64_t score_width(const host::attention::Problem& p) {
   return p.score == QKV_SCORE_ADDITIVE ? round_up(p.d_qk, kLanes) : p.d_qk;
 }
 
 // Carves a thread's part; `base` is 256-byte aligned, or null to learn the size.
-inline Scratch carve(std::byte* base, const host::Problem& p, int64_t tile_q, int64_t tile_kv) {
+inline Scratch carve(std::byte* base, const host::attention::Problem& p, int64_t tile_q,
+                     int64_t tile_kv) {
   size_t used = 0;
   const auto take = [&](bool wanted, int64_t count, size_t size) -> std::byte* {
     if (!wanted) return nullptr;

@@ -76,7 +76,7 @@ class TileProducts {
 // Runs the products of all tiles of a problem on the policy's threads, and nothing else: the
 // ceiling of `run`. Returns the floating-point operations done; 0 if oneDNN failed. For benchmarks;
 // `workspace` as for `run`.
-double run_products_alone(const host::Problem& problem, const Policy& policy,
+double run_products_alone(const host::attention::Problem& problem, const Policy& policy,
                           const TileProducts& products, void* workspace);
 
 }  // namespace qkv::cpu

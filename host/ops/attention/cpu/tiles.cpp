@@ -7,7 +7,7 @@
 
 namespace qkv::cpu {
 
-QueryTile query_tile(const host::Problem& p, int64_t tile_q, int64_t task) {
+QueryTile query_tile(const host::attention::Problem& p, int64_t tile_q, int64_t task) {
   const int64_t tiles = (p.s_q + tile_q - 1) / tile_q;
   const int64_t head = task / tiles;
   QueryTile q{};

@@ -18,7 +18,7 @@ struct QueryTile {
 
 // Tiles of a head follow each other, so that its keys stay in the cache; the last queries come
 // first, since under a causal mask they see the most keys.
-QueryTile query_tile(const host::Problem& p, int64_t tile_q, int64_t task);
+QueryTile query_tile(const host::attention::Problem& p, int64_t tile_q, int64_t task);
 
 // Keys [first, first + keys), computed as `width` columns of which the last are padding.
 struct KeyTile {
@@ -33,9 +33,10 @@ inline KeyTile key_tile(int64_t first, int64_t end, int64_t tile_kv) {
 }
 
 // The union of what the tile's queries see by length and window; the ends grow with the query.
-inline host::KeyRange visible_keys(const host::Problem& p, const QueryTile& q) {
-  return {host::visible_keys(p, q.first, q.length).begin,
-          host::visible_keys(p, q.first + q.rows - 1, q.length).end};
+inline host::attention::KeyRange visible_keys(const host::attention::Problem& p,
+                                              const QueryTile& q) {
+  return {host::attention::visible_keys(p, q.first, q.length).begin,
+          host::attention::visible_keys(p, q.first + q.rows - 1, q.length).end};
 }
 
 // Rows [row, row + rows) of a head as a dense [height, width] matrix of fp32, or bf16 if so asked;

@@ -19,12 +19,12 @@ void store_row(const host::View& out, const QueryTile& q, int64_t row, int64_t f
 
 }  // namespace
 
-float hidden_weight(const host::Problem& p) {
+float hidden_weight(const host::attention::Problem& p) {
   return p.weights_mode == QKV_WEIGHTS_PROBABILITIES ? 0.0f
                                                      : -std::numeric_limits<float>::infinity();
 }
 
-void fill_weights(const host::Problem& p, const QueryTile& q, int64_t begin, int64_t end,
+void fill_weights(const host::attention::Problem& p, const QueryTile& q, int64_t begin, int64_t end,
                   float value) {
   std::array<float, 256> values;
   values.fill(value);
@@ -37,14 +37,14 @@ void fill_weights(const host::Problem& p, const QueryTile& q, int64_t begin, int
   }
 }
 
-void store_weights(const host::Problem& p, const QueryTile& q, const KeyTile& tile,
+void store_weights(const host::attention::Problem& p, const QueryTile& q, const KeyTile& tile,
                    const float* s) {
   for (int64_t r = 0; r < q.rows; ++r) {
     store_row(p.weights, q, r, tile.first, s + r * tile.width, tile.keys);
   }
 }
 
-void store_one_hot(const host::Problem& p, const QueryTile& q, const int64_t* index) {
+void store_one_hot(const host::attention::Problem& p, const QueryTile& q, const int64_t* index) {
   fill_weights(p, q, 0, p.s_kv, 0.0f);
   const float one = 1.0f;
   for (int64_t r = 0; r < q.rows; ++r) {

@@ -9,16 +9,17 @@
 namespace qkv::cpu {
 
 // What keys that no tile computes have: -inf as a score, 0 as a probability.
-float hidden_weight(const host::Problem& p);
+float hidden_weight(const host::attention::Problem& p);
 
 // Keys [begin, end) of all rows of a query tile.
-void fill_weights(const host::Problem& p, const QueryTile& q, int64_t begin, int64_t end,
+void fill_weights(const host::attention::Problem& p, const QueryTile& q, int64_t begin, int64_t end,
                   float value);
 
 // The columns of a key tile; rows of `s` are tile.width apart.
-void store_weights(const host::Problem& p, const QueryTile& q, const KeyTile& tile, const float* s);
+void store_weights(const host::attention::Problem& p, const QueryTile& q, const KeyTile& tile,
+                   const float* s);
 
 // One-hot rows of hard selection; all zero where index[r] is -1.
-void store_one_hot(const host::Problem& p, const QueryTile& q, const int64_t* index);
+void store_one_hot(const host::attention::Problem& p, const QueryTile& q, const int64_t* index);
 
 }  // namespace qkv::cpu

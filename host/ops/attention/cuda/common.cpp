@@ -2,10 +2,43 @@
 
 #include <algorithm>
 
-#include "kernels/combine/launch.h"
+#include "host/core/kernel_tensor.h"
+#include "host/core/plan.h"
 #include "kernels/policy.h"
 
-namespace qkv::host {
+namespace qkv::host::attention {
+
+// The kernels' enumerations are the C header's, number by number.
+static_assert(static_cast<int>(kernels::Score::kDot) == QKV_SCORE_DOT);
+static_assert(static_cast<int>(kernels::Score::kAdditive) == QKV_SCORE_ADDITIVE);
+static_assert(static_cast<int>(kernels::Selection::kSoft) == QKV_SELECT_SOFT);
+static_assert(static_cast<int>(kernels::Selection::kHard) == QKV_SELECT_HARD);
+static_assert(static_cast<int>(kernels::Weights::kScores) == QKV_WEIGHTS_SCORES);
+static_assert(static_cast<int>(kernels::Weights::kSoftcapped) == QKV_WEIGHTS_SOFTCAPPED);
+static_assert(static_cast<int>(kernels::Weights::kMasked) == QKV_WEIGHTS_MASKED);
+static_assert(static_cast<int>(kernels::Weights::kProbabilities) == QKV_WEIGHTS_PROBABILITIES);
+
+std::string TilePlan::text() const {
+  return text_line("tiles", tile_q, " queries x ", tile_kv, " keys") +
+         text_line("grid", blocks, " blocks of ", threads, " threads, ", smem_bytes,
+                   " bytes of shared memory each");
+}
+
+std::string decline_options(const Problem& p, const Takes& takes) {
+  if (p.score != QKV_SCORE_DOT && !takes.additive) return "computes scaled dot scores only";
+  if (p.selection != QKV_SELECT_SOFT && !takes.hard) return "computes soft selection only";
+  const auto refused = [&](Use use) {
+    for (size_t id = std::size(kRequired); id < kTensorCount; ++id) {
+      const TensorRow& row = kTensors[id];
+      if (row.use == use && (takes.tensors >> id & 1) == 0 && (p.*row.view).present())
+        return row.refusal;
+    }
+    return "";
+  };
+  if (const std::string reason = refused(Use::kOutput); !reason.empty()) return reason;
+  if (p.softcap > 0 && !takes.softcap) return text("has no softcap, softcap is ", p.softcap);
+  return refused(Use::kInput);
+}
 
 std::string decline_grid(const Problem& p, int32_t tile_q, int64_t per_tile) {
   if (std::max(p.s_q, p.s_kv) > INT32_MAX - 1024) {
@@ -26,6 +59,15 @@ std::string decline_simt(const Problem& p, const DeviceInfo& device, int32_t til
   return decline_grid(p, tile_q, per_tile);
 }
 
+std::string decline_dims(const Problem& p, int64_t multiple, int64_t most) {
+  for (const int64_t dim : {p.d_qk, p.d_v}) {
+    if (dim % multiple != 0 || dim > most)
+      return text("takes dims that are multiples of ", multiple, " up to ", most, ", one here is ",
+                  dim);
+  }
+  return {};
+}
+
 std::string decline_alignment(const char* name, const View& view) {
   const int64_t elements = 16 / type_size(view.type);
   for (size_t axis = 0; axis < 3; ++axis) {
@@ -38,70 +80,33 @@ std::string decline_alignment(const char* name, const View& view) {
   return {};
 }
 
-// Keys of a split of the size asked for, in whole tiles.
-int32_t split_keys(const Problem& p, int32_t tile_kv) {
-  const int64_t tile = tile_kv;
-  return static_cast<int32_t>((std::min(p.fixed_split_size, std::max(p.s_kv, tile)) + tile - 1) /
-                              tile * tile);
-}
-
-int64_t fixed_splits(const Problem& p, int32_t tile_kv) {
-  if (p.fixed_split_size == 0 || p.s_kv == 0) return 1;
-  const int64_t keys = split_keys(p, tile_kv);
-  return (p.s_kv + keys - 1) / keys;
-}
-
-// Sets of rows whose K and V together fill at most half of the L2 cache.
-int32_t sets_of_section(const Problem& p, const DeviceInfo& device,
-                        const kernels::TileSchedule& schedule) {
-  const int64_t set = p.s_kv * (p.d_qk + p.d_v) * type_size(p.type);
-  const int64_t fit = set == 0 ? schedule.sets : device.l2_bytes / 2 / set;
-  const int64_t sharing = schedule.kv_ratio / static_cast<int32_t>(schedule.group.divisor);
-  return static_cast<int32_t>(std::clamp<int64_t>(fit * sharing, 1, std::max(schedule.sets, 1)));
-}
-
-Prediction choose_splits(const Problem& p, const DeviceInfo& device, const Candidate& candidate,
-                         kernels::TileSchedule* schedule) {
-  if (p.fixed_split_size > 0) {
-    schedule->splits = static_cast<int32_t>(fixed_splits(p, schedule->tile_kv));
-    schedule->split_keys = split_keys(p, schedule->tile_kv);
-    return predict(p, device, candidate, *schedule, tile_loads(p, *schedule));
+std::string decline_alignment(const Problem& p) {
+  for (const TensorId id : kRequired) {
+    std::string reason = decline_alignment(kTensors[id].name, p.*kTensors[id].view);
+    if (!reason.empty()) return reason;
   }
-  const int64_t grid = kernels::kMaxBlocks / std::max<int64_t>(schedule->blocks(), 1);
-  const bool can_combine = p.batch * p.heads_q * p.s_q <= kernels::kMaxBlocks;
-  const Prediction prediction =
-      best_splits(p, device, candidate, *schedule,
-                  can_combine ? static_cast<int32_t>(std::min<int64_t>(grid, kModelSplits)) : 1);
-  schedule->splits = prediction.splits;
-  return prediction;
-}
-
-std::string decline_splits(const Problem& p, int32_t tile_kv) {
-  const int64_t splits = fixed_splits(p, tile_kv);
-  if (splits > kernels::kMaxSplits)
-    return text("takes up to ", kernels::kMaxSplits, " splits, fixed_split_size ",
-                p.fixed_split_size, " makes ", splits);
-  if (splits > 1 && p.batch * p.heads_q * p.s_q > kernels::kMaxBlocks)
-    return "has more than 2^31 - 1 rows to combine";
   return {};
 }
 
-void plan_grid(const Problem& p, int32_t tile_q, int32_t tile_kv, int64_t per_tile, Plan* plan) {
+bool has_rules(const Problem& p) {
+  return p.softcap > 0 || p.mask.present() || p.bias.present() || p.alibi_slopes.present();
+}
+
+int32_t widest(const Problem& p) { return static_cast<int32_t>(std::max(p.d_qk, p.d_v)); }
+
+void plan_grid(const Problem& p, int32_t tile_q, int32_t tile_kv, int64_t per_tile,
+               TilePlan* plan) {
   plan->tile_q = tile_q;
   plan->tile_kv = tile_kv;
   plan->blocks = kernels::grid_blocks(tile_q, per_tile, static_cast<int32_t>(p.batch),
                                       static_cast<int32_t>(p.heads_q), static_cast<int32_t>(p.s_q));
 }
 
-kernels::Tensor kernel_tensor(const View& view) {
-  return {view.data, view.stride[0], view.stride[1], view.stride[2]};
-}
+kernels::Type kernel_type(const Problem& p) { return host::kernel_type(p.type); }
 
 static kernels::PairTensor kernel_pairs(const View& view) {
   return {view.data, view.stride[0], view.stride[1], view.stride[2], view.stride[3]};
 }
-
-kernels::Type kernel_type(const Problem& p) { return static_cast<kernels::Type>(p.type); }
 
 kernels::ForwardArgs forward_args(const Problem& p) {
   kernels::ForwardArgs args;
@@ -138,11 +143,4 @@ kernels::ForwardArgs forward_args(const Problem& p) {
   return args;
 }
 
-Status prepare_absent(const Problem&, const CudaRuntime&, Plan*) { return {}; }
-
-int launch_absent(const Problem&, const Plan&, void*, void*, Status* status) {
-  *status = Status(QKV_UNSUPPORTED_BUILD, "this build of qkv has no CUDA kernels");
-  return 0;
-}
-
-}  // namespace qkv::host
+}  // namespace qkv::host::attention

@@ -6,26 +6,19 @@
 #include "kernels/policy.h"
 #include "kernels/simt_forward/launch.h"
 
-namespace qkv::host {
+namespace qkv::host::attention {
 namespace {
 
 std::string forward_decline(const Problem& p, const DeviceInfo& device) {
-  if (p.score != QKV_SCORE_DOT) return "computes scaled dot scores only";
-  if (p.selection != QKV_SELECT_SOFT) return "computes soft selection only";
-  if (p.weights.present()) return "does not write attention weights";
-  if (p.softcap > 0) return text("has no softcap, softcap is ", p.softcap);
-  if (p.mask.present()) return "takes no mask tensor";
-  if (p.bias.present()) return "takes no bias tensor";
-  if (p.alibi_slopes.present()) return "takes no alibi_slopes";
-  const int64_t widest = std::max(p.d_qk, p.d_v);
-  if (widest > kernels::kSimtForwardMaxDim) {
-    return text("takes dims up to ", kernels::kSimtForwardMaxDim, ", the widest here is ", widest);
-  }
+  constexpr Takes kTakes{.tensors = tensor_set({kLengths, kLse})};
+  if (std::string reason = decline_options(p, kTakes); !reason.empty()) return reason;
+  if (const int64_t dim = std::max(p.d_qk, p.d_v); dim > kernels::kSimtForwardMaxDim)
+    return text("takes dims up to ", kernels::kSimtForwardMaxDim, ", the widest here is ", dim);
   return decline_simt(p, device, kernels::simt_forward_policy(static_cast<int32_t>(p.d_v)).tile_q,
                       1);
 }
 
-void forward_plan(const Problem& p, const DeviceInfo&, Plan* plan) {
+void forward_plan(const Problem& p, const DeviceInfo&, TilePlan* plan) {
   const auto policy = kernels::simt_forward_policy(static_cast<int32_t>(p.d_v));
   plan_grid(p, policy.tile_q, policy.tile_kv, 1, plan);
   plan->threads = policy.threads;
@@ -33,22 +26,26 @@ void forward_plan(const Problem& p, const DeviceInfo&, Plan* plan) {
 }
 
 #if QKV_HAS_CUDA
-Status forward_prepare(const Problem& p, const CudaRuntime& cuda, Plan*) {
-  return cuda.check(kernels::prepare_simt_forward(kernel_type(p), static_cast<int32_t>(p.d_v)),
-                    "loading simt_forward");
+Status forward_prepare(const Problem& p, const CudaRuntime& cuda, TilePlan*) {
+  return cuda.load("loading simt_forward", [&] {
+    return kernels::prepare_simt_forward(kernel_type(p), static_cast<int32_t>(p.d_v));
+  });
 }
 
-int forward_launch(const Problem& p, const Plan&, void*, void* stream, Status*) {
-  return kernels::launch_simt_forward(kernel_type(p), forward_args(p), stream);
+Status forward_launch(const Problem& p, const TilePlan&, const CudaRuntime& cuda, const Run& run) {
+  return cuda.queue(run, [&] {
+    return kernels::launch_simt_forward(kernel_type(p), forward_args(p), run.stream);
+  });
 }
 #else
-constexpr auto forward_prepare = prepare_absent;
-constexpr auto forward_launch = launch_absent;
+constexpr auto forward_prepare = prepare_absent<Problem, TilePlan>;
+constexpr auto forward_launch = launch_absent<Problem, TilePlan>;
 #endif
 
 }  // namespace
 
-const Kernel kSimtForward{"simt_forward", QKV_DEVICE_CUDA, forward_decline,
-                          forward_plan,   forward_prepare, forward_launch};
+constexpr Kernel kSimtForward =
+    kernel_of<Problem, TilePlan, forward_decline, forward_plan, forward_prepare, forward_launch>(
+        "simt_forward", QKV_DEVICE_CUDA);
 
-}  // namespace qkv::host
+}  // namespace qkv::host::attention

@@ -6,7 +6,7 @@
 #include "kernels/policy.h"
 #include "kernels/simt_general/launch.h"
 
-namespace qkv::host {
+namespace qkv::host::attention {
 namespace {
 
 int64_t general_slices(const Problem& p) {
@@ -14,10 +14,14 @@ int64_t general_slices(const Problem& p) {
 }
 
 std::string general_decline(const Problem& p, const DeviceInfo& device) {
+  constexpr Takes kTakes{
+      true, true, true,
+      tensor_set({kMask, kBias, kAlibi, kAdditive, kLengths, kLse, kIndex, kWeights})};
+  if (std::string reason = decline_options(p, kTakes); !reason.empty()) return reason;
   return decline_simt(p, device, kernels::kSimtGeneralTileQ, general_slices(p));
 }
 
-void general_plan(const Problem& p, const DeviceInfo&, Plan* plan) {
+void general_plan(const Problem& p, const DeviceInfo&, TilePlan* plan) {
   plan_grid(p, kernels::kSimtGeneralTileQ, kernels::kSimtGeneralTileKv, general_slices(p), plan);
   plan->threads = kernels::kSimtGeneralThreads;
   plan->smem_bytes = static_cast<int32_t>(
@@ -31,21 +35,25 @@ kernels::SimtGeneralChoice general_choice(const Problem& p) {
           static_cast<kernels::Selection>(p.selection)};
 }
 
-Status general_prepare(const Problem& p, const CudaRuntime& cuda, Plan*) {
-  return cuda.check(kernels::prepare_simt_general(general_choice(p)), "loading simt_general");
+Status general_prepare(const Problem& p, const CudaRuntime& cuda, TilePlan*) {
+  return cuda.load("loading simt_general",
+                   [&] { return kernels::prepare_simt_general(general_choice(p)); });
 }
 
-int general_launch(const Problem& p, const Plan&, void*, void* stream, Status*) {
-  return kernels::launch_simt_general(general_choice(p), forward_args(p), stream);
+Status general_launch(const Problem& p, const TilePlan&, const CudaRuntime& cuda, const Run& run) {
+  return cuda.queue(run, [&] {
+    return kernels::launch_simt_general(general_choice(p), forward_args(p), run.stream);
+  });
 }
 #else
-constexpr auto general_prepare = prepare_absent;
-constexpr auto general_launch = launch_absent;
+constexpr auto general_prepare = prepare_absent<Problem, TilePlan>;
+constexpr auto general_launch = launch_absent<Problem, TilePlan>;
 #endif
 
 }  // namespace
 
-const Kernel kSimtGeneral{"simt_general", QKV_DEVICE_CUDA, general_decline,
-                          general_plan,   general_prepare, general_launch};
+constexpr Kernel kSimtGeneral =
+    kernel_of<Problem, TilePlan, general_decline, general_plan, general_prepare, general_launch>(
+        "simt_general", QKV_DEVICE_CUDA);
 
-}  // namespace qkv::host
+}  // namespace qkv::host::attention

@@ -2,14 +2,20 @@
 #include <cstdint>
 #include <memory>
 
-#include "host/ops/attention/cuda/common.h"
 #include "host/ops/attention/op.h"
-#include "kernels/combine/launch.h"
+#include "host/ops/attention/splits.h"
 #include "kernels/policy.h"
 #include "kernels/sm90_forward/launch.h"
 
-namespace qkv::host {
+namespace qkv::host::attention {
 namespace {
+
+struct Sm90Plan : SplitPlan {
+  bool fetch_tiles = false;  // by a counter in the workspace
+#if QKV_HAS_SM90
+  kernels::Sm90Maps tma_maps;  // templates: of shapes and strides, without addresses
+#endif
+};
 
 // Why TMA cannot describe the tensor; empty: it can.
 std::string decline_map(const char* name, const View& view) {
@@ -28,13 +34,6 @@ std::string decline_map(const char* name, const View& view) {
 constexpr double kStepCycles =
     2.0 * kernels::kSm90TileQ * kernels::kSm90TileKv * kernels::kSm90Dim / 2048;
 
-kernels::TileSchedule schedule_of(const Problem& p, int32_t group) {
-  return kernels::tile_schedule(kernels::kSm90TileQ, kernels::kSm90TileKv,
-                                static_cast<int32_t>(p.batch), static_cast<int32_t>(p.heads_q),
-                                static_cast<int32_t>(p.heads_kv), static_cast<int32_t>(p.s_q),
-                                group);
-}
-
 // The heads of a group lie in one box of TMA if a warp's 16 rows hold whole queries.
 bool can_pack(const Problem& p) {
   const int64_t ratio = p.heads_q / p.heads_kv;
@@ -45,104 +44,80 @@ bool can_pack(const Problem& p) {
 std::string sm90_decline(const Problem& p, const DeviceInfo& device) {
   if (device.compute != 90) return text("needs sm_90, the device is sm_", device.compute);
   if (p.type == QKV_TYPE_F32) return "computes in fp16 and bf16 only";
-  if (p.score != QKV_SCORE_DOT) return "computes scaled dot scores only";
-  if (p.selection != QKV_SELECT_SOFT) return "computes soft selection only";
-  if (p.weights.present()) return "does not write attention weights";
-  if (p.mask.present()) return "takes no mask tensor";
-  if (p.bias.present()) return "takes no bias tensor";
-  if (p.alibi_slopes.present()) return "takes no alibi_slopes";
+  constexpr Takes kTakes{.softcap = true, .tensors = tensor_set({kLengths, kLse})};
+  std::string reason = decline_options(p, kTakes);
+  if (!reason.empty()) return reason;
   if (!(p.scale > 0)) return text("needs a scale above 0, it is ", p.scale);
-  for (const int64_t dim : {p.d_qk, p.d_v}) {
-    if (dim % 8 != 0 || dim > kernels::kSm90Dim)
-      return text("takes dims that are multiples of 8 up to ", kernels::kSm90Dim, ", one here is ",
-                  dim);
-  }
-  if (const int64_t widest = std::max(p.d_qk, p.d_v); widest <= kernels::kSm90Dim / 2)
+  reason = decline_dims(p, 8, kernels::kSm90Dim);
+  if (!reason.empty()) return reason;
+  if (const int32_t dim = widest(p); dim <= kernels::kSm90Dim / 2)
     return text("computes ", kernels::kSm90Dim, " dims whatever is asked, the widest here is ",
-                widest);
+                dim);
   if (p.s_kv == 0) return "needs keys, there are none";
-  for (const Named& tensor : {Named{"q", p.q}, Named{"k", p.k}, Named{"v", p.v}, Named{"o", p.o}}) {
-    std::string reason = decline_map(tensor.name, tensor.view);
+  for (const TensorId id : kRequired) {
+    reason = decline_map(kTensors[id].name, p.*kTensors[id].view);
     if (!reason.empty()) return reason;
   }
-  std::string reason = decline_splits(p, kernels::kSm90TileKv);
+  reason = decline_splits(p, kernels::kSm90TileKv);
   const int64_t splits = fixed_splits(p, kernels::kSm90TileKv);
   if (reason.empty()) reason = decline_grid(p, kernels::kSm90TileQ, splits);
   if (!reason.empty()) return reason;
-  if (const int64_t tiles = schedule_of(p, 1).blocks() * splits; tiles > kernels::kSm90MaxTiles)
+  if (const int64_t tiles =
+          schedule_of(p, kernels::kSm90TileQ, kernels::kSm90TileKv, 1).blocks() * splits;
+      tiles > kernels::kSm90MaxTiles)
     return text("takes up to 2^30 tiles, here are ", tiles);
   return {};
 }
 
-int64_t partial_bytes(const Problem& p, const Plan& plan) {
-  const int32_t splits = plan.schedule.splits;
-  return splits == 1 ? 0 : kernels::partials_bytes(splits, p.batch * p.heads_q * p.s_q, p.d_v);
-}
-
-void sm90_plan(const Problem& p, const DeviceInfo& device, Plan* plan) {
-  const Candidate candidate{{kStepCycles, kStepCycles}, 1};
-  const auto ratio = static_cast<int32_t>(p.heads_q / p.heads_kv);
-  Prediction best;
-  for (const int32_t group : {1, ratio}) {
-    if (group > 1 && !can_pack(p)) continue;
-    auto schedule = schedule_of(p, group);
-    const Prediction prediction = choose_splits(p, device, candidate, &schedule);
-    if (best.cycles > 0 && prediction.cost() >= best.cost()) continue;
-    best = prediction;
-    schedule.section = sets_of_section(p, device, schedule);
-    plan->schedule = schedule;
-  }
-  plan->predicted_cycles = best.cycles;
-  plan->predicted_waves = best.waves;
-  plan->tile_q = kernels::kSm90TileQ;
-  plan->tile_kv = kernels::kSm90TileKv;
+void sm90_plan(const Problem& p, const DeviceInfo& device, Sm90Plan* plan) {
+  const TileChoice only{kernels::kSm90TileQ, kernels::kSm90TileKv, {{kStepCycles, kStepCycles}, 1}};
+  choose_cut(p, device, {&only, 1}, can_pack(p), plan);
   plan->blocks = std::min<int64_t>(plan->schedule.blocks(), device.sm_count);
   plan->threads = kernels::kSm90Threads;
   plan->smem_bytes = kernels::kSm90SmemBytes;
   // Tiles of unequal length are fetched as blocks get free; equal ones need no counter.
   plan->fetch_tiles = p.windowed() && plan->schedule.blocks() > plan->blocks;
-  plan->workspace_bytes =
-      static_cast<size_t>(partial_bytes(p, *plan)) + (plan->fetch_tiles ? 256 : 0);
+  if (plan->fetch_tiles) plan->workspace_bytes += 256;
 }
 
 #if QKV_HAS_SM90
-Status sm90_prepare(const Problem& p, const CudaRuntime& cuda, Plan* plan) {
-  auto maps = std::make_shared<kernels::Sm90Maps>();
-  QKV_RETURN_IF_ERROR(cuda.check(
-      kernels::make_sm90_maps(kernel_type(p), forward_args(p),
-                              static_cast<int32_t>(plan->schedule.group.divisor), maps.get()),
-      "loading sm90_forward's TMA maps"));
-  plan->tma_maps = std::move(maps);
-  QKV_RETURN_IF_ERROR(cuda.check(kernels::prepare_sm90_forward(kernel_type(p), p.softcap > 0),
-                                 "loading sm90_forward"));
-  if (plan->schedule.splits == 1) return {};
-  return cuda.check(kernels::prepare_combine(kernel_type(p)), "loading combine");
+Status sm90_prepare(const Problem& p, const CudaRuntime& cuda, Sm90Plan* plan) {
+  QKV_RETURN_IF_ERROR(cuda.load("loading sm90_forward's TMA maps", [&] {
+    return kernels::make_sm90_maps(kernel_type(p), forward_args(p),
+                                   static_cast<int32_t>(plan->schedule.group.divisor),
+                                   &plan->tma_maps);
+  }));
+  QKV_RETURN_IF_ERROR(cuda.load("loading sm90_forward", [&] {
+    return kernels::prepare_sm90_forward(kernel_type(p), p.softcap > 0);
+  }));
+  return load_combine(p, *plan, cuda);
 }
 
-int sm90_launch(const Problem& p, const Plan& plan, void* workspace, void* stream, Status*) {
-  const kernels::ForwardArgs args = forward_args(p);
-  const int32_t splits = plan.schedule.splits;
-  kernels::Sm90Tiles tiles;
-  tiles.schedule = plan.schedule;
-  tiles.blocks = static_cast<int32_t>(plan.blocks);
-  if (splits > 1)
-    tiles.partials = kernels::partials_in(workspace, splits, p.batch * p.heads_q * p.s_q, p.d_v);
-  if (plan.fetch_tiles)
-    tiles.next_tile =
-        reinterpret_cast<int32_t*>(static_cast<unsigned char*>(workspace) + partial_bytes(p, plan));
-  const int code =
-      kernels::launch_sm90_forward(kernel_type(p), *plan.tma_maps, args, tiles, stream);
-  if (code != 0 || splits == 1) return code;
-  return kernels::launch_combine(kernel_type(p), args, splits, tiles.partials, stream);
+Status sm90_launch(const Problem& p, const Sm90Plan& plan, const CudaRuntime& cuda,
+                   const Run& run) {
+  return cuda.queue(run, [&] {
+    const kernels::ForwardArgs args = forward_args(p);
+    kernels::Sm90Tiles tiles;
+    tiles.schedule = plan.schedule;
+    tiles.blocks = static_cast<int32_t>(plan.blocks);
+    tiles.partials = partials_of(p, plan, run.workspace);
+    if (plan.fetch_tiles)
+      tiles.next_tile = reinterpret_cast<int32_t*>(static_cast<unsigned char*>(run.workspace) +
+                                                   partial_bytes(p, plan));
+    const int launched =
+        kernels::launch_sm90_forward(kernel_type(p), plan.tma_maps, args, tiles, run.stream);
+    return combine(launched, p, plan, args, tiles.partials, run.stream);
+  });
 }
 #else
-constexpr auto sm90_prepare = prepare_absent;
-constexpr auto sm90_launch = launch_absent;
+constexpr auto sm90_prepare = prepare_absent<Problem, Sm90Plan>;
+constexpr auto sm90_launch = launch_absent<Problem, Sm90Plan>;
 #endif
 
 }  // namespace
 
-const Kernel kSm90Forward{"sm90_forward", QKV_DEVICE_CUDA, sm90_decline,
-                          sm90_plan,      sm90_prepare,    sm90_launch};
+constexpr Kernel kSm90Forward =
+    kernel_of<Problem, Sm90Plan, sm90_decline, sm90_plan, sm90_prepare, sm90_launch>(
+        "sm90_forward", QKV_DEVICE_CUDA);
 
-}  // namespace qkv::host
+}  // namespace qkv::host::attention

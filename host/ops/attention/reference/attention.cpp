@@ -10,8 +10,8 @@
 namespace qkv::reference {
 namespace {
 
-using host::Problem;
 using host::View;
+using host::attention::Problem;
 
 constexpr double kInf = std::numeric_limits<double>::infinity();
 

@@ -25,6 +25,6 @@ struct Result {
 };
 
 // Reads the problem's inputs (host memory); writes none of its outputs.
-Result attention(const host::Problem& problem, Precision precision = Precision::kDouble);
+Result attention(const host::attention::Problem& problem, Precision precision = Precision::kDouble);
 
 }  // namespace qkv::reference
