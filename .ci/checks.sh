@@ -35,7 +35,8 @@ asm_stands_in_ptx() {
   }
 }
 
-# host -> core's plain headers (.h), the kernels' launch.h and policy.h; a kernel -> core -> ptx; never back.
+# In host/: the program -> ops -> core, no op -> another; all -> plain headers (.h) of kernels/core, the kernels' launch.h
+# and policy.h. A kernel -> kernels/core -> ptx. Never back.
 includes_point_one_way() {
   # shellcheck disable=SC2016  # the dollars are awk's
   local rules='
@@ -52,6 +53,13 @@ includes_point_one_way() {
     to[1] == "tests" { refuse("the library does not see its tests"); next }
     to[1] == "bench" && FILENAME !~ /^host\/cli\// { refuse("only the program sees bench/"); next }
     to[1] == "host" && from[1] != "host" { refuse("only host/ sees host/"); next }
+    to[1] == "host" && from[2] == "core" && to[2] != "core" { refuse("host/core knows no op"); next }
+    to[1] == "host" && from[2] == "io" && to[2] != "io" { refuse("host/io stands alone"); next }
+    to[1] == "host" && from[2] == "ops" && to[2] != "ops" && to[2] != "core" { refuse("an op sees core alone"); next }
+    to[1] == "host" && from[2] == "ops" && to[2] == "ops" && to[3] != from[3] && from[3] != "layer" {
+      refuse("an op does not see another")
+      next
+    }
     to[1] != "kernels" { next }
     from[1] == "include" { refuse("installed headers stand alone"); next }
     from[1] == "host" {

@@ -10,44 +10,50 @@
 #include <optional>
 #include <utility>
 
-#include "bench/cpu_contenders.h"
 #include "bench/cuda_bench.h"
 #include "bench/machine.h"
 #include "bench/options.h"
 #include "bench/report.h"
 #include "bench/runner.h"
-#include "bench/tensors.h"
+#include "bench/workload.h"
 
 namespace qkv::bench {
 namespace {
 
-bool on_cuda(const Spec& spec) { return spec.device == QKV_DEVICE_CUDA; }
+bool on_cuda(const std::unique_ptr<Workload>& problem) {
+  return problem->device() == QKV_DEVICE_CUDA;
+}
 
-// What is to be timed on the problem. Without tensors: names only, not to be made.
-std::vector<Candidate> candidates_of(const Spec& spec, CudaBench* cuda,
-                                     const std::shared_ptr<const Tensors>& tensors) {
+// Those that --benchmark_filter lets through.
+std::vector<Candidate> admitted(const Subject& subject, std::vector<Candidate> all) {
   static const Filter filter;
-  auto out = on_cuda(spec) ? cuda->candidates(spec, tensors) : cpu_candidates(spec, tensors);
-  std::erase_if(out,
-                [&](const Candidate& c) { return !filter.admits(benchmark_name(spec, c.name)); });
-  return out;
+  std::erase_if(
+      all, [&](const Candidate& c) { return !filter.admits(benchmark_name(subject, c.name)); });
+  return all;
+}
+
+// The rate that a problem's is compared with; NaN: none, or the tile products of its own run.
+double ceiling_of(const Options& options, const std::unique_ptr<Workload>& problem,
+                  CudaBench* cuda) {
+  const bool measured = on_cuda(problem) && options.ceiling;
+  if (!measured || problem->ceiling_type() == QKV_TYPE_NONE) return kUnknown;
+  return cuda->ceiling_tflops(problem->ceiling_type());
 }
 
 // Facts of the GPU too, its ceiling measured before anything else runs.
 Facts facts_of(const Options& options, CudaBench* cuda) {
   Facts facts = machine_facts();
   if (cuda == nullptr) return facts;
-  for (const Spec& spec : options.problems) {
-    if (on_cuda(spec) && options.ceiling) cuda->ceiling_tflops(spec.type);
-  }
+  for (const auto& problem : options.problems) (void)ceiling_of(options, problem, cuda);
   for (auto& entry : cuda->facts()) facts.push_back(std::move(entry));
   return facts;
 }
 
 void list(const Options& options, CudaBench* cuda) {
-  for (const Spec& spec : options.problems) {
-    for (const Candidate& c : candidates_of(spec, cuda, nullptr)) {
-      if (c.declined.empty()) fmt::print("{}\n", benchmark_name(spec, c.name));
+  for (const auto& problem : options.problems) {
+    const Subject subject = problem->subject();
+    for (const Candidate& c : admitted(subject, problem->names(cuda))) {
+      if (c.declined.empty()) fmt::print("{}\n", benchmark_name(subject, c.name));
     }
   }
 }
@@ -62,13 +68,12 @@ int measure(const Options& options, CudaBench* cuda) {
   if (!options.json.empty()) json.emplace(options.json, facts);
 
   int failed = 0;
-  for (const Spec& spec : options.problems) {
-    if (candidates_of(spec, cuda, nullptr).empty()) continue;
-    const auto tensors = std::make_shared<const Tensors>(spec);
-    const Reference reference(tensors->problem());
-    const double ceiling =
-        on_cuda(spec) && options.ceiling ? cuda->ceiling_tflops(spec.type) : kUnknown;
-    const auto results = run_problem(spec, candidates_of(spec, cuda, tensors), reference, ceiling);
+  for (const auto& problem : options.problems) {
+    const Subject subject = problem->subject();
+    if (admitted(subject, problem->names(cuda)).empty()) continue;
+    const Workload::Ready ready = problem->ready(cuda);
+    const auto results = run_problem(subject, admitted(subject, ready.candidates), ready.check,
+                                     ceiling_of(options, problem, cuda));
     print_results(results);
     if (tsv) tsv->add(results);
     if (json) json->add(results);

@@ -6,13 +6,13 @@
 #include <limits>
 #include <tuple>
 
-#include "host/numeric.h"
+#include "host/core/numeric.h"
 
 namespace qkv::bench {
 namespace {
 
-using host::Problem;
 using host::View;
+using host::attention::Problem;
 
 constexpr double kE = 0x1p-24;      // unit roundoff of fp32
 constexpr double kLambda = 6;       // of the probabilistic bound of a sum's error
@@ -35,10 +35,10 @@ Problem row_problem(const Problem& p, int64_t b, int64_t h, int64_t i) {
   const int64_t h_kv = h / (p.heads_q / p.heads_kv);
   row.k = part(p.k, b, h_kv, 0, p.s_kv);
   row.v = part(p.v, b, h_kv, 0, p.s_kv);
-  for (View Problem::*view :
-       {&Problem::q, &Problem::o, &Problem::lse, &Problem::index, &Problem::weights, &Problem::mask,
-        &Problem::bias, &Problem::alibi_slopes, &Problem::additive_weight, &Problem::kv_lengths})
-    row.*view = part(p.*view, b, h, i, 1);
+  for (const host::attention::TensorRow& tensor : host::attention::kTensors) {
+    if (tensor.view == &Problem::k || tensor.view == &Problem::v) continue;
+    row.*tensor.view = part(p.*tensor.view, b, h, i, 1);
+  }
   row.batch = row.heads_q = row.heads_kv = row.s_q = 1;
   const int64_t length = p.kv_lengths.present() ? *p.kv_lengths.at<int32_t>(b, 0, 0) : p.s_kv;
   row.alignment = QKV_ALIGN_EXPLICIT;
@@ -77,7 +77,7 @@ float round_to(qkv_type type, float x) {
 
 // O of a one-row problem by the textbook in fp32, with scores, weights and O in the input type.
 std::vector<double> with_rounded_scores(const Problem& p) {
-  const host::KeyRange keys = host::visible_keys(p, 0, p.s_kv);
+  const host::attention::KeyRange keys = host::attention::visible_keys(p, 0, p.s_kv);
   std::vector<float> weights;
   float largest = -std::numeric_limits<float>::infinity();
   for (int64_t j = keys.begin; j < keys.end; ++j) {

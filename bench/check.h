@@ -6,15 +6,15 @@
 #include <string>
 #include <vector>
 
-#include "host/problem.h"
-#include "host/reference/attention.h"
+#include "host/ops/attention/problem.h"
+#include "host/ops/attention/reference/attention.h"
 
 namespace qkv::bench {
 
 class Reference {
  public:
   // Computes the sampled rows of a problem in host memory; reads its inputs alone.
-  explicit Reference(const host::Problem& problem);
+  explicit Reference(const host::attention::Problem& problem);
 
   // What is wrong with the outputs at the problem's addresses; empty: nothing.
   //   O        max|o - ref64| <= 2 max|lowp - ref64| + one unit in the last place of max|ref64|
@@ -32,7 +32,7 @@ class Reference {
   // One query, as a problem of its own, and the oracle's answers to it.
   struct Row {
     int64_t b, h, i;
-    host::Problem problem;
+    host::attention::Problem problem;
     reference::Result exact;                            // weights in the problem's mode
     std::vector<double> scores;                         // after bias and mask
     std::vector<double> low_precision, rounded_scores;  // O; the latter may be empty
@@ -48,7 +48,7 @@ class Reference {
   std::string check_weights(const Row& row) const;
   std::string check_hard(const Row& row) const;
 
-  host::Problem problem_;
+  host::attention::Problem problem_;
   std::vector<Row> rows_;
   double tolerance_ = 0, tolerance_rounded_scores_ = 0;
 };

@@ -1,6 +1,7 @@
 // What is timed: one implementation of one problem, ready to run.
 #pragma once
 
+#include <cstddef>
 #include <functional>
 #include <memory>
 #include <string>
@@ -27,6 +28,13 @@ class Contender {
   // Whether it stores the scores in the input type before the softmax, as unfused code does: one
   // rounding more than the contract's, which its check allows for.
   virtual bool rounds_scores() const { return false; }
+};
+
+// A tensor's memory on the host, for contenders elsewhere.
+struct HostBuffer {
+  void* data;
+  size_t bytes;
+  bool output;
 };
 
 // Implementations by name. The first is qkv's own choice.

@@ -6,9 +6,9 @@
 #include <stdexcept>
 #include <string>
 
-#include "host/cpu/attention.h"
-#include "host/cpu/tile_products.h"
-#include "host/device.h"
+#include "host/core/device.h"
+#include "host/ops/attention/cpu/attention.h"
+#include "host/ops/attention/cpu/tile_products.h"
 #include "qkv/qkv.hpp"
 #if QKV_BENCH_HAS_OPENBLAS
 #include "bench/baselines/cpu_unfused.h"
@@ -96,7 +96,7 @@ class UnfusedOnCpu : public OnTensors {
                  host::cpu_threads(tensors->spec().threads)),
         workspace_(unfused_.workspace_bytes()),
         flops_(flops(tensors->spec())) {
-    const host::Problem& p = tensors->problem();
+    const host::attention::Problem& p = tensors->problem();
     at_ = {p.q.data, p.k.data, p.v.data, p.o.data};
     if (is_bhsd(tensors->spec())) return;
     const host::View* const views[] = {&p.q, &p.k, &p.v, &p.o};

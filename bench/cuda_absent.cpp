@@ -23,4 +23,10 @@ std::vector<Candidate> CudaBench::candidates(const Spec&, const std::shared_ptr<
   return {};
 }
 
+std::unique_ptr<Contender> CudaBench::contender(const std::vector<HostBuffer>&,
+                                                std::function<void(std::span<void* const>, void*)>,
+                                                double) {
+  return nullptr;
+}
+
 }  // namespace qkv::bench

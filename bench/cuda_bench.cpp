@@ -13,9 +13,10 @@
 #include "bench/gemm_ceiling.h"
 #include "bench/nvml.h"
 #include "bench/unfused_problem.h"
-#include "host/device.h"
-#include "host/plan.h"
-#include "host/run.h"
+#include "host/core/device.h"
+#include "host/core/plan.h"
+#include "host/core/run.h"
+#include "host/ops/attention/op.h"
 
 namespace qkv::bench {
 namespace {
@@ -52,7 +53,7 @@ class DeviceTensors {
     problem_ = make_problem(describe(host->spec(), QKV_DEVICE_CUDA, at));
   }
 
-  const host::Problem& problem() const { return problem_; }
+  const host::attention::Problem& problem() const { return problem_; }
   const Spec& spec() const { return host_->spec(); }
 
   const Tensors& host() const { return *host_; }
@@ -67,7 +68,7 @@ class DeviceTensors {
  private:
   std::shared_ptr<const Tensors> host_;
   std::array<DeviceBuffer, kParts> buffers_;
-  host::Problem problem_;
+  host::attention::Problem problem_;
 };
 
 class OnDevice : public Contender {
@@ -101,20 +102,20 @@ class KernelContender : public OnDevice {
                   const host::Kernel& kernel, const host::DeviceInfo& device)
       : OnDevice(tensors, timer), problem_(tensors->problem()) {
     plan_.kernel = &kernel;
-    kernel.plan(problem_, device, &plan_);
-    require(kernel.prepare(problem_, host::cuda_runtime(), &plan_));
-    workspace_ = DeviceBuffer(plan_.workspace_bytes);
+    plan_.own = kernel.plan(problem_, device);
+    require(kernel.prepare(problem_, host::cuda_runtime(), plan_.own.get()));
+    workspace_ = DeviceBuffer(plan_.workspace_bytes());
     problem_.workspace = workspace_.data();
     problem_.workspace_size = workspace_.bytes();
   }
 
  protected:
   void queue(cudaStream_t stream) override {
-    require(host::run_plan(plan_, problem_, host::cuda_runtime(), stream));
+    require(host::run_plan(host::attention::kOp, plan_, problem_, host::cuda_runtime(), stream));
   }
 
  private:
-  host::Problem problem_;
+  host::attention::Problem problem_;
   host::Plan plan_;
   DeviceBuffer workspace_;
 };
@@ -126,10 +127,10 @@ class CublasContender : public OnDevice {
       : OnDevice(tensors, timer),
         attention_(unfused_problem(tensors->spec(), tensors->problem().scale)),
         workspace_(attention_.workspace_bytes()) {
-    const host::Problem& there = tensors->problem();
+    const host::attention::Problem& there = tensors->problem();
     at_ = {there.q.data, there.k.data, there.v.data, there.o.data};
     if (is_bhsd(tensors->spec())) return;
-    const host::Problem& here = tensors->host().problem();
+    const host::attention::Problem& here = tensors->host().problem();
     const host::View* const views[] = {&here.q, &here.k, &here.v, &here.o};
     for (size_t part = 0; part < copies_.size(); ++part) {
       copies_[part] = upload(packed(*views[part]));
@@ -162,6 +163,44 @@ class CublasContender : public OnDevice {
   DeviceBuffer workspace_;
   std::array<DeviceBuffer, 4> copies_;
   std::array<void*, 4> at_{};
+};
+
+// What CudaBench::contender() returns.
+class QueuedContender : public Contender {
+ public:
+  QueuedContender(const std::vector<HostBuffer>& host, DeviceTimer* timer,
+                  std::function<void(std::span<void* const>, void*)> queue, double flops)
+      : host_(host), timer_(timer), queue_(std::move(queue)), flops_(flops) {
+    for (const HostBuffer& buffer : host_) {
+      copies_.emplace_back(buffer.bytes);
+      addresses_.push_back(copies_.back().data());
+      if (buffer.bytes > 0)
+        cuda_check(
+            cudaMemcpy(copies_.back().data(), buffer.data, buffer.bytes, cudaMemcpyHostToDevice),
+            "upload");
+    }
+  }
+
+  void poison() override {
+    for (size_t n = 0; n < host_.size(); ++n)
+      if (host_[n].output) fill(copies_[n], 0xff);
+  }
+  bool fetch() override {
+    for (size_t n = 0; n < host_.size(); ++n)
+      if (host_[n].output) download(copies_[n], host_[n].data);
+    return true;
+  }
+  Measurement run() override {
+    return {timer_->seconds([this](cudaStream_t stream) { queue_(addresses_, stream); }), flops_};
+  }
+
+ private:
+  std::vector<HostBuffer> host_;
+  std::vector<DeviceBuffer> copies_;
+  std::vector<void*> addresses_;
+  DeviceTimer* timer_;
+  std::function<void(std::span<void* const>, void*)> queue_;
+  double flops_;
 };
 
 std::string cuda_version(int version) {
@@ -254,16 +293,22 @@ Facts CudaBench::facts() const {
   return out;
 }
 
+std::unique_ptr<Contender> CudaBench::contender(
+    const std::vector<HostBuffer>& buffers,
+    std::function<void(std::span<void* const>, void*)> queue, double flops) {
+  return std::make_unique<QueuedContender>(buffers, &state_->timer, std::move(queue), flops);
+}
+
 std::vector<Candidate> CudaBench::candidates(const Spec& spec,
                                              const std::shared_ptr<const Tensors>& tensors) {
   const host::DeviceInfo& device = *state_->device;
   State* const state = state_.get();
-  const host::Problem problem = make_problem(describe(spec, QKV_DEVICE_CUDA, {}));
+  const host::attention::Problem problem = make_problem(describe(spec, QKV_DEVICE_CUDA, {}));
   std::vector<Candidate> out;
   // The registry is in order of preference: the first kernel that takes the problem is qkv's own
   // choice.
   std::string reasons;
-  for (const host::Kernel* kernel : host::kernels()) {
+  for (const host::Kernel* kernel : host::attention::kOp.kernels) {
     if (kernel->device != QKV_DEVICE_CUDA) continue;
     if (const std::string reason = kernel->decline(problem, device); !reason.empty()) {
       reasons += fmt::format("{}{}: {}", reasons.empty() ? "" : "; ", kernel->name, reason);

@@ -1,7 +1,9 @@
 // The implementations on a CUDA device, timed by events. A build without CUDA has none.
 #pragma once
 
+#include <functional>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -33,6 +35,12 @@ class CudaBench {
   // Without tensors: names only, not to be made.
   std::vector<Candidate> candidates(const Spec& spec,
                                     const std::shared_ptr<const Tensors>& tensors);
+
+  // An implementation of any op, its buffers on the device. `queue` gets their addresses in the
+  // same order and puts one run on the stream.
+  std::unique_ptr<Contender> contender(
+      const std::vector<HostBuffer>& buffers,
+      std::function<void(std::span<void* const>, void* stream)> queue, double flops);
 
  private:
   struct State;

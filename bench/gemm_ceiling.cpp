@@ -12,7 +12,7 @@
 
 #include "bench/baselines/cublas_attention.h"
 #include "bench/tensors.h"
-#include "host/problem.h"
+#include "host/ops/attention/problem.h"
 
 namespace qkv::bench {
 namespace {

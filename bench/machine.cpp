@@ -9,7 +9,7 @@
 #include <fstream>
 
 #include "bench/git_id.h"
-#include "host/device.h"
+#include "host/core/device.h"
 #include "qkv/qkv.h"
 
 namespace qkv::bench {

@@ -24,26 +24,6 @@ struct Sweep {
 const char* const kBenchmarkDefaults[] = {"--benchmark_repetitions=5", "--benchmark_min_time=0.1",
                                           "--benchmark_enable_random_interleaving=true"};
 
-// For --help.
-const char* const kFields =
-    "  cpu cuda  f32 f16 bf16  full causal\n"
-    "  d<n> dv<n>              widths; dv: of V, default d\n"
-    "  b<n> hq<n> hkv<n>       batches, query heads, key heads; h<n>: both heads\n"
-    "  sq<n> skv<n>            lengths; s<n>: both\n"
-    "  additive  hard          score, selection; default: dot, soft\n"
-    "  scale=<x> softcap=<x>\n"
-    "  top-left  offset=<n>    alignment of the diagonal; default: bottom-right\n"
-    "  left=<n> right=<n>      window\n"
-    "  mask=<axes>             boolean mask with elements of its own on these of b, h, q, k;\n"
-    "                          1: on none\n"
-    "  bias=<axes>             in the type of Q; bias32=<axes>: in f32\n"
-    "  alibi  lengths          slopes; key lengths from skv / 2 to skv\n"
-    "  lse  index32 index64    outputs; index: with hard\n"
-    "  weights=<0..3>          output in the type of Q, by mode; weights32=<0..3>: in f32\n"
-    "  split=<n>               fixed split size in keys\n"
-    "  q= k= v= o=<b>.<h>.<r>  strides in elements of batch, head, row; default: contiguous\n"
-    "                          [batch, seq, heads, dim]\n";
-
 Spec spec_of(const Sweep& sweep, qkv_device device, qkv_type type, int64_t dim, bool causal,
              int64_t size) {
   const bool gpu = device == QKV_DEVICE_CUDA;
@@ -63,9 +43,9 @@ Spec spec_of(const Sweep& sweep, qkv_device device, qkv_type type, int64_t dim, 
   return spec;
 }
 
-std::vector<Spec> problems_of(const Sweep& sweep, bool has_gpu) {
-  std::vector<Spec> out;
-  for (const std::string& line : sweep.problems) out.push_back(parse(line));
+std::vector<std::unique_ptr<Workload>> problems_of(const Sweep& sweep, bool has_gpu) {
+  std::vector<std::unique_ptr<Workload>> out;
+  for (const std::string& line : sweep.problems) out.push_back(parse_workload(line));
   if (!out.empty()) return out;
   auto devices = sweep.devices;
   if (devices.empty())
@@ -84,7 +64,8 @@ std::vector<Spec> problems_of(const Sweep& sweep, bool has_gpu) {
       for (const int64_t dim : sweep.dims) {
         for (const std::string& mask : sweep.masks) {
           for (const int64_t size : sizes) {
-            out.push_back(spec_of(sweep, device, parse_type(type), dim, mask == "causal", size));
+            out.push_back(attention_workload(
+                spec_of(sweep, device, parse_type(type), dim, mask == "causal", size)));
           }
         }
       }
@@ -142,8 +123,10 @@ void define(CLI::App* app, Sweep* sweep, Options* options) {
   app->add_option("--tsv", options->tsv, "also write the results as tab-separated values");
   app->add_flag("--no-ceiling{false}", options->ceiling,
                 "on cuda, skip the 8192^3 product that % ceiling is taken from");
-  app->footer("Fields of a problem, \"fwd\" first, the rest in any order:\n" +
-              std::string(kFields) +
+  std::string fields = "Fields of a problem, its first word first, the rest in any order:\n";
+  for (const Family* family : families())
+    fields += "  " + std::string(family->word) + "\n" + family->fields;
+  app->footer(fields +
               "\n"
               "Google Benchmark's flags work too, among them:\n"
               "  --benchmark_filter=<regex>  --benchmark_repetitions=<n> (default 5)\n"

@@ -1,19 +1,21 @@
 // The benchmark's command line, beside Google Benchmark's own flags.
 #pragma once
 
+#include <memory>
 #include <string>
 #include <vector>
 
-#include "bench/spec.h"
+#include "bench/workload.h"
 
 namespace qkv::bench {
 
 struct Options {
-  std::vector<Spec> problems;  // in the order to run; a CUDA problem only if asked for or possible
-  std::string json;            // --benchmark_out
-  std::string tsv;             // --tsv
-  bool list = false;           // --benchmark_list_tests
-  bool ceiling = true;         // off with --no-ceiling
+  // In the order to run; a CUDA problem only if asked for or possible.
+  std::vector<std::unique_ptr<Workload>> problems;
+  std::string json;     // --benchmark_out
+  std::string tsv;      // --tsv
+  bool list = false;    // --benchmark_list_tests
+  bool ceiling = true;  // off with --no-ceiling
 };
 
 // Parses, hands Google Benchmark its flags, and fills in the defaults. Exits for --help. Throws

@@ -13,12 +13,25 @@
 namespace qkv::bench {
 namespace {
 
-const char* const kGrammar =
-    "cpu, cuda, f32, f16, bf16, full, causal, d<n>, dv<n>, b<n>, h<n>, hq<n>, hkv<n>, s<n>, "
-    "sq<n>, skv<n>, additive, hard, scale=<x>, softcap=<x>, top-left, offset=<n>, left=<n>, "
-    "right=<n>, mask=<axes>, bias=<axes>, bias32=<axes>, alibi, lengths, lse, index32, index64, "
-    "weights=<0..3>, weights32=<0..3>, split=<n>, threads=<n>, and q, k, v, "
-    "o=<batch>.<head>.<row>";
+// All fields, for refusals.
+std::string grammar() {
+  using host::attention::Element;
+  using host::attention::Word;
+  std::string out =
+      "cpu, cuda, f32, f16, bf16, full, causal, d<n>, dv<n>, b<n>, h<n>, hq<n>, hkv<n>, s<n>, "
+      "sq<n>, skv<n>, additive, hard, scale=<x>, softcap=<x>, top-left, offset=<n>, left=<n>, "
+      "right=<n>";
+  for (size_t part = kO + 1; part < kParts; ++part) {
+    const host::attention::TensorRow& row = host::attention::kTensors[part];
+    const std::string field = std::string(", ") + row.word;
+    const bool has_wide = row.element == Element::kWide;
+    if (row.kind == Word::kPlain) out += field;
+    if (row.kind == Word::kInteger) out += field + "32" + field + "64";
+    if (row.kind == Word::kAxes) out += field + "=<axes>" + (has_wide ? field + "32=<axes>" : "");
+    if (row.kind == Word::kMode) out += field + "=<0..3>" + (has_wide ? field + "32=<0..3>" : "");
+  }
+  return out + ", split=<n>, threads=<n>, and q, k, v, o=<batch>.<head>.<row>";
+}
 
 constexpr int64_t kMaxExtent = int64_t{1} << 31;
 constexpr int64_t kMaxBound = int64_t{1} << 60;  // of offset and window, as the library's
@@ -94,11 +107,6 @@ constexpr Word kWords[] = {
     {"additive", "score", [](Spec* s) { s->additive = true; }},
     {"hard", "selection", [](Spec* s) { s->hard = true; }},
     {"top-left", "alignment", [](Spec* s) { s->alignment = QKV_ALIGN_TOP_LEFT; }},
-    {"alibi", "alibi", [](Spec* s) { s->alibi = true; }},
-    {"lengths", "lengths", [](Spec* s) { s->lengths = true; }},
-    {"lse", "lse", [](Spec* s) { s->lse = true; }},
-    {"index32", "index", [](Spec* s) { s->index = QKV_TYPE_I32; }},
-    {"index64", "index", [](Spec* s) { s->index = QKV_TYPE_I64; }},
 };
 
 constexpr float kLargest = std::numeric_limits<float>::max();
@@ -132,19 +140,6 @@ constexpr Option kOptions[] = {
      }},
     {"left", "left", [](const Field& f, Spec* s) { s->left = bound(f); }},
     {"right", "right", [](const Field& f, Spec* s) { s->right = bound(f); }},
-    {"mask", "mask", [](const Field& f, Spec* s) { s->mask = f.axes(); }},
-    {"bias", "bias", [](const Field& f, Spec* s) { s->bias = f.axes(); }},
-    {"bias32", "bias",
-     [](const Field& f, Spec* s) {
-       s->bias = f.axes();
-       s->bias_f32 = true;
-     }},
-    {"weights", "weights", [](const Field& f, Spec* s) { s->weights = mode(f); }},
-    {"weights32", "weights",
-     [](const Field& f, Spec* s) {
-       s->weights = mode(f);
-       s->weights_f32 = true;
-     }},
     {"split", "split",
      [](const Field& f, Spec* s) {
        s->split = f.parsed<int64_t>(1, INT64_MAX, "a whole number of keys from 1 to 2^63 - 1");
@@ -153,10 +148,6 @@ constexpr Option kOptions[] = {
      [](const Field& f, Spec* s) {
        s->threads = f.parsed<int32_t>(1, INT32_MAX, "a whole number from 1 to 2^31 - 1");
      }},
-    {"q", "q", [](const Field& f, Spec* s) { s->strides[kQ] = f.strides(); }},
-    {"k", "k", [](const Field& f, Spec* s) { s->strides[kK] = f.strides(); }},
-    {"v", "v", [](const Field& f, Spec* s) { s->strides[kV] = f.strides(); }},
-    {"o", "o", [](const Field& f, Spec* s) { s->strides[kO] = f.strides(); }},
 };
 
 constexpr std::string_view kExtents[] = {"d", "dv", "b", "h", "hq", "hkv", "s", "sq", "skv"};
@@ -164,8 +155,8 @@ constexpr std::string_view kExtents[] = {"d", "dv", "b", "h", "hq", "hkv", "s", 
 class Parser {
  public:
   void apply(const std::string& text) {
-    if (!(is_word(text) || is_option(text) || is_extent(text)))
-      refuse("problem field '", text, "' is not known; allowed are ", kGrammar);
+    if (!(is_word(text) || is_option(text) || is_tensor(text) || is_extent(text)))
+      refuse("problem field '", text, "' is not known; allowed are ", grammar());
   }
 
   Spec finish() {
@@ -179,12 +170,12 @@ class Parser {
     s.s_kv = extent("skv", extent("s", s.s_kv));
     if (s.heads_q % s.heads_kv != 0)
       refuse("problem has hq", s.heads_q, " and hkv", s.heads_kv, "; hkv must divide hq");
-    if (s.index != QKV_TYPE_NONE && !s.hard)
+    if (s.given[kIndex].there && !s.hard)
       refuse("problem field '", seen_["index"], "' asks for the index; it needs field 'hard'");
-    if (s.lengths && s.s_kv > INT32_MAX)
+    if (s.given[kLengths].there && s.s_kv > INT32_MAX)
       refuse("problem field 'lengths' needs i32 lengths; skv", s.s_kv, " is more than 2^31 - 1");
     // One name for one problem.
-    if (s.type == QKV_TYPE_F32) s.bias_f32 = s.weights_f32 = false;
+    for (Spec::Given& given : s.given) given.wide &= s.type != QKV_TYPE_F32;
     return s;
   }
 
@@ -213,6 +204,49 @@ class Parser {
       if (field.key != option.key) continue;
       note(option.group, text);
       option.set(field, &spec_);
+      return true;
+    }
+    return false;
+  }
+
+  // A field that says that there is an optional tensor, or the strides of one that is always there.
+  bool is_tensor(const std::string& text) {
+    using host::attention::Element;
+    using host::attention::Word;
+    const size_t equals = std::min(text.find('='), text.size());
+    const Field field{text, text.substr(0, equals), text.substr(std::min(equals + 1, text.size()))};
+    const bool has_value = equals < text.size();
+    for (size_t part = 0; part < kParts; ++part) {
+      const host::attention::TensorRow& row = host::attention::kTensors[part];
+      const std::string word = row.word;
+      Spec::Given* const given = &spec_.given[part];
+      if (part <= kO) {
+        if (field.key != word || !has_value) continue;
+        note(word, text);
+        spec_.strides[part] = field.strides();
+        return true;
+      }
+      const bool wide = row.element == Element::kWide && field.key == word + "32";
+      switch (row.kind) {
+        case Word::kPlain:
+          if (text != word) continue;
+          break;
+        case Word::kInteger:
+          if (text != word + "32" && text != word + "64") continue;
+          given->index = text == word + "32" ? QKV_TYPE_I32 : QKV_TYPE_I64;
+          break;
+        case Word::kAxes:
+        case Word::kMode:
+          if ((field.key != word && !wide) || !has_value) continue;
+          break;
+        default:
+          continue;
+      }
+      note(word, text);
+      given->there = true;
+      given->wide = wide;
+      if (row.kind == Word::kAxes) given->axes = field.axes();
+      if (row.kind == Word::kMode) spec_.weights_mode = mode(field);
       return true;
     }
     return false;

@@ -31,7 +31,7 @@ std::ofstream open(const std::string& path) {
 
 void print_results(const std::vector<Result>& results) {
   if (results.empty()) return;
-  fmt::print("{}\n", name(results.front().spec));
+  fmt::print("{}\n", results.front().subject.name);
   fmt::print("  {:<22} {:>10} {:>10} {:>8} {:>10} {:>10}\n", "", "ms", "TFLOP/s", "GB/s",
              "x unfused", "% ceiling");
   for (const Result& r : results) {
@@ -57,11 +57,8 @@ TsvFile::TsvFile(const std::string& path, const Facts& facts) : out_(open(path))
 void TsvFile::add(const std::vector<Result>& results) {
   for (const Result& r : results) {
     if (!r.error.empty() || !r.declined.empty()) continue;
-    const Spec& s = r.spec;
-    const std::string options = options_name(s);
-    out_ << r.implementation << "\t" << device_name(s.device) << "\t" << type_name(s.type) << "\t"
-         << s.d_qk << "\t" << s.d_v << "\t" << mask_name(s) << "\t" << s.batch << "\t" << s.heads_q
-         << "\t" << s.heads_kv << "\t" << s.s_q << "\t" << s.s_kv << "\t"
+    const std::string& options = r.subject.options;
+    out_ << r.implementation << "\t" << r.subject.columns << "\t"
          << number(r.seconds * 1e3, "{:.5g}") << "\t" << number(r.tflops, "{:.5g}") << "\t"
          << number(r.gbytes, "{:.5g}") << "\t" << number(r.vs_unfused, "{:.4g}") << "\t"
          << number(r.ceiling_percent, "{:.4g}") << "\t" << (options.empty() ? "-" : options)

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <exception>
 #include <regex>
+#include <sstream>
 #include <utility>
 
 namespace qkv::bench {
@@ -24,14 +25,14 @@ struct Entry {
   std::string error;
 };
 
-void make_and_check(const Reference& reference, Entry* entry) {
+void make_and_check(const Check& check, Entry* entry) {
   if (entry->contender != nullptr || !entry->error.empty()) return;
   try {
     auto contender = entry->candidate->make();
     contender->poison();
     contender->run();
     if (contender->fetch()) {
-      const std::string wrong = reference.check(contender->rounds_scores());
+      const std::string wrong = check(contender->rounds_scores());
       if (!wrong.empty()) entry->error = "wrong result, not timed: " + wrong;
     }
     entry->contender = std::move(contender);
@@ -40,9 +41,8 @@ void make_and_check(const Reference& reference, Entry* entry) {
   }
 }
 
-void time_entry(benchmark::State& state, const Spec& spec, const Reference& reference,
-                Entry* entry) {
-  make_and_check(reference, entry);
+void time_entry(benchmark::State& state, double bytes, const Check& check, Entry* entry) {
+  make_and_check(check, entry);
   if (!entry->error.empty()) {
     state.SkipWithError(entry->error.c_str());
     return;
@@ -61,8 +61,7 @@ void time_entry(benchmark::State& state, const Spec& spec, const Reference& refe
   }
   state.SetLabel(entry->candidate->label);
   state.counters[kTflops] = Counter(flops_done * 1e-12, Counter::kIsIterationInvariantRate);
-  state.counters[kGbytes] =
-      Counter(compulsory_bytes(spec) * 1e-9, Counter::kIsIterationInvariantRate);
+  state.counters[kGbytes] = Counter(bytes * 1e-9, Counter::kIsIterationInvariantRate);
 }
 
 // Keeps every run, prints nothing.
@@ -156,20 +155,28 @@ bool Filter::admits(const std::string& name) const {
   return std::regex_search(name, regex) != negative_;
 }
 
-std::string benchmark_name(const Spec& spec, const std::string& implementation) {
-  return implementation == kQkv ? name(spec) : name(spec) + "/" + implementation;
+Subject subject_of(const Spec& s) {
+  std::ostringstream columns;
+  columns << device_name(s.device) << "\t" << type_name(s.type) << "\t" << s.d_qk << "\t" << s.d_v
+          << "\t" << mask_name(s) << "\t" << s.batch << "\t" << s.heads_q << "\t" << s.heads_kv
+          << "\t" << s.s_q << "\t" << s.s_kv;
+  return {name(s), columns.str(), options_name(s), compulsory_bytes(s)};
 }
 
-std::vector<Result> run_problem(const Spec& spec, const std::vector<Candidate>& candidates,
-                                const Reference& reference, double ceiling_tflops) {
+std::string benchmark_name(const Subject& subject, const std::string& implementation) {
+  return implementation == kQkv ? subject.name : subject.name + "/" + implementation;
+}
+
+std::vector<Result> run_problem(const Subject& subject, const std::vector<Candidate>& candidates,
+                                const Check& check, double ceiling_tflops) {
   std::vector<Entry> entries;
   for (const Candidate& candidate : candidates) entries.push_back({&candidate, nullptr, {}});
   for (Entry& entry : entries) {
     if (!entry.candidate->declined.empty()) continue;
-    const auto body = [&spec, &reference, &entry](benchmark::State& state) {
-      time_entry(state, spec, reference, &entry);
+    const auto body = [&subject, &check, &entry](benchmark::State& state) {
+      time_entry(state, subject.bytes, check, &entry);
     };
-    const std::string title = benchmark_name(spec, entry.candidate->name);
+    const std::string title = benchmark_name(subject, entry.candidate->name);
     benchmark::RegisterBenchmark(title.c_str(), body)
         ->UseManualTime()
         ->Unit(benchmark::kMillisecond);
@@ -181,11 +188,11 @@ std::vector<Result> run_problem(const Spec& spec, const std::vector<Candidate>& 
   std::vector<Result> results;
   for (const Entry& entry : entries) {
     Result result;
-    result.spec = spec;
+    result.subject = subject;
     result.implementation = entry.candidate->name;
     result.label = entry.candidate->label;
     result.declined = entry.candidate->declined;
-    result.runs = collector.of(benchmark_name(spec, entry.candidate->name));
+    result.runs = collector.of(benchmark_name(subject, entry.candidate->name));
     summarise(&result);
     results.push_back(std::move(result));
   }

@@ -3,12 +3,12 @@
 
 #include <benchmark/benchmark.h>
 
+#include <functional>
 #include <limits>
 #include <memory>
 #include <string>
 #include <vector>
 
-#include "bench/check.h"
 #include "bench/contender.h"
 #include "bench/spec.h"
 
@@ -16,9 +16,22 @@ namespace qkv::bench {
 
 inline constexpr double kUnknown = std::numeric_limits<double>::quiet_NaN();
 
+// What is measured, whatever its operation: how it is named and filed.
+struct Subject {
+  std::string name;
+  std::string columns;  // of the TSV, from the device to skv, tabs between
+  std::string options;  // of its last column
+  double bytes = 0;     // that any implementation has to move
+};
+Subject subject_of(const Spec& spec);
+
+// What is wrong with the outputs of the last run; empty: nothing. `rounds_scores` as Contender has
+// it.
+using Check = std::function<std::string(bool rounds_scores)>;
+
 // One implementation's figures on one problem, medians over the repetitions.
 struct Result {
-  Spec spec;
+  Subject subject;
   std::string implementation, label;
   std::string error;     // not empty: it was not timed, and why
   std::string declined;  // not empty: it cannot do the problem, and why
@@ -41,13 +54,13 @@ class Filter {
   bool negative_ = false;
 };
 
-// name() for qkv, with "/unfused" etc. for the others.
-std::string benchmark_name(const Spec& spec, const std::string& implementation);
+// The subject's name for qkv, with "/unfused" etc. for the others.
+std::string benchmark_name(const Subject& subject, const std::string& implementation);
 
-// Each candidate that does not decline is made, run once, checked against `reference`, and only
-// then timed; repetitions of all are interleaved. `ceiling_tflops` is the machine's; NaN: the tile
+// Each candidate that does not decline is made, run once, checked, and only then
+// timed; repetitions of all are interleaved. `ceiling_tflops` is the machine's; NaN: the tile
 // products of this run.
-std::vector<Result> run_problem(const Spec& spec, const std::vector<Candidate>& candidates,
-                                const Reference& reference, double ceiling_tflops);
+std::vector<Result> run_problem(const Subject& subject, const std::vector<Candidate>& candidates,
+                                const Check& check, double ceiling_tflops);
 
 }  // namespace qkv::bench

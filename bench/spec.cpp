@@ -7,71 +7,43 @@
 #include <string_view>
 #include <vector>
 
-#include "host/problem.h"
+#include "host/ops/attention/problem.h"
 
 namespace qkv::bench {
 namespace {
 
-using Shape = std::array<int64_t, 4>;
+using host::Shape;
+using host::attention::Element;
+using host::attention::kTensors;
+using host::attention::TensorRow;
+using host::attention::Word;
 
-constexpr char kStrided[] = "qkvo";  // in the order of Part
 constexpr std::string_view kAxes = "bhqk";
 
 // --- shapes and strides
 
+bool there(const Spec& s, Part part) {
+  return part <= kO || (part == kAdditive ? s.additive : s.given[part].there);
+}
+
 Shape shape(const Spec& s, Part part) {
-  switch (part) {
-    case kQ:
-      return {s.batch, s.heads_q, s.s_q, s.d_qk};
-    case kK:
-      return {s.batch, s.heads_kv, s.s_kv, s.d_qk};
-    case kV:
-      return {s.batch, s.heads_kv, s.s_kv, s.d_v};
-    case kO:
-      return {s.batch, s.heads_q, s.s_q, s.d_v};
-    case kLse:
-    case kIndex:
-      return {s.batch, s.heads_q, s.s_q, 1};
-    case kAlibi:
-      return {1, s.heads_q, 1, 1};
-    case kAdditive:
-      return {1, s.heads_q, 1, s.d_qk};
-    case kLengths:
-      return {s.batch, 1, 1, 1};
-    default:
-      break;
-  }
-  Shape out{s.batch, s.heads_q, s.s_q, s.s_kv};
-  if (part == kWeights) return out;
-  const std::string& own = part == kMask ? s.mask : s.bias;
-  for (size_t axis = 0; axis < 4; ++axis) {
-    if (own.find(kAxes[axis]) == std::string::npos) out[axis] = 1;
+  const TensorRow& row = kTensors[part];
+  Shape out = host::attention::shape_of(row, host::attention::extents_of(s));
+  if (row.kind == Word::kAxes) {
+    for (size_t axis = 0; axis < 4; ++axis)
+      if (s.given[part].axes.find(kAxes[axis]) == std::string::npos) out[axis] = 1;
+  } else if ((row.broadcast & host::attention::kBroadcastBatch) != 0) {
+    out[0] = 1;
   }
   return out;
 }
 
 qkv_type type(const Spec& s, Part part) {
-  const auto given = [](bool there, qkv_type type) { return there ? type : QKV_TYPE_NONE; };
-  switch (part) {
-    case kLse:
-      return given(s.lse, QKV_TYPE_F32);
-    case kIndex:
-      return s.index;
-    case kWeights:
-      return given(s.weights.has_value(), s.weights_f32 ? QKV_TYPE_F32 : s.type);
-    case kMask:
-      return given(!s.mask.empty(), QKV_TYPE_BOOL);
-    case kBias:
-      return given(!s.bias.empty(), s.bias_f32 ? QKV_TYPE_F32 : s.type);
-    case kAlibi:
-      return given(s.alibi, QKV_TYPE_F32);
-    case kAdditive:
-      return given(s.additive, QKV_TYPE_F32);
-    case kLengths:
-      return given(s.lengths, QKV_TYPE_I32);
-    default:
-      return s.type;
-  }
+  if (!there(s, part)) return QKV_TYPE_NONE;
+  const auto element = kTensors[part].element;
+  if (element == Element::kIndex) return s.given[part].index;
+  if (element == Element::kWide && !s.given[part].wide) return s.type;
+  return host::attention::types_of(element, s.type)[0];
 }
 
 int64_t times(int64_t a, int64_t b) {
@@ -126,14 +98,16 @@ std::vector<std::string> option_fields(const Spec& s) {
   add(s.alignment == QKV_ALIGN_EXPLICIT, "offset=" + std::to_string(s.offset));
   add(s.left.has_value(), "left=" + std::to_string(s.left.value_or(0)));
   add(s.right.has_value(), "right=" + std::to_string(s.right.value_or(0)));
-  add(!s.mask.empty(), "mask=" + s.mask);
-  add(!s.bias.empty(), (s.bias_f32 ? "bias32=" : "bias=") + s.bias);
-  add(s.alibi, "alibi");
-  add(s.lengths, "lengths");
-  add(s.lse, "lse");
-  add(s.index != QKV_TYPE_NONE, s.index == QKV_TYPE_I32 ? "index32" : "index64");
-  add(s.weights.has_value(),
-      (s.weights_f32 ? "weights32=" : "weights=") + std::to_string(s.weights.value_or(0)));
+  for (size_t part = kO + 1; part < kParts; ++part) {
+    const TensorRow& row = kTensors[part];
+    const Spec::Given& given = s.given[part];
+    const std::string word = row.word, equals = given.wide ? "32=" : "=";
+    add(given.there && row.kind == Word::kPlain, word);
+    add(given.there && row.kind == Word::kAxes, word + equals + given.axes);
+    add(given.there && row.kind == Word::kInteger,
+        word + (given.index == QKV_TYPE_I32 ? "32" : "64"));
+    add(given.there && row.kind == Word::kMode, word + equals + std::to_string(s.weights_mode));
+  }
   add(s.split > 0, "split=" + std::to_string(s.split));
   add(s.threads > 0, "threads=" + std::to_string(s.threads));
   return out;
@@ -146,7 +120,7 @@ std::vector<std::string> stride_fields(const Spec& s) {
     const Shape n = shape(s, part);
     if (!given.has_value() || same(n, *given, bshd(n))) continue;
     std::ostringstream field;
-    field << kStrided[part] << "=" << given->batch << "." << given->head << "." << given->row;
+    field << kTensors[part].word << "=" << given->batch << "." << given->head << "." << given->row;
     out.push_back(field.str());
   }
   return out;
@@ -240,16 +214,16 @@ qkv_tensor tensor(const Spec& s, Part part) {
 }
 
 int64_t kv_length(const Spec& s, int64_t batch) {
-  if (!s.lengths) return s.s_kv;
+  if (!s.given[kLengths].there) return s.s_kv;
   const int64_t least = (s.s_kv + 1) / 2;
   return s.batch == 1 ? least : least + (s.s_kv - least) * batch / (s.batch - 1);
 }
 
 double visible_pairs(const Spec& s) {
-  const int64_t left = s.left.value_or(host::kUnbounded);
-  const int64_t right = s.causal ? 0 : s.right.value_or(host::kUnbounded);
+  const int64_t left = s.left.value_or(host::attention::kUnbounded);
+  const int64_t right = s.causal ? 0 : s.right.value_or(host::attention::kUnbounded);
   double pairs = 0;
-  for (int64_t b = 0; b < (s.lengths ? s.batch : 1); ++b) {
+  for (int64_t b = 0; b < (s.given[kLengths].there ? s.batch : 1); ++b) {
     const int64_t length = kv_length(s, b);
     const int64_t offset = s.alignment == QKV_ALIGN_BOTTOM_RIGHT ? length - s.s_q
                            : s.alignment == QKV_ALIGN_EXPLICIT   ? s.offset
@@ -260,7 +234,7 @@ double visible_pairs(const Spec& s) {
       pairs += static_cast<double>(std::max<int64_t>(0, end - begin));
     }
   }
-  if (!s.lengths) pairs *= static_cast<double>(s.batch);
+  if (!s.given[kLengths].there) pairs *= static_cast<double>(s.batch);
   return pairs * static_cast<double>(s.heads_q);
 }
 

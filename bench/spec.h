@@ -7,29 +7,16 @@
 #include <optional>
 #include <string>
 
+#include "host/ops/attention/problem.h"
 #include "qkv/qkv.h"
 
 namespace qkv::bench {
 
-// The tensors of a problem. The first four are always there.
-enum Part : size_t {
-  kQ,
-  kK,
-  kV,
-  kO,
-  kLse,
-  kIndex,
-  kWeights,
-  kMask,
-  kBias,
-  kAlibi,
-  kAdditive,
-  kLengths,
-  kParts
-};
-
-// What a run writes.
-inline constexpr Part kOutputs[] = {kO, kLse, kIndex, kWeights};
+// The tensors of a problem, by the library's own table.
+using Part = host::attention::TensorId;
+using enum host::attention::TensorId;
+using host::attention::kOutputs;
+inline constexpr size_t kParts = kTensorCount;
 
 // In elements, from one batch, head and row to the next. 0 broadcasts (K and V alone).
 struct Strides {
@@ -52,18 +39,18 @@ struct Spec {
   int64_t offset = 0;                  // read under QKV_ALIGN_EXPLICIT
   std::optional<int64_t> left, right;  // of the window; absent: unbounded
 
-  // The axes of b, h, q, k on which mask and bias have elements of their own, in this order; "1":
-  // none; "": there is no such tensor.
-  std::string mask, bias;
-  bool bias_f32 = false;  // else in `type`
-  bool alibi = false;
-  bool lengths = false;  // kv_length() of every batch
-  bool lse = false;
-  qkv_type index = QKV_TYPE_NONE;
-  std::optional<qkv_weights_mode> weights;
-  bool weights_f32 = false;  // else in `type`
-  int64_t split = 0;         // the descriptor's fixed_split_size
-  int32_t threads = 0;       // CPU: at most so many; 0: as OpenMP says
+  // An optional tensor. additive_weight is there with `additive`.
+  struct Given {
+    bool there = false;
+    bool wide = false;  // in f32 where its type may be f32 or `type`
+    qkv_type index = QKV_TYPE_I64;
+    // The axes of b, h, q, k on which it has elements of its own, in this order; "1": none.
+    std::string axes;
+  };
+  std::array<Given, kParts> given;  // lengths: kv_length() of every batch
+  qkv_weights_mode weights_mode = QKV_WEIGHTS_PROBABILITIES;
+  int64_t split = 0;    // the descriptor's fixed_split_size
+  int32_t threads = 0;  // CPU: at most so many; 0: as OpenMP says
 
   std::array<std::optional<Strides>, 4> strides;  // of Q, K, V, O; absent: contiguous BSHD
 };

@@ -5,8 +5,8 @@
 #include <new>
 #include <stdexcept>
 
-#include "host/device.h"
-#include "host/numeric.h"
+#include "host/core/device.h"
+#include "host/core/numeric.h"
 
 namespace qkv::bench {
 namespace {
@@ -95,25 +95,27 @@ size_t tensor_bytes(const Spec& spec, Part part) {
 }
 
 Attention describe(const Spec& s, qkv_device device, const Addresses& at) {
-  constexpr std::array<Tensor Attention::*, kParts> kFields{&Attention::q,
-                                                            &Attention::k,
-                                                            &Attention::v,
-                                                            &Attention::o,
-                                                            &Attention::lse,
-                                                            &Attention::index,
-                                                            &Attention::weights,
-                                                            &Attention::mask,
-                                                            &Attention::bias,
-                                                            &Attention::alibi_slopes,
-                                                            &Attention::additive_weight,
-                                                            &Attention::kv_lengths};
+  // qkv.hpp's fields, in the order of Part.
+  constexpr std::array kFields{&Attention::q,
+                               &Attention::k,
+                               &Attention::v,
+                               &Attention::o,
+                               &Attention::mask,
+                               &Attention::bias,
+                               &Attention::alibi_slopes,
+                               &Attention::additive_weight,
+                               &Attention::kv_lengths,
+                               &Attention::lse,
+                               &Attention::index,
+                               &Attention::weights};
+  static_assert(kFields.size() == kParts);
   Attention out;
   for (size_t part = 0; part < kParts; ++part) {
     Tensor& field = out.*kFields[part];
     field = tensor(s, static_cast<Part>(part));
     field.data = at[part];
   }
-  if (s.weights.has_value()) out.weights_mode = static_cast<WeightsMode>(*s.weights);
+  out.weights_mode = static_cast<WeightsMode>(s.weights_mode);
   out.score = s.additive ? Score::kAdditive : Score::kDot;
   out.selection = s.hard ? Selection::kHard : Selection::kSoft;
   out.scale = s.scale;
@@ -129,11 +131,12 @@ Attention describe(const Spec& s, qkv_device device, const Addresses& at) {
   return out;
 }
 
-host::Problem make_problem(const Attention& attention) {
+host::attention::Problem make_problem(const Attention& attention) {
   const qkv_attention_desc desc = attention.desc();
-  host::Problem problem;
+  host::attention::Problem problem;
   const auto need = attention.q.data == nullptr ? host::Need::kShapes : host::Need::kAddresses;
-  const host::Status status = host::validate(&desc, need, host::cuda_runtime(), &problem);
+  const host::Status status =
+      host::attention::validate(&desc, need, host::cuda_runtime(), &problem);
   if (!status.ok()) throw std::runtime_error(status.reason());
   return problem;
 }

@@ -8,7 +8,7 @@
 #include <memory>
 
 #include "bench/spec.h"
-#include "host/problem.h"
+#include "host/ops/attention/problem.h"
 #include "qkv/qkv.hpp"
 
 namespace qkv::bench {
@@ -37,7 +37,7 @@ using Addresses = std::array<void*, kParts>;
 Attention describe(const Spec& spec, qkv_device device, const Addresses& at);
 
 // The library's own view of it. Throws std::runtime_error with the library's reason.
-host::Problem make_problem(const Attention& attention);
+host::attention::Problem make_problem(const Attention& attention);
 
 // Inputs random, a pure function of the spec; outputs poisoned. Throws as make_problem() does.
 class Tensors {
@@ -47,7 +47,7 @@ class Tensors {
   const Spec& spec() const { return spec_; }
   const Buffer& operator[](Part part) const { return buffers_[part]; }
   const Attention& attention() const { return attention_; }
-  const host::Problem& problem() const { return problem_; }
+  const host::attention::Problem& problem() const { return problem_; }
 
   void poison() const;  // the outputs
 
@@ -55,7 +55,7 @@ class Tensors {
   Spec spec_;
   std::array<Buffer, kParts> buffers_;
   Attention attention_;
-  host::Problem problem_;
+  host::attention::Problem problem_;
 };
 
 // Normally distributed (mean 0, variance 1), a pure function of type, size and seed.

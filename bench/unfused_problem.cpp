@@ -14,16 +14,14 @@ std::string unfused_declines(const Spec& s) {
       {s.softcap > 0, "softcap"},
       {shifted, "a causal mask that is not bottom-right"},
       {s.left.has_value() || s.right.has_value(), "a window"},
-      {!s.mask.empty(), "a mask tensor"},
-      {!s.bias.empty(), "bias"},
-      {s.alibi, "ALiBi"},
-      {s.lengths, "lengths"},
-      {s.lse, "LSE"},
-      {s.weights.has_value(), "weights output"},
   };
   std::string out;
-  for (const auto& [asked, what] : beyond)
+  const auto add = [&](bool asked, const char* what) {
     if (asked) out += (out.empty() ? "cannot do " : ", ") + std::string(what);
+  };
+  for (const auto& [asked, what] : beyond) add(asked, what);
+  for (size_t part = kO + 1; part < kParts; ++part)
+    add(s.given[part].there, host::attention::kTensors[part].word);
   return out;
 }
 

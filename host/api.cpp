@@ -1,14 +1,11 @@
-// The C ABI: copies nothing, throws nothing, keeps the reason of the last failure per thread.
-#include <algorithm>
-#include <cmath>
-#include <cstring>
-#include <exception>
-#include <new>
+// The entry points that belong to no operation: version, status, devices, and what all plans share.
+#include <string>
 
-#include "host/merge.h"
-#include "host/plan_cache.h"
-#include "host/run.h"
-#include "host/verbose.h"
+#include "host/core/descriptor.h"
+#include "host/core/entry.h"
+#include "host/core/plan.h"
+#include "host/ops/attention/op.h"
+#include "host/ops/merge/op.h"
 
 namespace {
 
@@ -21,109 +18,11 @@ constexpr const char* kCudaTargets = "\"" QKV_CUDA_TARGETS "\"";
 constexpr const char* kCudaTargets = "null";
 #endif
 
-std::string& last_error() {
-  thread_local std::string message;
-  return message;
-}
-
-// Every entry point runs inside of this: a Status becomes a code, an exception becomes a Status.
-template <class Body>
-qkv_status guarded(Body&& body) noexcept {
-  try {
-    const Status status = body();
-    if (!status.ok()) {
-      last_error() = status.reason();
-      if (verbose(kVerboseError | kVerboseCheck)) log_failure(status);
-    }
-    return status.code();
-  } catch (const std::bad_alloc&) {
-    try {
-      last_error() = "out of host memory";
-      if (verbose(kVerboseError)) log_failure(Status(QKV_RESOURCE_OUT_OF_MEMORY, last_error()));
-    } catch (...) {  // the old message stays
-    }
-    return QKV_RESOURCE_OUT_OF_MEMORY;
-  } catch (const std::exception& error) {
-    try {
-      last_error() = text("internal error: ", error.what());
-      if (verbose(kVerboseError)) log_failure(Status(QKV_INTERNAL, last_error()));
-    } catch (...) {  // the old message stays
-    }
-    return QKV_INTERNAL;
-  }
-}
-
-void copy_text(const std::string& from, char* to, size_t capacity) {
-  if (capacity == 0) return;
-  const size_t length = std::min(from.size(), capacity - 1);
-  std::memcpy(to, from.data(), length);
-  to[length] = '\0';
-}
-
 // Of each release that changed the struct.
-constexpr size_t kQueryResultSizes[] = {sizeof(qkv_query_result)};
 constexpr size_t kDeviceFactsSizes[] = {sizeof(qkv_device_facts)};
 
-Status query(const qkv_attention_desc* desc, qkv_query_result* result) {
-  QKV_REQUIRE(result != nullptr, QKV_INVALID_NULL, "the result is null");
-  QKV_RETURN_IF_ERROR(check_result_size("result", kQueryResultSizes, result->struct_size));
-  const CudaRuntime& cuda = cuda_runtime();
-  Problem problem;
-  Status status = validate(desc, Need::kShapes, cuda, &problem);
-  if (!status.ok() && qkv_status_class(status.code()) == QKV_INVALID_ARGUMENT) return status;
-
-  qkv_query_result answer{};
-  Plan plan;
-  const DeviceInfo* device = nullptr;
-  if (status.ok()) status = find_device(problem, cuda, &device);
-  if (status.ok()) status = make_plan(problem, *device, &plan);
-  if (status.ok()) {
-    answer.supported = 1;
-    answer.workspace_size = plan.workspace_bytes;
-    copy_text(plan.kernel->name, answer.kernel, sizeof answer.kernel);
-  }
-  copy_text(status.ok() ? plan.declined : status.reason(), answer.reasons, sizeof answer.reasons);
-  write_result(answer, result);
-  return {};
-}
-
-Status create_plan(const qkv_attention_desc* desc, qkv_plan** plan) {
-  QKV_REQUIRE(plan != nullptr, QKV_INVALID_NULL, "the place for the plan is null");
-  *plan = nullptr;
-  const CudaRuntime& cuda = cuda_runtime();
-  Problem problem;
-  QKV_RETURN_IF_ERROR(validate(desc, Need::kShapes, cuda, &problem));
-  const DeviceInfo* device = nullptr;
-  QKV_RETURN_IF_ERROR(find_device(problem, cuda, &device));
-  std::unique_ptr<qkv_plan> made;
-  QKV_RETURN_IF_ERROR(new_plan(problem, plan_key(problem, *device), *device, cuda, &made));
-  *plan = made.release();
-  return {};
-}
-
-Status run_made_plan(const qkv_plan* plan, const qkv_attention_desc* desc, void* stream) {
-  QKV_REQUIRE(plan != nullptr, QKV_INVALID_NULL, "the plan is null");
-  const CudaRuntime& cuda = cuda_runtime();
-  Problem problem;
-  QKV_RETURN_IF_ERROR(validate(desc, Need::kAddresses, cuda, &problem));
-  const PlanKey call = plan_key(problem, plan->device);
-  QKV_REQUIRE(plan->key.serves(call), QKV_INVALID_PLAN,
-              plan->key.shape == call.shape
-                  ? "a tensor's address is less aligned than the plan was made for"
-                  : "the descriptor's shapes, strides, types, options or device differ from the "
-                    "plan's; make a plan for it");
-  return run_plan(plan->plan, problem, cuda, stream);
-}
-
-Status attention(const qkv_attention_desc* desc, void* stream) {
-  const CudaRuntime& cuda = cuda_runtime();
-  Problem problem;
-  QKV_RETURN_IF_ERROR(validate(desc, Need::kAddresses, cuda, &problem));
-  if (problem.empty()) return {};
-  SharedPlan plan;
-  QKV_RETURN_IF_ERROR(cached_plan(problem, cuda, &plan));
-  return run_plan(plan->plan, problem, cuda, stream);
-}
+// All operations.
+constexpr const Op* kOps[] = {&attention::kOp, &merge::kOp};
 
 }  // namespace
 
@@ -136,9 +35,9 @@ int32_t qkv_version(void) {
 const char* qkv_build_info(void) {
   static const std::string info = [] {
     std::string names;
-    for (const Kernel* kernel : kernels()) {
-      names += text(names.empty() ? "" : ", ", '"', kernel->name, '"');
-    }
+    for (const Op* op : kOps)
+      for (const Kernel* kernel : op->kernels)
+        names += text(names.empty() ? "" : ", ", '"', kernel->name, '"');
     return text("{\"version\": \"", QKV_VERSION_MAJOR, ".", QKV_VERSION_MINOR, ".",
                 QKV_VERSION_PATCH, "\", \"compiler\": \"", __VERSION__,
                 "\", \"cuda\": ", kCudaTargets, ", \"kernels\": [", names, "]}");
@@ -218,23 +117,11 @@ qkv_status qkv_device_query(int32_t index, qkv_device_facts* facts) {
   });
 }
 
-qkv_status qkv_attention_desc_init(qkv_attention_desc* desc, size_t struct_size) {
-  return guarded([&] { return init_descriptor(kAttentionForm, desc, struct_size); });
-}
-
-qkv_status qkv_query(const qkv_attention_desc* desc, qkv_query_result* result) {
-  return guarded([&] { return query(desc, result); });
-}
-
-qkv_status qkv_plan_create(const qkv_attention_desc* desc, qkv_plan** plan) {
-  return guarded([&] { return create_plan(desc, plan); });
-}
-
 qkv_status qkv_plan_workspace_size(const qkv_plan* plan, size_t* bytes) {
   return guarded([&]() -> Status {
     QKV_REQUIRE(plan != nullptr, QKV_INVALID_NULL, "the plan is null");
     QKV_REQUIRE(bytes != nullptr, QKV_INVALID_NULL, "the place for the size is null");
-    *bytes = plan->plan.workspace_bytes;
+    *bytes = plan->plan.workspace_bytes();
     return {};
   });
 }
@@ -244,29 +131,13 @@ qkv_status qkv_plan_print(const qkv_plan* plan, char* buffer, size_t capacity, s
     QKV_REQUIRE(plan != nullptr, QKV_INVALID_NULL, "the plan is null");
     QKV_REQUIRE(buffer != nullptr || capacity == 0, QKV_INVALID_NULL,
                 "the text buffer is null, its capacity is ", capacity);
-    const std::string printed = plan_text(plan->plan, plan->problem, plan->device);
+    const std::string printed = plan_text(*plan->op, plan->plan, *plan->problem, plan->device);
     copy_text(printed, buffer, capacity);
     if (length != nullptr) *length = printed.size();
     return {};
   });
 }
 
-qkv_status qkv_plan_run(const qkv_plan* plan, const qkv_attention_desc* desc, void* stream) {
-  return guarded([&] { return run_made_plan(plan, desc, stream); });
-}
-
 void qkv_plan_destroy(qkv_plan* plan) { delete plan; }
-
-qkv_status qkv_attention(const qkv_attention_desc* desc, void* stream) {
-  return guarded([&] { return attention(desc, stream); });
-}
-
-qkv_status qkv_merge_desc_init(qkv_merge_desc* desc, size_t struct_size) {
-  return guarded([&] { return init_descriptor(kMergeForm, desc, struct_size); });
-}
-
-qkv_status qkv_merge(const qkv_merge_desc* desc, void* stream) {
-  return guarded([&] { return run_merge(desc, cuda_runtime(), stream); });
-}
 
 }  // extern "C"

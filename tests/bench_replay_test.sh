@@ -17,6 +17,9 @@ problems=(
   fwd:cpu:bf16:d32:full:b3:hq2:hkv1:sq40:skv70:hard:offset=-3:right=60:alibi:lengths:lse:index64:weights=3
   fwd:cpu:f32:d16:causal:b1:hq2:hkv2:sq30:skv30:additive:hard:mask=1:index32:weights=2
   fwd:cpu:bf16:d16:full:b2:hq4:hkv4:sq20:skv30:lse:weights=1:q=3840.16.192:k=5760.16.192:v=0.16.64:o=1280.320.16
+  merge:cpu:bf16:d64:b2:h4:s33:parts3:to=f32:lse
+  merge:cpu:f32:d16:b1:h2:s5:parts1
+  merge:cpu:f16:d24:b3:h1:s7:parts32
 )
 for problem in "${problems[@]}"; do
   if ! QKV_VERBOSE=repro "$bench" --problem "$problem" "${flags[@]}" --tsv "$work/result.tsv" >"$work/log" 2>&1; then
@@ -43,10 +46,13 @@ refuse() {  # line, text
 }
 refuse fwd:cpu:sq0 "'sq0' holds 0: there is nothing to time"
 refuse fwd:cpu:mask=kq "'mask=kq'"
+refuse bwd:cpu "problem starts with 'bwd'; it must start with fwd or merge"
+refuse merge:cpu:parts33 "'parts33' holds '33'; allowed is a whole number from 1 to 32"
+refuse merge:cpu:f32:bf16 "'bf16' stands beside 'f32'"
 refuse fwd:cpu:f32:d8:b1:h2:s4:o=0.0.0 "o.stride[1] is 0"
 
 help=$("$bench" --help)
-for field in additive softcap= top-left offset= left= right= mask= bias32= alibi lengths index64 weights32= split= o=; do
+for field in additive softcap= top-left offset= left= right= mask= bias32= alibi lengths index64 weights32= split= o= parts to=; do
   grep -qF -- "$field" <<<"$help" || fail "--help does not name $field"
 done
 exit $failed

@@ -10,7 +10,7 @@
 #include "bench/spec.h"
 #include "bench/tensors.h"
 #include "bench/unfused_problem.h"
-#include "host/verbose.h"
+#include "host/ops/attention/op.h"
 
 namespace qkv::test {
 namespace {
@@ -50,7 +50,7 @@ TEST(BenchLine, RoundTrips) {
 TEST(BenchLine, IsWhatTheLibraryPrints) {
   for (const std::string line : kLines) {
     const Attention replayed = bench::describe(bench::parse(line), QKV_DEVICE_CPU, {});
-    EXPECT_EQ(host::repro(bench::make_problem(replayed)), line);
+    EXPECT_EQ(host::attention::repro(bench::make_problem(replayed)), line);
   }
 }
 
@@ -133,12 +133,14 @@ TEST(BenchWork, CountsVisiblePairs) {
         "offset=1152921504606846976:left=3",
         "left=1152921504606846976:right=1152921504606846976"}) {
     const Spec spec = bench::parse("fwd:f32:d4:dv2:b3:hq4:hkv2:sq9:skv14:" + options);
-    const host::Problem p = bench::make_problem(bench::describe(spec, QKV_DEVICE_CPU, {}));
+    const host::attention::Problem p =
+        bench::make_problem(bench::describe(spec, QKV_DEVICE_CPU, {}));
     double pairs = 0;
     for (int64_t b = 0; b < p.batch; ++b)
       for (int64_t i = 0; i < p.s_q; ++i)
         for (int64_t j = 0; j < p.s_kv; ++j) {
-          const host::KeyRange seen = host::visible_keys(p, i, bench::kv_length(spec, b));
+          const host::attention::KeyRange seen =
+              host::attention::visible_keys(p, i, bench::kv_length(spec, b));
           pairs += j >= seen.begin && j < seen.end ? 4 : 0;  // heads
         }
     EXPECT_EQ(bench::visible_pairs(spec), pairs) << options;
@@ -159,7 +161,7 @@ TEST(BenchUnfused, DeclinesWhatItCannotDo) {
     EXPECT_EQ(bench::unfused_declines(bench::parse(can)), "") << can;
   const Spec shifted = bench::parse("fwd:causal:sq3:skv5:top-left:lse");
   EXPECT_EQ(bench::unfused_declines(shifted),
-            "cannot do a causal mask that is not bottom-right, LSE");
+            "cannot do a causal mask that is not bottom-right, lse");
   for (const char* option : {"additive", "hard", "softcap=1", "left=1", "right=1", "mask=1",
                              "bias=1", "alibi", "lengths", "lse", "weights=3"})
     EXPECT_NE(bench::unfused_declines(bench::parse(std::string("fwd:") + option)), "") << option;

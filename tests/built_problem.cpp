@@ -8,7 +8,7 @@
 #include <sstream>
 #include <stdexcept>
 
-#include "host/device.h"
+#include "host/core/device.h"
 
 namespace qkv::test {
 namespace {
@@ -101,10 +101,8 @@ const host::CudaRuntime& no_cuda() {
                                        .set_device = nullptr,
                                        .allocate = nullptr,
                                        .release = nullptr,
-                                       .check = nullptr,
-                                       .prepare = nullptr,
-                                       .launch = nullptr,
-                                       .merge = nullptr};
+                                       .load = nullptr,
+                                       .queue = nullptr};
   return table;
 }
 
@@ -345,11 +343,11 @@ qkv_attention_desc BuiltProblem::desc(bool images) const {
 
 qkv_attention_desc BuiltProblem::desc() const { return desc(false); }
 
-host::Problem BuiltProblem::oracle_problem() const {
+host::attention::Problem BuiltProblem::oracle_problem() const {
   const qkv_attention_desc on_images = desc(true);
-  host::Problem problem;
+  host::attention::Problem problem;
   const host::Status status =
-      host::validate(&on_images, host::Need::kAddresses, no_cuda(), &problem);
+      host::attention::validate(&on_images, host::Need::kAddresses, no_cuda(), &problem);
   if (!status.ok()) throw std::runtime_error(status.reason());
   return problem;
 }

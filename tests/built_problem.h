@@ -11,7 +11,7 @@
 #include <string>
 #include <vector>
 
-#include "host/problem.h"
+#include "host/ops/attention/problem.h"
 #include "tests/cases.h"
 #include "tests/elements.h"
 #include "tests/place.h"
@@ -94,7 +94,7 @@ class BuiltProblem {
   // The descriptor on the place's addresses.
   qkv_attention_desc desc() const;
   // The same problem on the images, as the oracle reads it.
-  host::Problem oracle_problem() const;
+  host::attention::Problem oracle_problem() const;
 
   // What the run changed that it must not: guards, gaps, inputs. "" if nothing.
   std::string damage();

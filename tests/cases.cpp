@@ -4,7 +4,7 @@
 #include <sstream>
 #include <utility>
 
-#include "host/view.h"
+#include "host/core/view.h"
 #include "tests/pairwise.h"
 
 namespace qkv::test {

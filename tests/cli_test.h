@@ -18,12 +18,12 @@
 #include <string>
 #include <vector>
 
-#include "host/device.h"
+#include "host/core/device.h"
+#include "host/core/numeric.h"
 #include "host/io/npy.h"
 #include "host/io/safetensors.h"
-#include "host/numeric.h"
-#include "host/problem.h"
-#include "host/reference/attention.h"
+#include "host/ops/attention/problem.h"
+#include "host/ops/attention/reference/attention.h"
 #include "qkv/qkv.hpp"
 
 namespace qkv::cli_test {
@@ -136,9 +136,9 @@ inline reference::Result oracle(const Attention& problem) {
   Attention on_cpu = problem;
   on_cpu.device = Device::kCpu;
   const qkv_attention_desc desc = on_cpu.desc();
-  host::Problem checked;
+  host::attention::Problem checked;
   const host::Status status =
-      host::validate(&desc, host::Need::kShapes, host::cuda_runtime(), &checked);
+      host::attention::validate(&desc, host::Need::kShapes, host::cuda_runtime(), &checked);
   if (!status.ok()) throw std::runtime_error(status.reason());
   return reference::attention(checked);
 }

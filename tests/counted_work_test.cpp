@@ -13,13 +13,14 @@
 #include <string_view>
 #include <vector>
 
-#include "host/plan.h"
+#include "host/core/plan.h"
 #include "kernels/attention/sm80_forward/policy.h"
 #include "kernels/attention/sm80_tf32x3/policy.h"
 #include "tests/built_problem.h"
 #include "tests/cases.h"
 #include "tests/counted_launches.h"
 #include "tests/fake_cuda.h"
+#include "tests/plans.h"
 
 namespace qkv::test {
 namespace {
@@ -48,13 +49,13 @@ Tiles tiles_of(const Case& row) {
   }
   host::DeviceInfo device = fake_device(80);
   device.sm_count = 1;
-  host::Problem problem = BuiltProblem(row, {}).oracle_problem();
+  host::attention::Problem problem = BuiltProblem(row, {}).oracle_problem();
   problem.device = QKV_DEVICE_CUDA;
   host::Plan plan;
-  if (!host::make_plan(problem, device, &plan).ok()) return {};
-  EXPECT_EQ(plan.schedule.splits, 1);
-  return {"sm80_forward", kernels::sm80_forward_policy(dim, plan.variant).max_dim, plan.tile_q,
-          plan.tile_kv};
+  if (!make_plan(problem, device, &plan).ok()) return {};
+  EXPECT_EQ(plan_schedule(plan).splits, 1);
+  return {"sm80_forward", kernels::sm80_forward_policy(dim, plan_variant(plan)).max_dim,
+          plan_tiles(plan).tile_q, plan_tiles(plan).tile_kv};
 }
 
 // One visit of each (query tile, key block) with a visible pair, found pair by pair.

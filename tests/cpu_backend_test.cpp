@@ -16,16 +16,16 @@
 #include <thread>
 #include <vector>
 
-#include "host/cpu/attention.h"
-#include "host/cpu/convert.h"
-#include "host/cpu/tile_products.h"
+#include "host/ops/attention/cpu/attention.h"
+#include "host/ops/attention/cpu/convert.h"
+#include "host/ops/attention/cpu/tile_products.h"
 #include "tests/guarded.h"
 
 namespace qkv::cpu {
 namespace {
 
-using host::Problem;
 using host::View;
+using host::attention::Problem;
 using test::Guarded;
 using test::normal;
 
@@ -235,7 +235,7 @@ TEST_P(EveryType, LeakProbe) {
     });
     a.run();
     for (int64_t i = 0; i < kSq; ++i) {
-      const host::KeyRange seen = host::visible_keys(a.p, i, kLength);
+      const host::attention::KeyRange seen = host::attention::visible_keys(a.p, i, kLength);
       const bool sees = leak >= seen.begin && leak < seen.end;
       const float got = Attention::get(a.p.o, 0, 0, i, 3);
       if (!sees) {

@@ -12,14 +12,14 @@
 #include <string>
 #include <vector>
 
-#include "host/cpu/targets.h"  // before any header of Highway
+#include "host/ops/attention/cpu/targets.h"  // before any header of Highway
 
 #include <hwy/targets.h>
 
-#include "host/cpu/convert.h"
-#include "host/cpu/scores.h"
-#include "host/cpu/softmax.h"
-#include "host/numeric.h"
+#include "host/core/numeric.h"
+#include "host/ops/attention/cpu/convert.h"
+#include "host/ops/attention/cpu/scores.h"
+#include "host/ops/attention/cpu/softmax.h"
 
 namespace qkv::cpu {
 namespace {

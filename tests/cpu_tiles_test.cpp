@@ -9,11 +9,11 @@
 #include <string>
 #include <vector>
 
-#include "host/cpu/attention.h"
-#include "host/cpu/convert.h"
-#include "host/cpu/scratch.h"
-#include "host/cpu/tile_products.h"
-#include "host/cpu/tiles.h"
+#include "host/ops/attention/cpu/attention.h"
+#include "host/ops/attention/cpu/convert.h"
+#include "host/ops/attention/cpu/scratch.h"
+#include "host/ops/attention/cpu/tile_products.h"
+#include "host/ops/attention/cpu/tiles.h"
 #include "tests/guarded.h"
 
 namespace qkv::cpu {
@@ -121,7 +121,7 @@ TEST(Policy, IsPureAndSmall) {
     return static_cast<int64_t>(random() % static_cast<uint64_t>(n));
   };
   for (int n = 0; n < 2000; ++n) {
-    host::Problem p;
+    host::attention::Problem p;
     p.type = static_cast<qkv_type>(1 + pick(3));
     p.score = static_cast<qkv_score>(pick(2));
     p.selection = static_cast<qkv_selection>(pick(2));

@@ -1,6 +1,6 @@
 // Structs that grow: a made-up descriptor with a history of three releases, and what a result of
 // each size gets.
-#include "host/descriptor.h"
+#include "host/core/descriptor.h"
 
 #include <gtest/gtest.h>
 

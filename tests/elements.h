@@ -7,8 +7,8 @@
 #include <cstring>
 #include <limits>
 
-#include "host/numeric.h"
-#include "host/problem.h"
+#include "host/core/numeric.h"
+#include "host/ops/attention/problem.h"
 
 namespace qkv::test {
 

@@ -2,7 +2,6 @@
 
 #include <new>
 #include <stdexcept>
-#include <string_view>
 #include <utility>
 
 namespace qkv::test {
@@ -15,8 +14,6 @@ FakeCuda* active = nullptr;
 constexpr int kOutOfMemory = 2;  // cudaErrorMemoryAllocation
 
 Status status_of(int code, const char* what) {
-  // Loading a kernel asks the CUDA runtime itself, where there is one; here it is the test's word.
-  if (std::string_view(what).rfind("loading", 0) == 0) code = active->prepare_code;
   if (code == 0) return {};
   return Status(code == kOutOfMemory ? QKV_RESOURCE_OUT_OF_MEMORY : QKV_DEVICE_ERROR_CALL,
                 host::text(what, ": fake error ", code));
@@ -49,12 +46,17 @@ Status release(void* pointer, void*) {
   return active->release_status;
 }
 
-int launch(const host::Kernel& kernel, const host::Problem&, const host::Plan&, void* workspace,
-           void* stream, Status*) {
+// Whatever is to be loaded or queued is the test's word instead.
+Status load(const char* what, host::CudaCall) {
+  if (active->record_launches) active->record_load(FakeCuda::current_device());
+  return status_of(active->prepare_code, what);
+}
+
+Status queue(const host::Run& run, host::CudaCall) {
   if (active->record_launches) {
-    active->record({kernel.name, FakeCuda::current_device(), workspace, stream});
+    active->record({run.name, FakeCuda::current_device(), run.workspace, run.stream});
   }
-  return active->launch_code;
+  return status_of(active->launch_code, run.name);
 }
 
 const host::CudaRuntime kTable{
@@ -76,18 +78,8 @@ const host::CudaRuntime kTable{
     .set_device = set_device,
     .allocate = allocate,
     .release = release,
-    .check = status_of,
-    .prepare =
-        [](const host::Kernel& kernel, const host::Problem& problem, host::Plan* plan) {
-          if (active->record_launches) active->record_load(FakeCuda::current_device());
-          return kernel.prepare(problem, kTable, plan);
-        },
-    .launch = launch,
-    .merge =
-        [](const host::Merge&, void* stream) {
-          active->record({"merge", FakeCuda::current_device(), nullptr, stream});
-          return status_of(active->launch_code, "merge");
-        }};
+    .load = load,
+    .queue = queue};
 
 }  // namespace
 

@@ -1,5 +1,5 @@
-// CUDA devices that are not there: a table for host/device.h under which plans, refusals, device
-// switching and failures are tested on any machine. Launches are recorded, not done.
+// CUDA devices that are not there: a table for host/core/device.h under which plans, refusals,
+// device switching and failures are tested on any machine. Launches are recorded, not done.
 #pragma once
 
 #include <cstddef>
@@ -8,8 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "host/device.h"
-#include "host/plan.h"
+#include "host/core/device.h"
 
 namespace qkv::test {
 

@@ -7,8 +7,8 @@
 #include <chrono>
 #include <cstdio>
 
-#include "host/plan_cache.h"
-#include "host/verbose.h"
+#include "host/core/plan_cache.h"
+#include "host/core/verbose.h"
 #include "tests/fake_cuda.h"
 #include "tests/full_problem.h"
 

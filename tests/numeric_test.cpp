@@ -1,5 +1,5 @@
-// fp16 and bf16 as bits (host/numeric.h) against the compiler's own conversions and CUDA's.
-#include "host/numeric.h"
+// fp16 and bf16 as bits (host/core/numeric.h) against the compiler's own conversions and CUDA's.
+#include "host/core/numeric.h"
 
 #include <gtest/gtest.h>
 

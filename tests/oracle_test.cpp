@@ -5,8 +5,8 @@
 #include <cmath>
 #include <limits>
 
-#include "host/numeric.h"
-#include "host/reference/attention.h"
+#include "host/core/numeric.h"
+#include "host/ops/attention/reference/attention.h"
 #include "tests/small_problem.h"
 
 namespace qkv::test {
@@ -22,9 +22,9 @@ constexpr float kInfF = std::numeric_limits<float>::infinity();
 constexpr double kE = 2.718281828459045;
 
 Result solve(const qkv_attention_desc& desc, Precision precision = Precision::kDouble) {
-  host::Problem problem;
+  host::attention::Problem problem;
   const host::Status status =
-      host::validate(&desc, host::Need::kAddresses, host::cuda_runtime(), &problem);
+      host::attention::validate(&desc, host::Need::kAddresses, host::cuda_runtime(), &problem);
   EXPECT_TRUE(status.ok()) << status.reason();
   return reference::attention(problem, precision);
 }

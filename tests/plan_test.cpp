@@ -1,18 +1,22 @@
 // Plans are pure: for any device class, without a device. What is chosen, why the rest declined,
 // how it prints, and which problems may share a plan.
-#include "host/plan.h"
+#include "host/core/plan.h"
 
 #include <gtest/gtest.h>
 #include <omp.h>
 
 #include <cstring>
+#include <stdexcept>
 
-#include "host/plan_cache.h"
+#include "host/core/plan_cache.h"
+#include "host/ops/attention/cpu/attention.h"
+#include "host/ops/merge/op.h"
 #include "kernels/attention/simt_forward/policy.h"
 #include "kernels/attention/sm80_forward/policy.h"
 #include "kernels/attention/sm90_forward/policy.h"
 #include "tests/fake_cuda.h"
 #include "tests/full_problem.h"
+#include "tests/plans.h"
 
 namespace qkv::test {
 namespace {
@@ -20,7 +24,7 @@ namespace {
 using host::DeviceInfo;
 using host::Plan;
 using host::PlanKey;
-using host::Problem;
+using host::attention::Problem;
 
 // A problem of shapes alone, on cuda:0 of the fake runtime.
 qkv_attention_desc shapes(int64_t batch, int64_t heads_q, int64_t heads_kv, int64_t s_q,
@@ -41,7 +45,7 @@ qkv_attention_desc shapes(int64_t batch, int64_t heads_q, int64_t heads_kv, int6
 Problem problem_of(const qkv_attention_desc& desc) {
   Problem problem;
   const host::Status status =
-      host::validate(&desc, host::Need::kShapes, host::cuda_runtime(), &problem);
+      host::attention::validate(&desc, host::Need::kShapes, host::cuda_runtime(), &problem);
   EXPECT_TRUE(status.ok()) << status.reason();
   return problem;
 }
@@ -56,24 +60,25 @@ TEST_P(PlanOn, EveryWidth) {
   for (int64_t d_v : {1, 64, 65, 128, 129, 256, 257, 576}) {
     const Problem problem = problem_of(shapes(2, 6, 3, 1000, 777, 96, d_v));
     Plan plan;
-    const host::Status status = host::make_plan(problem, device, &plan);
+    const host::Status status = make_plan(problem, device, &plan);
     ASSERT_TRUE(status.ok()) << status.reason();
     int32_t tile_q = 0, tile_kv = 0, threads = 0, smem = 48 * 1024;
     if (device.compute == 90 && d_v % 8 == 0 && d_v <= 128) {
       EXPECT_STREQ(plan.kernel->name, "sm90_forward");
-      EXPECT_EQ(plan.tile_q, kernels::kSm90TileQ);
-      EXPECT_EQ(plan.tile_kv, kernels::kSm90TileKv);
-      EXPECT_EQ(plan.threads, kernels::kSm90Threads);
-      EXPECT_EQ(plan.schedule.blocks(), 2 * 6 * 8 * plan.schedule.splits);
-      EXPECT_EQ(plan.blocks, std::min<int64_t>(plan.schedule.blocks(), device.sm_count));
-      EXPECT_LE(plan.smem_bytes, device.smem_per_block);
-      EXPECT_EQ(plan.workspace_bytes > 0, plan.schedule.splits > 1);
+      EXPECT_EQ(plan_tiles(plan).tile_q, kernels::kSm90TileQ);
+      EXPECT_EQ(plan_tiles(plan).tile_kv, kernels::kSm90TileKv);
+      EXPECT_EQ(plan_tiles(plan).threads, kernels::kSm90Threads);
+      EXPECT_EQ(plan_schedule(plan).blocks(), 2 * 6 * 8 * plan_schedule(plan).splits);
+      EXPECT_EQ(plan_tiles(plan).blocks,
+                std::min<int64_t>(plan_schedule(plan).blocks(), device.sm_count));
+      EXPECT_LE(plan_tiles(plan).smem_bytes, device.smem_per_block);
+      EXPECT_EQ(plan.workspace_bytes() > 0, plan_schedule(plan).splits > 1);
       continue;
     }
     if (device.compute >= 80 && d_v % 8 == 0 && d_v <= 256) {
       EXPECT_STREQ(plan.kernel->name, "sm80_forward");
       const auto policy = kernels::sm80_forward_policy(
-          static_cast<int32_t>(std::max<int64_t>(d_v, 96)), plan.variant);
+          static_cast<int32_t>(std::max<int64_t>(d_v, 96)), plan_variant(plan));
       EXPECT_GE(policy.max_dim, d_v);
       tile_q = policy.tile_q, tile_kv = policy.tile_kv, threads = 128;
       smem = device.smem_per_block;
@@ -83,18 +88,19 @@ TEST_P(PlanOn, EveryWidth) {
       EXPECT_GE(policy.max_dim, d_v);
       tile_q = policy.tile_q, tile_kv = policy.tile_kv, threads = policy.threads;
     }
-    EXPECT_EQ(plan.tile_q, tile_q);
-    EXPECT_EQ(plan.tile_kv, tile_kv);
-    EXPECT_EQ(plan.threads, threads);
-    const int32_t group = static_cast<int32_t>(plan.schedule.group.divisor);
+    EXPECT_EQ(plan_tiles(plan).tile_q, tile_q);
+    EXPECT_EQ(plan_tiles(plan).tile_kv, tile_kv);
+    EXPECT_EQ(plan_tiles(plan).threads, threads);
+    const int32_t group = static_cast<int32_t>(plan_schedule(plan).group.divisor);
     EXPECT_TRUE(group == 1 || group == 2);
-    EXPECT_EQ(plan.blocks,
-              2 * 6 / group * ((1000 * group + tile_q - 1) / tile_q) * plan.schedule.splits);
-    EXPECT_GT(plan.smem_bytes, 0);
-    EXPECT_LE(plan.smem_bytes, smem);
-    const int64_t floats = int64_t{2} * 6 * 1000 * plan.schedule.splits * (d_v + 1);
-    EXPECT_EQ(plan.workspace_bytes,
-              plan.schedule.splits == 1 ? 0u : static_cast<size_t>((floats * 4 + 255) / 256 * 256));
+    EXPECT_EQ(plan_tiles(plan).blocks,
+              2 * 6 / group * ((1000 * group + tile_q - 1) / tile_q) * plan_schedule(plan).splits);
+    EXPECT_GT(plan_tiles(plan).smem_bytes, 0);
+    EXPECT_LE(plan_tiles(plan).smem_bytes, smem);
+    const int64_t floats = int64_t{2} * 6 * 1000 * plan_schedule(plan).splits * (d_v + 1);
+    EXPECT_EQ(plan.workspace_bytes(), plan_schedule(plan).splits == 1
+                                          ? 0u
+                                          : static_cast<size_t>((floats * 4 + 255) / 256 * 256));
   }
 }
 
@@ -108,14 +114,18 @@ TEST(Plan, OnTheCpu) {
   DeviceInfo device = host::cpu_device_info();
   device.threads = 2;
   Plan plan;
-  ASSERT_TRUE(host::make_plan(problem, device, &plan).ok());
+  ASSERT_TRUE(make_plan(problem, device, &plan).ok());
   EXPECT_STREQ(plan.kernel->name, "cpu_forward");
-  EXPECT_GT(plan.cpu.tile_q, 0);
-  EXPECT_GT(plan.cpu.tile_kv, 0);
-  EXPECT_GE(plan.cpu.threads, 1);
-  EXPECT_LE(plan.cpu.threads, 2);
-  EXPECT_GE(plan.cpu.tasks, 8) << "a task per head of each batch at least";
-  EXPECT_EQ(plan.workspace_bytes, plan.cpu.workspace_bytes);
+  const cpu::Policy policy = cpu::select_policy(problem, 2);
+  EXPECT_GT(policy.tile_q, 0);
+  EXPECT_GT(policy.tile_kv, 0);
+  EXPECT_GE(policy.threads, 1);
+  EXPECT_LE(policy.threads, 2);
+  EXPECT_GE(policy.tasks, 8) << "a task per head of each batch at least";
+  EXPECT_EQ(plan.workspace_bytes(), policy.workspace_bytes);
+  EXPECT_NE(plan.own->text().find(host::text(policy.tasks, " on ", policy.threads, " threads")),
+            std::string::npos)
+      << plan.own->text();
 }
 
 TEST(Plan, IsAFunctionOfItsArguments) {
@@ -124,8 +134,9 @@ TEST(Plan, IsAFunctionOfItsArguments) {
   std::string first;
   for (int round = 0; round < 3; ++round) {
     Plan plan;
-    ASSERT_TRUE(host::make_plan(problem, cuda.devices[0], &plan).ok());
-    const std::string printed = host::plan_text(plan, problem, cuda.devices[0]);
+    ASSERT_TRUE(make_plan(problem, cuda.devices[0], &plan).ok());
+    const std::string printed =
+        host::plan_text(host::attention::kOp, plan, problem, cuda.devices[0]);
     if (round == 0) first = printed;
     EXPECT_EQ(printed, first);
   }
@@ -151,7 +162,7 @@ void expect_reason(const char* kernel, const Decline& row, int64_t dim = 64, boo
   for (qkv_tensor* t : {&desc.q, &desc.k, &desc.v, &desc.o})
     if (f32) t->type = QKV_TYPE_F32;
   Plan plan;
-  const host::Status status = host::make_plan(problem_of(desc), cuda.devices[0], &plan);
+  const host::Status status = make_plan(problem_of(desc), cuda.devices[0], &plan);
   ASSERT_TRUE(status.ok()) << status.reason();
   EXPECT_STREQ(plan.kernel->name, row.then);
   const std::string line = host::text('\n', kernel, ": ", row.says);
@@ -441,8 +452,8 @@ TEST(PlanPrint, NamesTheMask) {
     edit(desc);
     const Problem problem = problem_of(desc);
     Plan plan;
-    EXPECT_TRUE(host::make_plan(problem, cuda.devices[0], &plan).ok());
-    const std::string all = host::plan_text(plan, problem, cuda.devices[0]);
+    EXPECT_TRUE(make_plan(problem, cuda.devices[0], &plan).ok());
+    const std::string all = host::plan_text(host::attention::kOp, plan, problem, cuda.devices[0]);
     const size_t at = all.find("mask ");
     return all.substr(at, all.find('\n', at) - at);
   };
@@ -519,10 +530,10 @@ TEST_P(SharedPlans, ByShapeAndOptions) {
   FullProblem f;
   f.desc.causal = 1;
   const DeviceInfo device = host::cpu_device_info();
-  const PlanKey before = host::plan_key(problem_of(f.desc), device);
+  const PlanKey before = plan_key(problem_of(f.desc), device);
   GetParam().edit(f);
   if (f.desc.device == QKV_DEVICE_CUDA) cuda.map_everything(0);
-  const PlanKey after = host::plan_key(problem_of(f.desc), device);
+  const PlanKey after = plan_key(problem_of(f.desc), device);
   EXPECT_EQ(before == after, GetParam().same);
   EXPECT_EQ(before.serves(after), GetParam().same);
   if (GetParam().same) {
@@ -547,7 +558,7 @@ TEST(PlanKeys, ServeAddressesOfTheirAlignmentOrBetter) {
   const auto key = [&](size_t shift, bool null = false) {
     FullProblem f;
     f.desc.q.data = null ? nullptr : memory + shift;
-    return host::plan_key(problem_of(f.desc), host::cpu_device_info());
+    return plan_key(problem_of(f.desc), host::cpu_device_info());
   };
   EXPECT_TRUE(key(4).serves(key(4)));
   EXPECT_TRUE(key(4).serves(key(8)));
@@ -602,6 +613,59 @@ TEST(PlanThreads, ArePlannedApartAndRunTogether) {
   }
   qkv_plan_destroy(plan);
   omp_set_num_threads(before);
+}
+
+// What does not fit is an error, never left out.
+TEST(PlanKeys, CannotBeOverrun) {
+  const host::View view{nullptr, QKV_TYPE_F32, {1, 2, 3, 4}, {24, 12, 4, 1}};
+  PlanKey words, tensors, both;
+  for (size_t n = 0; n < PlanKey::kWords; ++n) words.add(static_cast<int64_t>(n));
+  EXPECT_THROW(words.add(0), std::length_error);
+  EXPECT_THROW(words.add(host::View{}), std::length_error);
+  for (size_t n = 0; n < PlanKey::kTensors; ++n) tensors.add(view);
+  EXPECT_THROW(tensors.add(host::View{}), std::length_error);
+  for (size_t n = 0; n + PlanKey::kTensorWords <= PlanKey::kWords; ++n) both.add(0);
+  EXPECT_THROW(
+      {
+        both.add(view);
+        both.add(view);
+      },
+      std::length_error);
+  EXPECT_NE(words.hash(), tensors.hash());
+}
+
+// Plans of different ops never meet in the cache.
+TEST(PlanKeys, NameTheirOp) {
+  const host::merge::Problem merge;
+  const Problem attention;
+  const DeviceInfo device = host::cpu_device_info();
+  EXPECT_FALSE(host::plan_key(host::merge::kOp, merge, device) == plan_key(attention, device));
+}
+
+TEST(MergePlan, OnEveryDevice) {
+  const FakeCuda cuda({fake_device(75)});
+  host::merge::Problem problem;
+  problem.parts = 3;
+  problem.batch = 2, problem.heads = 4, problem.seq = 5, problem.dim = 64;
+  for (const qkv_device device : {QKV_DEVICE_CPU, QKV_DEVICE_CUDA}) {
+    problem.device = device;
+    const DeviceInfo info = device == QKV_DEVICE_CPU ? host::cpu_device_info() : cuda.devices[0];
+    Plan plan;
+    ASSERT_TRUE(host::make_plan(host::merge::kOp, problem, info, &plan).ok());
+    EXPECT_EQ(plan.workspace_bytes(), 0u);
+    const std::string printed = host::plan_text(host::merge::kOp, plan, problem, info);
+    EXPECT_NE(printed.find("3 parts, batch 2, heads 4, seq 5, dim 64"), std::string::npos)
+        << printed;
+    if (device == QKV_DEVICE_CUDA) {
+      EXPECT_STREQ(plan.kernel->name, "merge");
+      EXPECT_NE(printed.find("10 blocks of 128 threads"), std::string::npos) << printed;
+    }
+  }
+  problem.batch = int64_t{1} << 32;
+  Plan none;
+  const host::Status status = host::make_plan(host::merge::kOp, problem, cuda.devices[0], &none);
+  EXPECT_EQ(status.code(), QKV_UNSUPPORTED_KERNEL);
+  EXPECT_NE(status.reason().find("merge: needs more than 2^31 - 1 blocks"), std::string::npos);
 }
 
 TEST(PlanRun, TakesTheScaleOfTheCall) {

@@ -1,11 +1,12 @@
-// Refusals of host/api.cpp and host/run.cpp, and of what only a run can know.
+// Refusals of host/api.cpp and host/core/run.cpp, and of what only a run can know.
 #include <gtest/gtest.h>
 
 #include <memory>
 
-#include "host/plan_cache.h"
-#include "host/run.h"
+#include "host/core/plan_cache.h"
+#include "host/core/run.h"
 #include "tests/full_problem.h"
+#include "tests/plans.h"
 #include "tests/refusals.h"
 
 namespace qkv::test {
@@ -167,19 +168,20 @@ std::vector<Refusal> call_refusals() {
   });
   add("workspace_beyond_memory", QKV_RESOURCE_OUT_OF_MEMORY, {"no 4611686018427387904 bytes"}, [] {
     host::Plan plan;
-    plan.workspace_bytes = size_t{1} << 62;
-    host::Problem problem;
+    plan.own = std::make_unique<host::KernelPlan>();
+    plan.own->workspace_bytes = size_t{1} << 62;
+    host::attention::Problem problem;
     problem.batch = problem.s_q = 1;
     problem.allow_allocation = true;
-    return host::run_plan(plan, problem, host::cuda_runtime(), nullptr);
+    return host::run_plan(host::attention::kOp, plan, problem, host::cuda_runtime(), nullptr);
   });
 
   // A device that no kernel of the build serves.
   add("no_kernel_for_device", QKV_UNSUPPORTED_BUILD, {"no kernel for the tensors' device"}, [] {
-    host::Problem problem;
+    host::attention::Problem problem;
     problem.device = 77;
     host::Plan plan;
-    return host::make_plan(problem, host::DeviceInfo(), &plan);
+    return make_plan(problem, host::DeviceInfo(), &plan);
   });
   return rows;
 }

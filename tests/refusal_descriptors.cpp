@@ -1,4 +1,4 @@
-// Refusals of host/problem.cpp that depend on the descriptor alone.
+// Refusals of host/ops/attention/problem.cpp that depend on the descriptor alone.
 #include <gtest/gtest.h>
 
 #include <cmath>

@@ -3,7 +3,7 @@
 
 #include <string_view>
 
-#include "host/plan_cache.h"
+#include "host/core/plan_cache.h"
 #include "tests/fake_cuda.h"
 #include "tests/full_problem.h"
 #include "tests/refusals.h"

@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "host/status.h"
+#include "host/core/status.h"
 #include "qkv/qkv.h"
 
 namespace qkv::test {

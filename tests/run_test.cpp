@@ -1,6 +1,6 @@
 // From plan to launch under devices that are not there: the cache, the current device, errors that
 // were there before, workspaces, streams.
-#include "host/run.h"
+#include "host/core/run.h"
 
 #include <gtest/gtest.h>
 
@@ -8,7 +8,8 @@
 #include <set>
 #include <thread>
 
-#include "host/plan_cache.h"
+#include "host/core/plan_cache.h"
+#include "host/ops/attention/op.h"
 #include "tests/fake_cuda.h"
 #include "tests/full_problem.h"
 
@@ -21,17 +22,19 @@ using host::Status;
 
 // --- the cache
 
-host::Problem with_keys(int64_t s_kv) {
-  host::Problem problem;
+host::attention::Problem with_keys(int64_t s_kv) {
+  host::attention::Problem problem;
   SmallProblem p({.s_q = 1, .s_kv = 1});
   p.desc.k.shape[2] = p.desc.v.shape[2] = s_kv;
-  EXPECT_TRUE(host::validate(&p.desc, host::Need::kShapes, host::cuda_runtime(), &problem).ok());
+  EXPECT_TRUE(
+      host::attention::validate(&p.desc, host::Need::kShapes, host::cuda_runtime(), &problem).ok());
   return problem;
 }
 
 SharedPlan cached(int64_t s_kv) {
   SharedPlan plan;
-  const Status status = host::cached_plan(with_keys(s_kv), host::cuda_runtime(), &plan);
+  const Status status =
+      host::cached_plan(host::attention::kOp, with_keys(s_kv), host::cuda_runtime(), &plan);
   EXPECT_TRUE(status.ok()) << status.reason();
   return plan;
 }
@@ -221,11 +224,12 @@ TEST_F(FourDevices, PlansDifferByDevice) {
   std::set<SharedPlan> plans;
   for (int32_t device = 0; device < 4; ++device) {
     cuda.map_everything(device);
-    host::Problem problem;
+    host::attention::Problem problem;
     ASSERT_TRUE(
-        host::validate(&f.desc, host::Need::kAddresses, host::cuda_runtime(), &problem).ok());
+        host::attention::validate(&f.desc, host::Need::kAddresses, host::cuda_runtime(), &problem)
+            .ok());
     SharedPlan plan;
-    ASSERT_TRUE(host::cached_plan(problem, host::cuda_runtime(), &plan).ok());
+    ASSERT_TRUE(host::cached_plan(host::attention::kOp, problem, host::cuda_runtime(), &plan).ok());
     EXPECT_EQ(plan->device.name, cuda.devices[static_cast<size_t>(device)].name);
     plans.insert(plan);
   }
@@ -275,17 +279,27 @@ class Workspace : public testing::Test {
 
   Workspace() : cuda({fake_device(90)}) {
     plan.kernel = &kernel;
-    plan.workspace_bytes = kBytes;
+    plan.own = std::make_unique<host::KernelPlan>();
+    plan.own->workspace_bytes = kBytes;
     problem.device = QKV_DEVICE_CUDA;
     problem.batch = problem.s_q = 1;
   }
 
-  Status run() { return host::run_plan(plan, problem, host::cuda_runtime(), nullptr); }
+  Status run() {
+    return host::run_plan(host::attention::kOp, plan, problem, host::cuda_runtime(), nullptr);
+  }
 
   FakeCuda cuda;
-  host::Kernel kernel{"wants_workspace", QKV_DEVICE_CUDA, nullptr, nullptr, nullptr, nullptr};
+  host::Kernel kernel{
+      "wants_workspace",
+      QKV_DEVICE_CUDA,
+      nullptr,
+      nullptr,
+      nullptr,
+      [](const host::AnyProblem&, const host::KernelPlan&, const host::CudaRuntime& on,
+         const host::Run& run) { return on.queue(run, [] { return 0; }); }};
   host::Plan plan;
-  host::Problem problem;
+  host::attention::Problem problem;
   alignas(256) std::byte memory[kBytes];
 };
 

@@ -6,8 +6,8 @@
 #include <stdexcept>
 #include <vector>
 
-#include "host/device.h"
-#include "host/problem.h"
+#include "host/core/device.h"
+#include "host/ops/attention/problem.h"
 #include "qkv/qkv.h"
 
 namespace qkv::test {

@@ -7,12 +7,13 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
-#include "host/plan.h"
+#include "host/core/plan.h"
 #include "kernels/attention/sm80_forward/policy.h"
 #include "tests/built_problem.h"
 #include "tests/cases.h"
 #include "tests/counted_launches.h"
 #include "tests/fake_cuda.h"
+#include "tests/plans.h"
 
 namespace qkv::test {
 namespace {
@@ -75,15 +76,15 @@ TEST_P(SplitWork, IsTheMinimalCover) {
   const Case& row = GetParam();
   host::DeviceInfo device = fake_device(80);
   device.l2_bytes = int64_t{40} << 20;
-  host::Problem problem = BuiltProblem(row, {}).oracle_problem();
+  host::attention::Problem problem = BuiltProblem(row, {}).oracle_problem();
   problem.device = QKV_DEVICE_CUDA;
   host::Plan plan;
-  ASSERT_TRUE(host::make_plan(problem, device, &plan).ok());
-  const bool rules = plan.variant == kernels::Sm80Variant::kRules;
-  const auto policy =
-      kernels::sm80_forward_policy(static_cast<int32_t>(std::max(row.d_qk, row.d_v)), plan.variant);
-  ASSERT_GT(plan.schedule.splits, 1);
-  const Work want = minimal_work(row, plan.schedule, policy.max_dim);
+  ASSERT_TRUE(make_plan(problem, device, &plan).ok());
+  const bool rules = plan_variant(plan) == kernels::Sm80Variant::kRules;
+  const auto policy = kernels::sm80_forward_policy(
+      static_cast<int32_t>(std::max(row.d_qk, row.d_v)), plan_variant(plan));
+  ASSERT_GT(plan_schedule(plan).splits, 1);
+  const Work want = minimal_work(row, plan_schedule(plan), policy.max_dim);
   const nlohmann::json launches = counted_launches(row);
   int seen = 0, combined = 0;
   for (const auto& launch : launches) {
@@ -128,15 +129,15 @@ TEST(TailCases, AreSplitInTheTilesThatTheyName) {
   int seen = 0;
   for (const Case& row : all_cases()) {
     if (row.name.rfind("tails_split_", 0) != 0) continue;
-    host::Problem problem = BuiltProblem(row, {}).oracle_problem();
+    host::attention::Problem problem = BuiltProblem(row, {}).oracle_problem();
     problem.device = QKV_DEVICE_CUDA;
     for (const int32_t sms : {5, 108}) {
       host::DeviceInfo device = fake_device(80);
       device.sm_count = sms;
       host::Plan plan;
-      ASSERT_TRUE(host::make_plan(problem, device, &plan).ok());
-      EXPECT_GT(plan.schedule.splits, 1) << row.name << " on " << sms;
-      EXPECT_EQ(plan.variant,
+      ASSERT_TRUE(make_plan(problem, device, &plan).ok());
+      EXPECT_GT(plan_schedule(plan).splits, 1) << row.name << " on " << sms;
+      EXPECT_EQ(plan_variant(plan),
                 sms == 108 ? kernels::Sm80Variant::kShort : kernels::Sm80Variant::kTall)
           << row.name << " on " << sms;
       ++seen;

@@ -12,15 +12,16 @@
 #include <string_view>
 #include <vector>
 
-#include "host/plan.h"
-#include "host/status.h"
+#include "host/core/plan.h"
+#include "host/core/status.h"
+#include "host/ops/attention/op.h"
 
 namespace qkv::test {
 namespace {
 
 using host::DeviceInfo;
-using host::Problem;
 using host::View;
+using host::attention::Problem;
 
 constexpr std::string_view kBegin = "<!-- support matrix: ./dev readme -->\n";
 constexpr std::string_view kEnd = "<!-- end of support matrix -->\n";
@@ -172,7 +173,7 @@ std::string runs_on(const host::Kernel& kernel) {
 
 std::string table() {
   std::string names = "|", rule = "| ---", where = "| runs on";
-  for (const host::Kernel* kernel : host::kernels()) {
+  for (const host::Kernel* kernel : host::attention::kOp.kernels) {
     names += host::text(" | `", kernel->name, "`");
     rule += " | ---";
     where += " | " + runs_on(*kernel);
@@ -180,7 +181,7 @@ std::string table() {
   std::string out = names + " |\n" + rule + " |\n" + where + " |\n";
   for (const Row& row : all_rows()) {
     out += host::text("| ", row.name);
-    for (const host::Kernel* kernel : host::kernels()) {
+    for (const host::Kernel* kernel : host::attention::kOp.kernels) {
       bool takes = true;
       for (const auto& make : row.problems) {
         const bool retyped = !row.of_types && is_fp32_only(*kernel);

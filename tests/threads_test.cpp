@@ -8,7 +8,7 @@
 #include <string>
 #include <thread>
 
-#include "host/plan_cache.h"
+#include "host/core/plan_cache.h"
 #include "tests/elements.h"
 #include "tests/fake_cuda.h"
 #include "tests/full_problem.h"

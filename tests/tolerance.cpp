@@ -44,14 +44,14 @@ struct Sums {
   }
 };
 
-reference::Result with_scores(host::Problem problem) {
+reference::Result with_scores(host::attention::Problem problem) {
   problem.weights_mode = QKV_WEIGHTS_MASKED;
   return reference::attention(problem);
 }
 
 }  // namespace
 
-Tolerance::Tolerance(const host::Problem& problem)
+Tolerance::Tolerance(const host::attention::Problem& problem)
     : p_(problem),
       oracle_(problem.weights.present() && problem.weights_mode != QKV_WEIGHTS_MASKED
                   ? reference::attention(problem)

@@ -26,8 +26,8 @@
 #include <string>
 #include <vector>
 
-#include "host/problem.h"
-#include "host/reference/attention.h"
+#include "host/ops/attention/problem.h"
+#include "host/ops/attention/reference/attention.h"
 #include "tests/built_problem.h"
 
 namespace qkv::test {
@@ -36,7 +36,7 @@ namespace qkv::test {
 class Tolerance {
  public:
   // Reads the inputs that `problem` points to.
-  explicit Tolerance(const host::Problem& problem);
+  explicit Tolerance(const host::attention::Problem& problem);
 
   // All outputs that are present in `got` against the oracle; the message has the element, its
   // values and a line to run the test again.
@@ -83,7 +83,7 @@ class Tolerance {
   void record_accuracy(const BuiltProblem& got) const;
   std::string element(const char* name, size_t row, int64_t last) const;
 
-  host::Problem p_;
+  host::attention::Problem p_;
   reference::Result oracle_, lowp_;
   reference::Result scores_;  // the oracle with its scores after bias and mask
   std::vector<double> v_;     // |V|

@@ -1,12 +1,13 @@
 // QKV_VERBOSE: each word prints its lines and no others; the repro line says all of a problem.
-#include "host/verbose.h"
+#include "host/core/verbose.h"
 
 #include <gtest/gtest.h>
 
 #include <string>
 #include <vector>
 
-#include "host/plan_cache.h"
+#include "host/core/plan_cache.h"
+#include "host/ops/attention/op.h"
 #include "tests/fake_cuda.h"
 #include "tests/small_problem.h"
 
@@ -108,6 +109,32 @@ TEST_F(Verbose, Error) {
             std::string("qkv:error: QKV_DEVICE_ERROR_CALL: ") + qkv_last_error() + "\n");
 }
 
+// Every op's runs are logged and can be replayed.
+TEST_F(Verbose, OfAMerge) {
+  listen("dispatch,exec,repro");
+  std::vector<float> o0{1, 2}, o1{3, 4}, lse0{0}, lse1{1}, o(2);
+  const qkv_tensor o_parts[] = {contiguous(o0, QKV_TYPE_F32, {1, 1, 1, 2}),
+                                contiguous(o1, QKV_TYPE_F32, {1, 1, 1, 2})};
+  const qkv_tensor lse_parts[] = {contiguous(lse0, QKV_TYPE_F32, {1, 1, 1, 1}),
+                                  contiguous(lse1, QKV_TYPE_F32, {1, 1, 1, 1})};
+  qkv_merge_desc desc;
+  ASSERT_EQ(qkv_merge_desc_init(&desc, sizeof desc), QKV_SUCCESS);
+  desc.device = QKV_DEVICE_CPU;
+  desc.parts = 2;
+  desc.o_parts = o_parts;
+  desc.lse_parts = lse_parts;
+  desc.o = contiguous(o, QKV_TYPE_F32, {1, 1, 1, 2});
+  for (int n = 0; n < 2; ++n) ASSERT_EQ(qkv_merge(&desc, nullptr), QKV_SUCCESS) << qkv_last_error();
+  const std::string line = "merge:cpu:f32:d2:b1:h1:s1:parts2\n";
+  ASSERT_EQ(lines().size(), 4) << "one plan, two runs";
+  EXPECT_EQ(lines()[0], "qkv:dispatch: cpu_merge takes " + line);
+  EXPECT_EQ(lines()[1], "qkv:repro: attention_bench --problem " + line);
+  for (const size_t n : {2, 3}) {
+    EXPECT_EQ(lines()[n].rfind("qkv:exec: cpu_merge ", 0), 0) << lines()[n];
+    EXPECT_NE(lines()[n].find(" us " + line), std::string::npos) << lines()[n];
+  }
+}
+
 TEST_F(Verbose, AllIsEverything) {
   listen("all");
   call();
@@ -127,14 +154,14 @@ TEST(Repro, SaysAllOfAProblem) {
     host::View view{nullptr, QKV_TYPE_BF16, {b, h, s, d}, {s * h * d, d, h * d, 1}};
     return view;
   };
-  host::Problem p;
+  host::attention::Problem p;
   p.batch = 2, p.heads_q = 6, p.heads_kv = 3, p.s_q = 7, p.s_kv = 9, p.d_qk = 40, p.d_v = 24;
   p.type = QKV_TYPE_BF16;
   p.q = shape(2, 6, 7, 40), p.k = shape(2, 3, 9, 40), p.v = shape(2, 3, 9, 24);
   p.o = shape(2, 6, 7, 24);
-  p.scale = host::default_scale(p.score, p.d_qk);
+  p.scale = host::attention::default_scale(p.score, p.d_qk);
   const std::string plain = "fwd:cpu:bf16:d40:dv24:full:b2:hq6:hkv3:sq7:skv9";
-  EXPECT_EQ(host::repro(p), plain);
+  EXPECT_EQ(host::attention::repro(p), plain);
 
   p.device = QKV_DEVICE_CUDA;
   p.score = QKV_SCORE_ADDITIVE;
@@ -153,13 +180,13 @@ TEST(Repro, SaysAllOfAProblem) {
   p.v.stride[2] = 80;
   p.fixed_split_size = 64;
   p.threads = 3;
-  EXPECT_EQ(host::repro(p),
+  EXPECT_EQ(host::attention::repro(p),
             "fwd:cuda:bf16:d40:dv24:full:b2:hq6:hkv3:sq7:skv9:additive:hard:scale=-0.5:softcap=30:"
             "offset=-3:left=4:right=2:mask=qk:bias32=1:alibi:lengths:lse:index64:weights32=2:"
             "split=64:threads=3:v=648.24.80");
   p.right = 0, p.alignment = QKV_ALIGN_TOP_LEFT;
-  EXPECT_NE(host::repro(p).find(":causal:"), std::string::npos);
-  EXPECT_NE(host::repro(p).find(":top-left:left=4:mask"), std::string::npos);
+  EXPECT_NE(host::attention::repro(p).find(":causal:"), std::string::npos);
+  EXPECT_NE(host::attention::repro(p).find(":top-left:left=4:mask"), std::string::npos);
 }
 
 }  // namespace

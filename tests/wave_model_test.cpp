@@ -1,6 +1,6 @@
 // The wave model: what it predicts against a simulation that places every block, what it chooses
 // against every other choice, and against the fixed rules of other libraries.
-#include "host/wave_model.h"
+#include "host/ops/attention/wave_model.h"
 
 #include <gtest/gtest.h>
 
@@ -12,26 +12,27 @@
 #include <string_view>
 #include <vector>
 
-#include "host/plan.h"
+#include "host/core/plan.h"
 #include "kernels/attention/combine/launch.h"
 #include "kernels/attention/sm80_forward/policy.h"
 #include "tests/elements.h"
 #include "tests/fake_cuda.h"
+#include "tests/plans.h"
 
 namespace qkv::test {
 namespace {
 
-using host::Candidate;
 using host::DeviceInfo;
 using host::Plan;
-using host::Prediction;
-using host::Problem;
+using host::attention::Candidate;
+using host::attention::Prediction;
+using host::attention::Problem;
 using kernels::TileSchedule;
 
 struct Shape {
   int64_t batch, heads_q, heads_kv, s_q, s_kv;
   bool causal = false;
-  int64_t left = host::kUnbounded;
+  int64_t left = host::attention::kUnbounded;
 };
 
 Problem problem_of(const Shape& shape, int64_t dim = 128) {
@@ -53,8 +54,8 @@ TileSchedule schedule_of(const Problem& p, int32_t tile_q, int32_t tile_kv, int3
 }
 
 Candidate candidate_of(const DeviceInfo& device) {
-  return {host::mma_step(host::device_rates(device), 128, 48, 128, 2.0 * 128 * (128 + 4 * 2 * 48),
-                         false),
+  return {host::attention::mma_step(host::attention::device_rates(device), 128, 48, 128,
+                                    2.0 * 128 * (128 + 4 * 2 * 48), false),
           2};
 }
 
@@ -67,8 +68,8 @@ double simulate(const Problem& p, const DeviceInfo& device, const Candidate& can
   for (int64_t n = 0; n < schedule.blocks(); ++n) {
     const auto tile = kernels::work_tile(schedule, static_cast<uint32_t>(n));
     const int32_t last = schedule.query(tile.row + tile.rows - 1);
-    const auto begin = host::visible_keys(p, schedule.query(tile.row), p.s_kv).begin;
-    const auto end = host::visible_keys(p, last, p.s_kv).end;
+    const auto begin = host::attention::visible_keys(p, schedule.query(tile.row), p.s_kv).begin;
+    const auto end = host::attention::visible_keys(p, last, p.s_kv).end;
     const auto keys = kernels::keys_of_split(
         schedule, {static_cast<int32_t>(begin), static_cast<int32_t>(end)}, tile.split);
     const bool some = keys.begin < keys.end;
@@ -85,8 +86,8 @@ double simulate(const Problem& p, const DeviceInfo& device, const Candidate& can
   for (int64_t n = 0; n < sms * side_by_side; ++n) free.push(0);
   double end = 0;
   for (const int32_t n : steps) {
-    const double at =
-        free.top() + (n > 0 ? host::kBlockCycles + n * step : host::kEmptyBlockCycles);
+    const double at = free.top() + (n > 0 ? host::attention::kBlockCycles + n * step
+                                          : host::attention::kEmptyBlockCycles);
     free.pop();
     free.push(at);
     end = std::max(end, at);
@@ -97,14 +98,15 @@ double simulate(const Problem& p, const DeviceInfo& device, const Candidate& can
 Prediction predict(const Problem& p, const DeviceInfo& device, const Candidate& candidate,
                    TileSchedule schedule, int32_t splits) {
   schedule.splits = splits;
-  return host::predict(p, device, candidate, schedule, host::tile_loads(p, schedule));
+  return host::attention::predict(p, device, candidate, schedule,
+                                  host::attention::tile_loads(p, schedule));
 }
 
 int64_t round_up(int64_t n, int64_t step) { return (n + step - 1) / step * step; }
 
 Plan plan_of(const Problem& p, const DeviceInfo& device) {
   Plan plan;
-  EXPECT_TRUE(host::make_plan(p, device, &plan).ok());
+  EXPECT_TRUE(make_plan(p, device, &plan).ok());
   EXPECT_TRUE(plan.kernel->name == std::string_view("sm80_forward") ||
               plan.kernel->name == std::string_view("sm90_forward"))
       << plan.kernel->name;
@@ -143,8 +145,9 @@ TEST(WaveModel, AgreesWithASimulationOfEveryBlock) {
         TileSchedule schedule = schedule_of(p, 128, 48);
         schedule.splits = splits;
         const double simulated = simulate(p, device, candidate, schedule);
-        const double predicted =
-            host::makespan(device, candidate, schedule, host::tile_loads(p, schedule)).cycles;
+        const double predicted = host::attention::makespan(device, candidate, schedule,
+                                                           host::attention::tile_loads(p, schedule))
+                                     .cycles;
         worst = std::max(worst, simulated / predicted);
         best = std::min(best, simulated / predicted);
         EXPECT_LE(simulated, 1.34 * predicted)
@@ -167,14 +170,14 @@ TEST(WaveModel, PicksTheBestOfAllSplits) {
     for (const Shape& shape : kShapes) {
       const Problem p = problem_of(shape);
       const TileSchedule schedule = schedule_of(p, 128, 48);
-      const Prediction chosen =
-          host::best_splits(p, device, candidate, schedule, host::kModelSplits);
+      const Prediction chosen = host::attention::best_splits(p, device, candidate, schedule,
+                                                             host::attention::kModelSplits);
       Prediction best = predict(p, device, candidate, schedule, 1);
       EXPECT_LE(chosen.cycles, best.cycles) << "never worse than one split";
       if (chosen.splits > 1) {
-        EXPECT_LE(host::kSplitGain * chosen.cycles, best.cycles);
+        EXPECT_LE(host::attention::kSplitGain * chosen.cycles, best.cycles);
       }
-      for (int32_t splits = 2; splits <= host::kModelSplits; ++splits) {
+      for (int32_t splits = 2; splits <= host::attention::kModelSplits; ++splits) {
         const Prediction next = predict(p, device, candidate, schedule, splits);
         if (next.cost() < best.cost()) best = next;
       }
@@ -216,7 +219,8 @@ TEST(WaveModel, BeatsFixedRules) {
     const int32_t key_blocks = static_cast<int32_t>((p.s_kv + 127) / 128);
     const int32_t rule = rule_of_thumb(schedule.blocks(), device.sm_count, key_blocks);
     const double by_rule = predict(p, device, candidate, schedule, rule).cycles;
-    const Prediction chosen = host::best_splits(p, device, candidate, schedule, host::kModelSplits);
+    const Prediction chosen =
+        host::attention::best_splits(p, device, candidate, schedule, host::attention::kModelSplits);
     std::printf("%5lld %5lld %6lld %8lld | %6d %9.0f | %6d %9.0f | %.2f\n",
                 static_cast<long long>(p.batch), static_cast<long long>(p.heads_q),
                 static_cast<long long>(p.s_q), static_cast<long long>(p.s_kv), rule, by_rule,
@@ -238,16 +242,16 @@ TEST(WavePlan, FillsTheDeviceOrItsMemoryWithOneQuery) {
   for (const int32_t compute : {80, 89, 90}) {
     const DeviceInfo device = fake_device(compute);
     const Plan plan = plan_of(p, device);
-    const double memory = bytes / (host::device_rates(device).hbm * device.sm_count);
+    const double memory = bytes / (host::attention::device_rates(device).hbm * device.sm_count);
     if (compute == 89) {
-      EXPECT_LE(plan.predicted_cycles, 1.05 * memory);
+      EXPECT_LE(plan_cut(plan).predicted_cycles, 1.05 * memory);
     } else if (compute == 90) {  // 64 blocks of sm90_forward; combine takes a tenth of the time
-      EXPECT_LE(plan.predicted_cycles - host::kCombineCycles, 1.15 * memory);
+      EXPECT_LE(plan_cut(plan).predicted_cycles - host::attention::kCombineCycles, 1.15 * memory);
     } else {
-      EXPECT_GE(plan.blocks, device.sm_count * 4 / 5) << compute;
+      EXPECT_GE(plan_tiles(plan).blocks, device.sm_count * 4 / 5) << compute;
     }
-    EXPECT_GT(plan.schedule.splits, 1);
-    EXPECT_EQ(plan.schedule.group.divisor, 8u) << "K and V are read once for all heads";
+    EXPECT_GT(plan_schedule(plan).splits, 1);
+    EXPECT_EQ(plan_schedule(plan).group.divisor, 8u) << "K and V are read once for all heads";
   }
 }
 
@@ -257,40 +261,42 @@ TEST(WavePlan, SplitsAreWorthTheirWorkspace) {
   const Candidate candidate = candidate_of(device);
   const auto best = [&](const Shape& shape) {
     const Problem p = problem_of(shape);
-    return host::best_splits(p, device, candidate, schedule_of(p, 128, 48), host::kModelSplits);
+    return host::attention::best_splits(p, device, candidate, schedule_of(p, 128, 48),
+                                        host::attention::kModelSplits);
   };
   const Shape little{1, 16, 16, 4096, 4096}, much{1, 8, 8, 2048, 2048, true};
   EXPECT_EQ(best(little).splits, 1);
-  EXPECT_EQ(plan_of(problem_of(little), device).workspace_bytes, 0u);
+  EXPECT_EQ(plan_of(problem_of(little), device).workspace_bytes(), 0u);
   EXPECT_GT(best(much).splits, 1);
-  EXPECT_GT(plan_of(problem_of(much), device).workspace_bytes, 0u);
+  EXPECT_GT(plan_of(problem_of(much), device).workspace_bytes(), 0u);
 }
 
 TEST(WavePlan, DoesNotSplitWhatFillsTheDevice) {
   for (const int32_t compute : {80, 89, 90}) {
     for (const Shape& shape : {Shape{8, 32, 32, 2048, 2048}, Shape{8, 32, 8, 2048, 2048, true},
                                Shape{256, 32, 8, 1, 4096}}) {
-      EXPECT_EQ(plan_of(problem_of(shape), fake_device(compute)).schedule.splits, 1);
+      EXPECT_EQ(plan_schedule(plan_of(problem_of(shape), fake_device(compute))).splits, 1);
     }
   }
 }
 
 TEST(WavePlan, PacksHeadsOfFewQueries) {
   const Plan decode = plan_of(problem_of({64, 32, 8, 1, 4096}), fake_device(90));
-  EXPECT_EQ(decode.schedule.group.divisor, 4u);
-  EXPECT_EQ(decode.schedule.blocks(), 64 * 8 * decode.schedule.splits);
+  EXPECT_EQ(plan_schedule(decode).group.divisor, 4u);
+  EXPECT_EQ(plan_schedule(decode).blocks(), 64 * 8 * plan_schedule(decode).splits);
   const Plan alone = plan_of(problem_of({64, 32, 32, 1, 4096}), fake_device(90));
-  EXPECT_EQ(alone.schedule.group.divisor, 1u);
+  EXPECT_EQ(plan_schedule(alone).group.divisor, 1u);
 }
 
 // At width 128 two short blocks fit where a multiprocessor has 100 KiB, but one tall.
 TEST(WavePlan, ChoosesTilesByDevice) {
   const Problem p = problem_of({4, 32, 32, 4096, 4096});
-  EXPECT_EQ(plan_of(p, fake_device(80)).variant, kernels::Sm80Variant::kTall);
+  EXPECT_EQ(plan_variant(plan_of(p, fake_device(80))), kernels::Sm80Variant::kTall);
   for (const int32_t compute : {86, 89, 120})
-    EXPECT_EQ(plan_of(p, fake_device(compute)).variant, kernels::Sm80Variant::kShort) << compute;
+    EXPECT_EQ(plan_variant(plan_of(p, fake_device(compute))), kernels::Sm80Variant::kShort)
+        << compute;
   const Problem few = problem_of({4, 32, 32, 40, 4096});
-  EXPECT_EQ(plan_of(few, fake_device(80)).variant, kernels::Sm80Variant::kShort);
+  EXPECT_EQ(plan_variant(plan_of(few, fake_device(80))), kernels::Sm80Variant::kShort);
 }
 
 // T13: under a fixed split size nothing that orders the sums depends on batch, heads, queries or
@@ -306,15 +312,15 @@ TEST(WavePlan, T13_FixedSplitsDependOnDimsAlone) {
           p.fixed_split_size = size;
           if (tile_kv > 0 && p.s_kv > kernels::kMaxSplits * round_up(size, tile_kv)) {
             Plan plan;
-            ASSERT_TRUE(host::make_plan(p, fake_device(compute), &plan).ok());
+            ASSERT_TRUE(make_plan(p, fake_device(compute), &plan).ok());
             EXPECT_NE(plan.declined.find("takes up to 1024 splits"), std::string::npos);
             ++declined;
             continue;
           }
           const Plan plan = plan_of(p, fake_device(compute));
-          const auto& cut = plan.schedule;
-          if (tile_kv == 0) tile_kv = plan.tile_kv;
-          EXPECT_EQ(plan.tile_kv, tile_kv);
+          const auto& cut = plan_schedule(plan);
+          if (tile_kv == 0) tile_kv = plan_tiles(plan).tile_kv;
+          EXPECT_EQ(plan_tiles(plan).tile_kv, tile_kv);
           const int64_t wanted = round_up(size, tile_kv);
           EXPECT_EQ(cut.split_keys % tile_kv, 0);
           EXPECT_TRUE(cut.split_keys == wanted || (cut.split_keys >= p.s_kv && cut.splits == 1));
@@ -330,7 +336,7 @@ TEST(WavePlan, DeclinesMoreSplitsThanCombineTakes) {
   Problem p = problem_of({1, 1, 1, 1, 64 * 1025});
   p.fixed_split_size = 64;
   Plan plan;
-  ASSERT_TRUE(host::make_plan(p, fake_device(80), &plan).ok());
+  ASSERT_TRUE(make_plan(p, fake_device(80), &plan).ok());
   EXPECT_STREQ(plan.kernel->name, "simt_forward");
   EXPECT_NE(plan.declined.find("takes up to 1024 splits, fixed_split_size 64 makes 1025"),
             std::string::npos)

@@ -9,8 +9,8 @@
 #include <utility>
 
 #include "bench/baselines/row_softmax.h"
-#include "host/cpu/convert.h"
-#include "host/problem.h"
+#include "host/ops/attention/cpu/convert.h"
+#include "host/ops/attention/problem.h"
 
 namespace qkv::bench {
 namespace {

@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "bench/baselines/softmax_rows.h"
-#include "host/problem.h"
+#include "host/ops/attention/problem.h"
 
 namespace qkv::bench {
 namespace {

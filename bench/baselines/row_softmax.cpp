@@ -2,14 +2,14 @@
 
 #include <limits>
 
-#include "host/cpu/targets.h"
+#include "host/ops/attention/cpu/targets.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "bench/baselines/row_softmax.cpp"
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
-#include "host/cpu/simd-inl.h"
+#include "host/ops/attention/cpu/simd-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace qkv::bench::HWY_NAMESPACE {

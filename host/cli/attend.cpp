@@ -9,7 +9,7 @@
 #include "commands.h"
 #include "device.h"
 #include "errors.h"
-#include "host/problem.h"
+#include "host/ops/attention/problem.h"
 #include "oracle_check.h"
 #include "output_files.h"
 #include "problem_input.h"
@@ -19,9 +19,30 @@
 namespace qkv::cli {
 namespace {
 
+using host::attention::kIndex;
+using host::attention::kLse;
+using host::attention::kO;
+using host::attention::kTensorCount;
+using host::attention::kTensors;
+using host::attention::kWeights;
+using host::attention::TensorId;
+
+struct OutputOption {
+  TensorId id;
+  const char* name;
+  const char* help;
+};
+
+constexpr OutputOption kOutputOptions[] = {
+    {kO, "-o,--o", "The result, in --layout"},
+    {kLse, "--lse", "log of the sum of exp(scores), [batch, heads, seq]"},
+    {kIndex, "--index", "Hard selection: the chosen key, [batch, heads, seq]"},
+    {kWeights, "--weights", "[batch, heads, seq q, seq k], see --weights-mode"},
+};
+
 struct AttendOptions {
   ProblemOptions problem;
-  std::string o, lse, index, weights;  // files to write
+  std::array<std::string, kTensorCount> files;  // to write
   bool check = false;
 };
 
@@ -33,16 +54,12 @@ struct Output {
 };
 
 void check_paths(const AttendOptions& options) {
-  const std::pair<const char*, const std::string&> paths[] = {{"--o", options.o},
-                                                              {"--lse", options.lse},
-                                                              {"--index", options.index},
-                                                              {"--weights", options.weights}};
-  for (const auto& [name, path] : paths) {
-    for (const auto& [other, other_path] : paths) {
-      if (name != other && !path.empty() && path == other_path) {
-        throw BadInput(fmt::format("{} and {} are both {}; each output needs its own file", name,
-                                   other, path));
-      }
+  for (const OutputOption& one : kOutputOptions) {
+    for (const OutputOption& other : kOutputOptions) {
+      const std::string& path = options.files[one.id];
+      if (one.id >= other.id || path.empty() || path != options.files[other.id]) continue;
+      throw BadInput(fmt::format("--{} and --{} are both {}; each output needs its own file",
+                                 kTensors[one.id].word, kTensors[other.id].word, path));
     }
   }
 }
@@ -57,32 +74,27 @@ void check_problem(const qkv_attention_desc& desc) {
 std::vector<Output> make_outputs(const AttendOptions& options, const Axes& main,
                                  qkv_attention_desc* desc) {
   const int64_t b = desc->q.shape[0], h = desc->q.shape[1], s = desc->q.shape[2];
-  Axes rows, pairs;  // of lse and index, and of weights: the axes that the input files have
-  for (const int axis : {0, 1, 2, 3}) {
-    if (static_cast<size_t>(axis) + main.size() < 4) continue;
-    if (axis < 3) rows.push_back(axis);
-    pairs.push_back(axis);
-  }
+  const Axes rows = row_axes(main.size());
+  Axes pairs = rows;  // the axes that the input files have
+  pairs.push_back(3);
   const bool hard = desc->selection == QKV_SELECT_HARD;
-  if (!options.lse.empty() || options.check) desc->lse = shape_only(QKV_TYPE_F32, b, h, s, 1, rows);
-  if (!options.index.empty() || (options.check && hard)) {
-    desc->index = shape_only(QKV_TYPE_I64, b, h, s, 1, rows);
-  }
-  if (!options.weights.empty()) {
+  const auto wanted = [&](TensorId id) {
+    return !options.files[id].empty() || (options.check && (id == kLse || (id == kIndex && hard)));
+  };
+  if (wanted(kLse)) desc->lse = shape_only(QKV_TYPE_F32, b, h, s, 1, rows);
+  if (wanted(kIndex)) desc->index = shape_only(QKV_TYPE_I64, b, h, s, 1, rows);
+  if (wanted(kWeights)) {
     desc->weights = shape_only(QKV_TYPE_F32, b, h, s, desc->k.shape[2], pairs);
   }
   check_problem(*desc);
 
   std::vector<Output> outputs;
-  outputs.push_back({"o", options.o, make_array(main, &desc->o), ""});
-  if (desc->lse.type != QKV_TYPE_NONE) {
-    outputs.push_back({"lse", options.lse, make_array(rows, &desc->lse), ""});
-  }
-  if (desc->index.type != QKV_TYPE_NONE) {
-    outputs.push_back({"index", options.index, make_array(rows, &desc->index), ""});
-  }
-  if (desc->weights.type != QKV_TYPE_NONE) {
-    outputs.push_back({"weights", options.weights, make_array(pairs, &desc->weights), ""});
+  for (const OutputOption& option : kOutputOptions) {
+    qkv_tensor* const tensor = &(desc->*kTensors[option.id].given);
+    if (tensor->type == QKV_TYPE_NONE) continue;
+    const Axes& axes = option.id == kO ? main : option.id == kWeights ? pairs : rows;
+    outputs.push_back(
+        {kTensors[option.id].word, options.files[option.id], make_array(axes, tensor), ""});
   }
   return outputs;
 }
@@ -100,12 +112,6 @@ void write_outputs(std::vector<Output>* outputs) {
   write_npy_files(files);
 }
 
-std::string time_text(double milliseconds) {
-  if (milliseconds < 1) return fmt::format("{:.1f} us", milliseconds * 1000);
-  if (milliseconds < 1000) return fmt::format("{:.2f} ms", milliseconds);
-  return fmt::format("{:.2f} s", milliseconds / 1000);
-}
-
 void print_summary(const ProblemInput& input, const RunReport& report, const DeviceChoice& where,
                    const std::vector<Output>& outputs) {
   for (const std::string& file : input.files) fmt::print("{}\n", file);
@@ -118,8 +124,7 @@ void print_summary(const ProblemInput& input, const RunReport& report, const Dev
              host::type_name(d.q.type));
   fmt::print("kernel  {} on {}\n", report.kernel, report.device);
   if (!where.note.empty()) fmt::print("        no GPU kernel: {}\n", where.note);
-  fmt::print("time    {} ({})\n", time_text(report.milliseconds),
-             report.runs == 1 ? "one run" : fmt::format("fastest of {} runs", report.runs));
+  fmt::print("time    {}\n", time_text(report));
   for (const Output& output : outputs) {
     if (output.path.empty()) continue;
     fmt::print("{:<7} {} {} {}{}\n", output.name, output.path,
@@ -172,17 +177,8 @@ void add_attend(CLI::App* app, Command* chosen) {
       "                    -v m.safetensors:v -o out.npy --check");
   add_problem_options(sub, &options->problem);
   sub->option_defaults()->group("Outputs (.npy)");
-  const std::pair<const char*, std::string*> files[] = {{"-o,--o", &options->o},
-                                                        {"--lse", &options->lse},
-                                                        {"--index", &options->index},
-                                                        {"--weights", &options->weights}};
-  const char* help[] = {"The result, in --layout",
-                        "log of the sum of exp(scores), [batch, heads, seq]",
-                        "Hard selection: the chosen key, [batch, heads, seq]",
-                        "[batch, heads, seq q, seq k], see --weights-mode"};
-  for (size_t i = 0; i < std::size(files); ++i) {
-    sub->add_option(files[i].first, *files[i].second, help[i])->type_name("FILE");
-  }
+  for (const OutputOption& option : kOutputOptions)
+    sub->add_option(option.name, options->files[option.id], option.help)->type_name("FILE");
   sub->add_flag("--check", options->check,
                 "Compare with the fp64 oracle (slow); a difference is exit code 1");
   sub->final_callback([=] { *chosen = [=] { return attend(*options); }; });

@@ -10,8 +10,9 @@
 #include <string_view>
 
 #include "errors.h"
-#include "host/device.h"
+#include "host/core/device.h"
 #include "host/io/array.h"
+#include "host/ops/attention/problem.h"
 #include "qkv/qkv.hpp"
 
 namespace qkv::cli {
@@ -51,27 +52,59 @@ bool parse_cuda(std::string_view text, int32_t* index) {
   return error == std::errc() && stop == end && *index >= 0;
 }
 
-RunReport run_on_cpu(qkv_attention_desc desc) {
-  desc.device = QKV_DEVICE_CPU;
-  qkv_query_result answer{};
-  answer.struct_size = sizeof answer;
-  check(qkv_query(&desc, &answer));
-  qkv_plan* made = nullptr;
-  check(qkv_plan_create(&desc, &made));
-  const std::unique_ptr<qkv_plan, DestroyPlan> plan(made);
-  const Workspace workspace(answer.workspace_size);
-  desc.workspace = workspace.data();
-  desc.workspace_size = workspace.size();
+class AttentionJob : public Job {
+ public:
+  AttentionJob(const qkv_attention_desc& desc, const DeviceChoice& where) : desc_(desc) {
+    desc_.device = where.device;
+    desc_.device_index = where.index;
+  }
 
+  std::string check_support() override {
+    const qkv_attention_desc question =
+        desc_.device == QKV_DEVICE_CPU ? desc_ : without_addresses(desc_);
+    qkv_query_result answer{};
+    answer.struct_size = sizeof answer;
+    check(qkv_query(&question, &answer));
+    if (answer.supported == 0) throw Error(QKV_UNSUPPORTED_KERNEL, answer.reasons);
+    return answer.kernel;
+  }
+
+  void move(const Move& to_copy) override {
+    for (const auto& row : host::attention::kTensors) to_copy(&(desc_.*row.given));
+  }
+
+  size_t prepare() override {
+    qkv_plan* made = nullptr;
+    check(qkv_plan_create(&desc_, &made));
+    plan_.reset(made);
+    size_t bytes = 0;
+    check(qkv_plan_workspace_size(plan_.get(), &bytes));
+    return bytes;
+  }
+
+  void run(void* workspace, size_t bytes) override {
+    desc_.workspace = workspace;
+    desc_.workspace_size = bytes;
+    check(qkv_plan_run(plan_.get(), &desc_, nullptr));
+  }
+  int32_t most_threads() const override { return desc_.threads; }
+
+ private:
+  qkv_attention_desc desc_;
+  std::unique_ptr<qkv_plan, DestroyPlan> plan_;
+};
+
+RunReport run_on_cpu(Job* job) {
   RunReport report;
-  report.kernel = answer.kernel;
-  const int32_t threads = host::cpu_threads(desc.threads);
+  report.kernel = job->check_support();
+  const Workspace workspace(job->prepare());
+  const int32_t threads = host::cpu_threads(job->most_threads());
   report.device = fmt::format("cpu, {} thread{}", threads, threads == 1 ? "" : "s");
   report.workspace_bytes = workspace.size();
   double total = 0;
   while (report.runs == 0 || (report.runs < kMostRuns && total < kEnoughMilliseconds)) {
     const auto begin = std::chrono::steady_clock::now();
-    check(qkv_plan_run(plan.get(), &desc, nullptr));
+    job->run(workspace.data(), workspace.size());
     const std::chrono::duration<double, std::milli> time = std::chrono::steady_clock::now() - begin;
     total += time.count();
     report.milliseconds =
@@ -81,28 +114,47 @@ RunReport run_on_cpu(qkv_attention_desc desc) {
   return report;
 }
 
-}  // namespace
-
-qkv_attention_desc without_addresses(qkv_attention_desc desc) {
-  for (qkv_tensor* tensor :
-       {&desc.q, &desc.k, &desc.v, &desc.o, &desc.lse, &desc.index, &desc.weights, &desc.mask,
-        &desc.bias, &desc.alibi_slopes, &desc.additive_weight, &desc.kv_lengths}) {
-    tensor->data = nullptr;
-  }
-  return desc;
-}
-
-DeviceChoice choose_device(const std::string& option, const qkv_attention_desc& desc) {
-  DeviceChoice choice;
-  if (option == "cpu") return choice;
-  if (parse_cuda(option, &choice.index)) {
-    choice.device = QKV_DEVICE_CUDA;
-    return choice;
+// Whether the option names a device; else it is auto.
+bool names_device(const std::string& option, DeviceChoice* choice) {
+  if (option == "cpu") return true;
+  if (parse_cuda(option, &choice->index)) {
+    choice->device = QKV_DEVICE_CUDA;
+    return true;
   }
   if (option != "auto") {
     throw BadInput(
         fmt::format("--device is {}; allowed: auto, cpu, cuda, cuda:N", io::quoted(option)));
   }
+  return false;
+}
+
+std::string time_text(double milliseconds) {
+  if (milliseconds < 1) return fmt::format("{:.1f} us", milliseconds * 1000);
+  if (milliseconds < 1000) return fmt::format("{:.2f} ms", milliseconds);
+  return fmt::format("{:.2f} s", milliseconds / 1000);
+}
+
+}  // namespace
+
+std::string time_text(const RunReport& report) {
+  return fmt::format("{} ({})", time_text(report.milliseconds),
+                     report.runs == 1 ? "one run" : fmt::format("fastest of {} runs", report.runs));
+}
+
+qkv_attention_desc without_addresses(qkv_attention_desc desc) {
+  for (const auto& row : host::attention::kTensors) (desc.*row.given).data = nullptr;
+  return desc;
+}
+
+DeviceChoice choose_device(const std::string& option) {
+  DeviceChoice choice;
+  if (!names_device(option, &choice) && qkv_device_count() > 0) choice.device = QKV_DEVICE_CUDA;
+  return choice;
+}
+
+DeviceChoice choose_device(const std::string& option, const qkv_attention_desc& desc) {
+  DeviceChoice choice;
+  if (names_device(option, &choice)) return choice;
   if (qkv_device_count() == 0) return choice;
   qkv_attention_desc question = without_addresses(desc);
   question.device = QKV_DEVICE_CUDA;
@@ -118,10 +170,14 @@ DeviceChoice choose_device(const std::string& option, const qkv_attention_desc& 
   return choice;
 }
 
+RunReport run(Job* job, const DeviceChoice& where, const std::vector<Buffer>& buffers) {
+  return where.device == QKV_DEVICE_CPU ? run_on_cpu(job) : run_on_cuda(job, where.index, buffers);
+}
+
 RunReport run(const qkv_attention_desc& desc, const DeviceChoice& where,
               const std::vector<Buffer>& buffers) {
-  return where.device == QKV_DEVICE_CPU ? run_on_cpu(desc)
-                                        : run_on_cuda(desc, where.index, buffers);
+  AttentionJob job(desc, where);
+  return run(&job, where, buffers);
 }
 
 }  // namespace qkv::cli

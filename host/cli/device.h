@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <string>
 #include <vector>
@@ -20,6 +21,8 @@ struct DeviceChoice {
 // `option` is auto, cpu, cuda or cuda:N. auto takes the first GPU if a kernel runs the problem
 // there, else the CPU.
 DeviceChoice choose_device(const std::string& option, const qkv_attention_desc& desc);
+// The same for an operation that every GPU runs.
+DeviceChoice choose_device(const std::string& option);
 
 // The descriptor as a question: no addresses, hence of any device.
 qkv_attention_desc without_addresses(qkv_attention_desc desc);
@@ -36,18 +39,42 @@ struct RunReport {
   size_t workspace_bytes = 0;
 };
 
+// "1.25 ms (fastest of 5 runs)"
+std::string time_text(const RunReport& report);
+
 // A part of host memory that a descriptor points into.
 struct Buffer {
   std::span<std::byte> bytes;
   bool output = false;
 };
 
-// Computes. `buffers` hold all of the descriptor's tensors; only a GPU needs them. Throws
-// qkv::Error or Failure.
+// One computation of the library on a device, whatever its operation.
+class Job {
+ public:
+  Job() = default;
+  virtual ~Job() = default;
+  Job(const Job&) = delete;
+  Job& operator=(const Job&) = delete;
+
+  // Refuses what no kernel runs, before anything is copied. Returns the kernel's name.
+  virtual std::string check_support() = 0;
+  // On a GPU: turns every tensor's address into that of its copy.
+  using Move = std::function<void(qkv_tensor*)>;
+  virtual void move(const Move& to_copy) = 0;
+  // Makes ready what all runs share; returns the bytes of workspace that a run needs.
+  virtual size_t prepare() = 0;
+  virtual void run(void* workspace, size_t bytes) = 0;
+  // Of the CPU; 0: as OpenMP says.
+  virtual int32_t most_threads() const { return 0; }
+};
+
+// Computes. `buffers` hold all of the job's tensors; only a GPU needs them. Throws qkv::Error or
+// Failure.
+RunReport run(Job* job, const DeviceChoice& where, const std::vector<Buffer>& buffers);
 RunReport run(const qkv_attention_desc& desc, const DeviceChoice& where,
               const std::vector<Buffer>& buffers);
 
 // The same on CUDA device `index` (device_cuda.cpp).
-RunReport run_on_cuda(qkv_attention_desc desc, int32_t index, const std::vector<Buffer>& buffers);
+RunReport run_on_cuda(Job* job, int32_t index, const std::vector<Buffer>& buffers);
 
 }  // namespace qkv::cli

@@ -43,10 +43,6 @@ Event make_event() {
   return Event(event);
 }
 
-struct DestroyPlan {
-  void operator()(qkv_plan* plan) const { qkv_plan_destroy(plan); }
-};
-
 // The buffers' copies on the device.
 class Mirror {
  public:
@@ -90,45 +86,25 @@ class Mirror {
 
 }  // namespace
 
-RunReport run_on_cuda(qkv_attention_desc desc, int32_t index, const std::vector<Buffer>& buffers) {
+RunReport run_on_cuda(Job* job, int32_t index, const std::vector<Buffer>& buffers) {
   qkv_device_facts facts{};
   facts.struct_size = sizeof facts;
   check(qkv_device_query(index, &facts));
-  desc.device = QKV_DEVICE_CUDA;
-  desc.device_index = index;
-
-  // First the plan: a problem that no kernel runs is refused before anything is copied.
-  const qkv_attention_desc question = without_addresses(desc);
-  qkv_query_result answer{};
-  answer.struct_size = sizeof answer;
-  check(qkv_query(&question, &answer));
-  if (answer.supported == 0) throw Error(QKV_UNSUPPORTED_KERNEL, answer.reasons);
+  const std::string kernel = job->check_support();
 
   check_cuda(cudaSetDevice(index), "choosing the device");
   const Mirror mirror(buffers);
-  for (qkv_tensor* tensor :
-       {&desc.q, &desc.k, &desc.v, &desc.o, &desc.lse, &desc.index, &desc.weights, &desc.mask,
-        &desc.bias, &desc.alibi_slopes, &desc.additive_weight, &desc.kv_lengths}) {
-    mirror.redirect(tensor);
-  }
-  qkv_plan* made = nullptr;
-  check(qkv_plan_create(&desc, &made));
-  const std::unique_ptr<qkv_plan, DestroyPlan> plan(made);
-  size_t bytes = 0;
-  check(qkv_plan_workspace_size(plan.get(), &bytes));
+  job->move([&](qkv_tensor* tensor) { mirror.redirect(tensor); });
+  const size_t bytes = job->prepare();
   DeviceMemory workspace;
-  if (bytes > 0) {
-    workspace = allocate(bytes);
-    desc.workspace = workspace.get();
-    desc.workspace_size = bytes;
-  }
+  if (bytes > 0) workspace = allocate(bytes);
 
   const Event begin = make_event(), end = make_event();
-  RunReport report{answer.kernel, fmt::format("cuda:{}, {}", index, facts.name), 0, 0, bytes};
+  RunReport report{kernel, fmt::format("cuda:{}, {}", index, facts.name), 0, 0, bytes};
   double total = 0;
   while (report.runs == 0 || (report.runs < kMostRuns && total < kEnoughMilliseconds)) {
     check_cuda(cudaEventRecord(begin.get(), nullptr), "timing");
-    check(qkv_plan_run(plan.get(), &desc, nullptr));
+    job->run(workspace.get(), bytes);
     check_cuda(cudaEventRecord(end.get(), nullptr), "timing");
     check_cuda(cudaDeviceSynchronize(), "running the kernel");
     float time = 0;
@@ -149,14 +125,10 @@ RunReport run_on_cuda(qkv_attention_desc desc, int32_t index, const std::vector<
 
 namespace qkv::cli {
 
-RunReport run_on_cuda(qkv_attention_desc desc, int32_t index, const std::vector<Buffer>&) {
+RunReport run_on_cuda(Job* job, int32_t, const std::vector<Buffer>&) {
   // The library refuses in its own words.
-  desc = without_addresses(desc);
-  desc.device = QKV_DEVICE_CUDA;
-  desc.device_index = index;
-  qkv_plan* plan = nullptr;
-  check(qkv_plan_create(&desc, &plan));
-  qkv_plan_destroy(plan);
+  job->move([](qkv_tensor* tensor) { tensor->data = nullptr; });
+  job->prepare();
   throw Error(QKV_UNSUPPORTED_BUILD, "this build of qkv has no CUDA");
 }
 

@@ -16,6 +16,9 @@
 namespace qkv::cli {
 namespace {
 
+using host::attention::kTensors;
+using host::attention::TensorRow;
+
 struct ExplainOptions {
   ProblemOptions problem;
   std::vector<int64_t> batch, heads, seq, dim;  // instead of files
@@ -37,20 +40,16 @@ bool has_shapes(const ExplainOptions& o) {
 
 qkv_attention_desc desc_from_shapes(const ExplainOptions& o) {
   const ProblemOptions& p = o.problem;
-  for (const auto& [name, file] : {std::pair{"--q", p.q},
-                                   {"--k", p.k},
-                                   {"--v", p.v},
-                                   {"--qkv", p.qkv},
-                                   {"--mask", p.mask},
-                                   {"--bias", p.bias},
-                                   {"--alibi", p.alibi},
-                                   {"--lengths", p.lengths},
-                                   {"--additive-weight", p.additive_weight}}) {
-    if (!file.empty()) {
-      throw BadInput(
-          fmt::format("{} is given together with shapes; use files, or shapes and --with", name));
-    }
+  const auto refuse = [](const char* name, const std::string& file) {
+    if (file.empty()) return;
+    throw BadInput(
+        fmt::format("{} is given together with shapes; use files, or shapes and --with", name));
+  };
+  for (const auto& [name, file] :
+       {std::pair{"--q", p.q}, {"--k", p.k}, {"--v", p.v}, {"--qkv", p.qkv}}) {
+    refuse(name, file);
   }
+  for (const TensorOption& option : tensor_options()) refuse(option.name, p.files[option.id]);
   for (const auto& [name, values] : {std::pair{"--seq", o.seq}, {"--dim", o.dim}}) {
     if (values.empty()) {
       throw BadInput(fmt::format("{} is missing; shapes need --seq and --dim", name));
@@ -73,31 +72,27 @@ qkv_attention_desc desc_from_shapes(const ExplainOptions& o) {
   return desc;
 }
 
+// What --with may name: all that the command line asks for by name.
+bool can_be_named(const TensorRow& row) { return row.kind != host::attention::Word::kNone; }
+
 void add_optional_tensors(const ExplainOptions& o, qkv_attention_desc* desc) {
-  const int64_t b = desc->q.shape[0], h = desc->q.shape[1], s_q = desc->q.shape[2];
-  const int64_t s_kv = desc->k.shape[2];
   const struct {
-    const char* name;
-    qkv_tensor* tensor;
-    qkv_tensor shape;
-  } known[] = {
-      {"lse", &desc->lse, shape_only(QKV_TYPE_F32, b, h, s_q, 1)},
-      {"index", &desc->index, shape_only(QKV_TYPE_I64, b, h, s_q, 1)},
-      {"weights", &desc->weights, shape_only(QKV_TYPE_F32, b, h, s_q, s_kv)},
-      {"mask", &desc->mask, shape_only(QKV_TYPE_BOOL, b, h, s_q, s_kv)},
-      {"bias", &desc->bias, shape_only(QKV_TYPE_F32, b, h, s_q, s_kv)},
-      {"alibi", &desc->alibi_slopes, shape_only(QKV_TYPE_F32, b, h, 1, 1)},
-      {"lengths", &desc->kv_lengths, shape_only(QKV_TYPE_I32, b, 1, 1, 1)},
-  };
+    int64_t batch, heads_q, heads_kv, s_q, s_kv, d_qk, d_v;
+  } sizes{desc->q.shape[0], desc->q.shape[1], desc->k.shape[1], desc->q.shape[2],
+          desc->k.shape[2], desc->q.shape[3], desc->v.shape[3]};
   for (const std::string& name : o.with) {
-    const auto* found = std::find_if(std::begin(known), std::end(known),
-                                     [&](const auto& row) { return name == row.name; });
-    if (found == std::end(known)) {
+    const auto* found = std::find_if(kTensors.begin(), kTensors.end(), [&](const TensorRow& row) {
+      return can_be_named(row) && name == row.word;
+    });
+    if (found == kTensors.end()) {
       std::string names;
-      for (const auto& row : known) names += (names.empty() ? "" : ", ") + std::string(row.name);
+      for (const TensorRow& row : kTensors)
+        if (can_be_named(row)) names += (names.empty() ? "" : ", ") + std::string(row.word);
       throw BadInput(fmt::format("--with names {}; allowed: {}", io::quoted(name), names));
     }
-    *found->tensor = found->shape;
+    const auto shape = host::attention::shape_of(*found, host::attention::extents_of(sizes));
+    desc->*found->given = shape_only(host::attention::types_of(found->element, desc->q.type)[0],
+                                     shape[0], shape[1], shape[2], shape[3]);
   }
 }
 

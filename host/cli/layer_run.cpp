@@ -6,7 +6,7 @@
 #include <limits>
 
 #include "errors.h"
-#include "host/numeric.h"
+#include "host/core/numeric.h"
 #include "oracle_check.h"
 
 namespace qkv::cli {

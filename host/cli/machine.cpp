@@ -6,7 +6,7 @@
 #include <oneapi/dnnl/dnnl.hpp>
 #include <utility>
 
-#include "host/device.h"
+#include "host/core/device.h"
 
 namespace qkv::cli {
 namespace {

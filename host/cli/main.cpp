@@ -35,10 +35,7 @@ int exit_code(const qkv::Error& error) {
 
 int parse_and_run(CLI::App* app, int argc, char** argv, std::string* name) {
   Command chosen;
-  add_attend(app, &chosen);
-  add_explain(app, &chosen);
-  add_info(app, &chosen);
-  add_demo(app, &chosen);
+  for (const auto add : kCommands) add(app, &chosen);
   const auto command_name = [&] {
     for (const CLI::App* sub : app->get_subcommands()) return "qkv " + sub->get_name();
     return std::string("qkv");

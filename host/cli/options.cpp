@@ -76,6 +76,21 @@ void add_file(CLI::App* app, const std::string& name, std::string* out, const st
 
 }  // namespace
 
+std::span<const TensorOption> tensor_options() {
+  using namespace host::attention;
+  static const TensorOption options[] = {
+      {kMask, "--mask", "Truth values [batch, heads, seq q, seq k]: false hides a key", {}},
+      {kBias, "--bias", "Added to the scores, shape as --mask", {}},
+      {kAlibi, "--alibi", "ALiBi slopes, [heads] or [batch, heads]", {{1}, {0, 1}}},
+      {kLengths, "--lengths", "Keys that count in each sequence, [batch]", {{0}}},
+      {kAdditive,
+       "--additive-weight",
+       "Weights w of the additive score, [dim] or [heads, dim]",
+       {{3}, {1, 3}}},
+  };
+  return options;
+}
+
 void add_integers(CLI::App* app, const std::string& name, std::vector<int64_t>* out, size_t least,
                   size_t most, const std::string& form, const std::string& help) {
   app->add_option_function<std::string>(
@@ -97,6 +112,11 @@ void add_integers(CLI::App* app, const std::string& name, std::vector<int64_t>* 
       ->type_name(form);
 }
 
+void add_layout(CLI::App* app, Layout* layout) {
+  add_choice<Layout>(app, "--layout", layout, {{"bshd", Layout::kBshd}, {"bhsd", Layout::kBhsd}},
+                     "Axes of q, k, v and o, default [batch, seq, heads, dim]");
+}
+
 void add_problem_options(CLI::App* app, ProblemOptions* o) {
   app->option_defaults()->group("Tensors (FILE.npy or FILE.safetensors:NAME)");
   add_file(app, "-q,--q", &o->q, "Queries, in --layout; without batch, or [seq, dim]");
@@ -106,15 +126,9 @@ void add_problem_options(CLI::App* app, ProblemOptions* o) {
            "Packed: [batch, seq, 3, heads, dim] or [batch, seq, all heads, dim]");
   add_integers(app, "--qkv-heads", &o->qkv_heads, 1, 2, "HQ[,HKV]",
                "Heads of q, and of k and v, in --qkv (default: a third each)");
-  add_file(app, "--mask", &o->mask, "Truth values [batch, heads, seq q, seq k]: false hides a key");
-  add_file(app, "--bias", &o->bias, "Added to the scores, shape as --mask");
-  add_file(app, "--alibi", &o->alibi, "ALiBi slopes, [heads] or [batch, heads]");
-  add_file(app, "--lengths", &o->lengths, "Keys that count in each sequence, [batch]");
-  add_file(app, "--additive-weight", &o->additive_weight,
-           "Weights w of the additive score, [dim] or [heads, dim]");
-  add_choice<Layout>(app, "--layout", &o->layout,
-                     {{"bshd", Layout::kBshd}, {"bhsd", Layout::kBhsd}},
-                     "Axes of q, k, v and o, default [batch, seq, heads, dim]");
+  for (const TensorOption& option : tensor_options())
+    add_file(app, option.name, &o->files[option.id], option.help);
+  add_layout(app, &o->layout);
   add_choice<qkv_type>(app, "--type", &o->type,
                        {{"f32", QKV_TYPE_F32}, {"f16", QKV_TYPE_F16}, {"bf16", QKV_TYPE_BF16}},
                        "Convert q, k and v to");

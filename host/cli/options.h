@@ -4,9 +4,11 @@
 #include <array>
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
+#include "host/ops/attention/problem.h"
 #include "qkv/qkv.h"
 
 namespace CLI {
@@ -37,14 +39,28 @@ struct ProblemOptions {
   std::optional<int64_t> offset;
   std::vector<int64_t> window;  // left, right
 
-  std::string mask, bias, alibi, lengths, additive_weight;  // files
+  std::array<std::string, host::attention::kTensorCount> files;  // of tensor_options()
 
   std::string device = "auto";  // auto, cpu, cuda or cuda:N
   int32_t threads = 0;          // of the CPU, at most; 0: as OpenMP says
 };
 
+// An optional input that a command line may name a file for.
+struct TensorOption {
+  host::attention::TensorId id;
+  const char* name;  // "--mask"
+  const char* help;
+  // Which axes a file of such a rank has; empty: the last ones of all four.
+  std::vector<std::vector<int>> axes;
+};
+
+// All of them. What the elements must be, the library's table says.
+std::span<const TensorOption> tensor_options();
+
 // Registers the options of a problem. `options` must outlive the app.
 void add_problem_options(CLI::App* app, ProblemOptions* options);
+
+void add_layout(CLI::App* app, Layout* layout);
 
 // Whole numbers with commas between them: "--window 3,-1". `form` is what the message allows.
 void add_integers(CLI::App* app, const std::string& name, std::vector<int64_t>* out, size_t least,

@@ -6,10 +6,10 @@
 #include <span>
 
 #include "errors.h"
-#include "host/device.h"
-#include "host/numeric.h"
-#include "host/problem.h"
-#include "host/reference/attention.h"
+#include "host/core/device.h"
+#include "host/core/numeric.h"
+#include "host/ops/attention/problem.h"
+#include "host/ops/attention/reference/attention.h"
 #include "qkv/qkv.hpp"
 
 namespace qkv::cli {
@@ -87,9 +87,9 @@ bool OracleReport::passed() const {
 
 OracleReport compare_with_oracle(qkv_attention_desc desc) {
   desc.device = QKV_DEVICE_CPU;
-  host::Problem problem;
+  host::attention::Problem problem;
   const host::Status status =
-      host::validate(&desc, host::Need::kAddresses, host::cuda_runtime(), &problem);
+      host::attention::validate(&desc, host::Need::kAddresses, host::cuda_runtime(), &problem);
   if (!status.ok()) throw Error(status.code(), status.reason());
 
   const reference::Result exact = reference::attention(problem);

@@ -6,7 +6,7 @@
 #include <utility>
 
 #include "errors.h"
-#include "host/problem.h"
+#include "host/ops/attention/problem.h"
 #include "qkv/qkv.hpp"
 #include "tensor_file.h"
 
@@ -127,37 +127,39 @@ class Loader {
   }
 
   void load_others() {
-    qkv_attention_desc& desc = input_.desc;
-    const auto pair = [&](const char* name, io::Array array) {
-      const size_t rank = array.shape.size();
-      if (rank < 1 || rank > 4)
-        refuse_rank(name, array, "[batch, heads, seq q, seq k], or its end");
-      Axes axes;
-      for (size_t i = 4 - rank; i < 4; ++i) axes.push_back(static_cast<int>(i));
-      return tensor_of(keep(std::move(array)), axes);
-    };
-    if (!options_.mask.empty()) {
-      desc.mask = pair("--mask", as_bool("--mask", read_tensor("--mask", options_.mask)));
+    for (const TensorOption& option : tensor_options()) {
+      const std::string& file = options_.files[option.id];
+      if (file.empty()) continue;
+      const host::attention::TensorRow& row = host::attention::kTensors[option.id];
+      io::Array array = converted(option.name, row.element, read_tensor(option.name, file));
+      input_.desc.*row.given = option.axes.empty()
+                                   ? pair(option.name, std::move(array))
+                                   : small(option.name, std::move(array), option.axes);
     }
-    if (!options_.bias.empty()) {
-      io::Array bias = read_tensor("--bias", options_.bias);
-      if (qkv_type_of(bias.type) != desc.q.type) {
-        bias = as_float("--bias", std::move(bias), QKV_TYPE_F32);
-      }
-      desc.bias = pair("--bias", std::move(bias));
+  }
+
+  // The elements as the library takes them.
+  io::Array converted(const char* name, host::attention::Element element, io::Array array) const {
+    switch (element) {
+      case host::attention::Element::kBool:
+        return as_bool(name, std::move(array));
+      case host::attention::Element::kI32:
+        return as_int32(name, array);
+      case host::attention::Element::kWide:
+        if (qkv_type_of(array.type) == input_.desc.q.type) return array;
+        [[fallthrough]];
+      default:
+        return as_float(name, std::move(array), QKV_TYPE_F32);
     }
-    if (!options_.alibi.empty()) {
-      desc.alibi_slopes = small("--alibi", read_f32("--alibi", options_.alibi), {{1}, {0, 1}});
-    }
-    if (!options_.additive_weight.empty()) {
-      desc.additive_weight =
-          small("--additive-weight", read_f32("--additive-weight", options_.additive_weight),
-                {{3}, {1, 3}});
-    }
-    if (!options_.lengths.empty()) {
-      desc.kv_lengths = small(
-          "--lengths", as_int32("--lengths", read_tensor("--lengths", options_.lengths)), {{0}});
-    }
+  }
+
+  // A tensor over (query, key) pairs: its axes are the last ones.
+  qkv_tensor pair(const char* name, io::Array array) {
+    const size_t rank = array.shape.size();
+    if (rank < 1 || rank > 4) refuse_rank(name, array, "[batch, heads, seq q, seq k], or its end");
+    Axes axes;
+    for (size_t i = 4 - rank; i < 4; ++i) axes.push_back(static_cast<int>(i));
+    return tensor_of(keep(std::move(array)), axes);
   }
 
   // A tensor whose rank says which axes it has.
@@ -168,10 +170,6 @@ class Loader {
       allowed += (allowed.empty() ? "" : " or ") + axes_text(axes);
     }
     refuse_rank(name, array, allowed);
-  }
-
-  io::Array read_f32(const char* name, const std::string& file) {
-    return as_float(name, read_tensor(name, file), QKV_TYPE_F32);
   }
 
   // q, k and v: as the files have them, or as --type says.
@@ -211,6 +209,13 @@ Axes main_axes(Layout layout, size_t rank) {
   Axes axes = layout == Layout::kBshd ? Axes{0, 2, 1, 3} : Axes{0, 1, 2, 3};
   if (rank == 3) axes.erase(axes.begin());
   return axes;
+}
+
+Axes row_axes(size_t rank) {
+  Axes rows;
+  for (const int axis : {0, 1, 2})
+    if (static_cast<size_t>(axis) + rank >= 4) rows.push_back(axis);
+  return rows;
 }
 
 qkv_tensor tensor_of(io::Array* array, const Axes& axes) {

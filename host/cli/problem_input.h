@@ -44,4 +44,7 @@ qkv_tensor shape_only(qkv_type type, int64_t b, int64_t h, int64_t s, int64_t d,
 
 Axes main_axes(Layout layout, size_t rank);
 
+// Of lse and index beside q and o files of that rank: [batch, heads, seq], or its end.
+Axes row_axes(size_t rank);
+
 }  // namespace qkv::cli

@@ -13,9 +13,9 @@
 
 #include "bench/check.h"
 #include "errors.h"
-#include "host/device.h"
-#include "host/numeric.h"
-#include "host/problem.h"
+#include "host/core/device.h"
+#include "host/core/numeric.h"
+#include "host/ops/attention/problem.h"
 #include "qkv/qkv.hpp"
 
 #if QKV_HAS_BASELINE
@@ -138,10 +138,10 @@ Speed SpeedTest::measure(int64_t sequence, qkv_type type, bool causal) const {
                    {}});
 #endif
 
-  host::Problem problem;
+  host::attention::Problem problem;
   const qkv_attention_desc desc = attention.desc();
   const host::Status valid =
-      host::validate(&desc, host::Need::kAddresses, host::cuda_runtime(), &problem);
+      host::attention::validate(&desc, host::Need::kAddresses, host::cuda_runtime(), &problem);
   if (!valid.ok()) throw Error(valid.code(), valid.reason());
   const bench::Reference reference(problem);
   for (Side& side : sides) {

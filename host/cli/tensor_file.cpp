@@ -9,9 +9,9 @@
 #include <utility>
 
 #include "errors.h"
+#include "host/core/numeric.h"
 #include "host/io/npy.h"
 #include "host/io/safetensors.h"
-#include "host/numeric.h"
 
 namespace qkv::cli {
 namespace {

@@ -7,7 +7,7 @@
 #include <cstdlib>
 #include <cstring>
 
-#include "host/view.h"
+#include "host/core/view.h"
 #include "qkv/qkv.h"
 
 namespace {

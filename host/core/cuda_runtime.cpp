@@ -1,0 +1,178 @@
+#include "host/core/cuda_runtime.h"
+
+#include <cuda_runtime_api.h>
+
+#include <array>
+#include <atomic>
+#include <mutex>
+
+namespace qkv::host {
+namespace {
+
+constexpr int32_t kMaxDevices = 64;
+
+// Undoes what a failed query of ours left in CUDA's per-thread last error. An error that was there
+// before stays: the callers look with cudaPeekAtLastError first.
+template <class Call>
+cudaError_t quietly(Call&& call) {
+  const cudaError_t before = cudaPeekAtLastError();
+  const cudaError_t code = call();
+  if (code != cudaSuccess && before == cudaSuccess) (void)cudaGetLastError();
+  return code;
+}
+
+Status earlier(cudaError_t error) {
+  return Status(QKV_DEVICE_ERROR_PRIOR, text("an earlier CUDA call left ", cudaGetErrorName(error),
+                                             " (", cudaGetErrorString(error), ")"));
+}
+
+// What a failed call of ours means. None of them waits for work on the device: a fault that one of
+// them reports is an earlier launch's, and CUDA answers with it from then on. cudaPeekAtLastError
+// shows it only until somebody takes it with cudaGetLastError (seen on an H100, driver 580).
+Status check(int code, const char* what) {
+  const auto error = static_cast<cudaError_t>(code);
+  switch (error) {
+    case cudaSuccess:
+      return {};
+    case cudaErrorIllegalAddress:
+    case cudaErrorLaunchTimeout:
+    case cudaErrorAssert:
+    case cudaErrorHardwareStackError:
+    case cudaErrorIllegalInstruction:
+    case cudaErrorMisalignedAddress:
+    case cudaErrorInvalidAddressSpace:
+    case cudaErrorInvalidPc:
+    case cudaErrorLaunchFailure:
+    case cudaErrorECCUncorrectable:
+      return earlier(error);
+    default:
+      return Status(
+          error == cudaErrorMemoryAllocation ? QKV_RESOURCE_OUT_OF_MEMORY : QKV_DEVICE_ERROR_CALL,
+          text(what, ": ", cudaGetErrorName(error), " (", cudaGetErrorString(error), ")"));
+  }
+}
+
+Status pending_error() {
+  const cudaError_t error = cudaPeekAtLastError();
+  return error == cudaSuccess ? Status() : earlier(error);
+}
+
+// Remembered once known. Without card or driver there are 0; any other failure says nothing about
+// the devices, let alone that tensors are in host memory.
+Status device_count(int32_t* count) {
+  static std::atomic<int32_t> known{-1};
+  *count = known.load(std::memory_order_relaxed);
+  if (*count >= 0) return {};
+  *count = 0;
+  int found = 0;
+  const cudaError_t error = quietly([&] { return cudaGetDeviceCount(&found); });
+  switch (error) {
+    case cudaSuccess:
+      *count = std::min(found, kMaxDevices);
+      break;
+    case cudaErrorNoDevice:
+    case cudaErrorInsufficientDriver:
+    case cudaErrorStubLibrary:
+    case cudaErrorSystemDriverMismatch:
+    case cudaErrorInitializationError:
+      break;
+    default:
+      return check(error, "cudaGetDeviceCount");
+  }
+  known.store(*count, std::memory_order_relaxed);
+  return {};
+}
+
+DeviceInfo read_device(int32_t index) {
+  cudaDeviceProp prop{};
+  DeviceInfo info;
+  if (quietly([&] { return cudaGetDeviceProperties(&prop, index); }) != cudaSuccess) return info;
+  info.kind = QKV_DEVICE_CUDA;
+  info.compute = prop.major * 10 + prop.minor;
+  info.sm_count = prop.multiProcessorCount;
+  info.smem_per_block = static_cast<int32_t>(prop.sharedMemPerBlockOptin);
+  info.smem_per_sm = static_cast<int32_t>(prop.sharedMemPerMultiprocessor);
+  info.l2_bytes = prop.l2CacheSize;
+  info.memory_bytes = static_cast<int64_t>(prop.totalGlobalMem);
+  info.name = prop.name;
+  return info;
+}
+
+const DeviceInfo* device_info(int32_t index) {
+  int32_t count = 0;
+  if (!device_count(&count).ok() || index < 0 || index >= count) return nullptr;
+  static std::array<std::atomic<const DeviceInfo*>, kMaxDevices> known;
+  static std::array<DeviceInfo, kMaxDevices> infos;
+  static std::mutex mutex;
+  const auto at = static_cast<size_t>(index);
+  if (const DeviceInfo* info = known[at].load(std::memory_order_acquire)) return info;
+  const std::lock_guard lock(mutex);
+  if (known[at].load(std::memory_order_relaxed) == nullptr) {
+    infos[at] = read_device(index);
+    if (infos[at].kind != QKV_DEVICE_CUDA) return nullptr;  // the next call asks again
+    known[at].store(&infos[at], std::memory_order_release);
+  }
+  return &infos[at];
+}
+
+Status pointer_info(const void* pointer, PointerInfo* info) {
+  cudaPointerAttributes attributes{};
+  const cudaError_t error = quietly([&] { return cudaPointerGetAttributes(&attributes, pointer); });
+  if (error != cudaSuccess) return check(error, "cudaPointerGetAttributes");
+  switch (attributes.type) {
+    case cudaMemoryTypeDevice:
+      *info = {Memory::kDevice, attributes.device};
+      break;
+    case cudaMemoryTypeManaged:
+      *info = {Memory::kManaged, attributes.device};
+      break;
+    case cudaMemoryTypeHost:
+      *info = {Memory::kPinned, 0};
+      break;
+    default:
+      *info = {Memory::kHost, 0};
+      break;
+  }
+  return {};
+}
+
+Status set_device(int32_t index, int32_t* previous) {
+  int current = 0;
+  QKV_RETURN_IF_ERROR(check(quietly([&] { return cudaGetDevice(&current); }), "cudaGetDevice"));
+  if (current == index) {
+    *previous = -1;
+    return {};
+  }
+  QKV_RETURN_IF_ERROR(check(quietly([&] { return cudaSetDevice(index); }), "cudaSetDevice"));
+  *previous = current;
+  return {};
+}
+
+Status allocate(size_t bytes, void* stream, void** pointer) {
+  const auto call = [&] {
+    return cudaMallocAsync(pointer, bytes, static_cast<cudaStream_t>(stream));
+  };
+  return check(quietly(call), "cudaMallocAsync");
+}
+
+Status release(void* pointer, void* stream) {
+  const auto call = [&] { return cudaFreeAsync(pointer, static_cast<cudaStream_t>(stream)); };
+  return check(quietly(call), "cudaFreeAsync");
+}
+
+Status made(const char* what, CudaCall call) {
+  return check(quietly([&] { return static_cast<cudaError_t>(call()); }), what);
+}
+
+Status queue(const Run& run, CudaCall call) { return made(run.name, call); }
+
+}  // namespace
+
+const CudaRuntime& real_cuda_runtime() {
+  static constexpr CudaRuntime kTable{device_count,  device_info, pointer_info,
+                                      pending_error, set_device,  allocate,
+                                      release,       made,        queue};
+  return kTable;
+}
+
+}  // namespace qkv::host

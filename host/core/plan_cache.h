@@ -1,0 +1,30 @@
+// Plans of all ops by key: a bounded LRU shared by all threads, with a small front in each thread
+// that needs no lock.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+
+#include "host/core/plan.h"
+
+namespace qkv::host {
+
+using SharedPlan = std::shared_ptr<const qkv_plan>;
+
+// The plan for `problem`, from the cache or made, prepared and cached now.
+Status cached_plan(const Op& op, const AnyProblem& problem, const CudaRuntime& cuda,
+                   SharedPlan* plan);
+
+// Makes and prepares a plan without the cache.
+Status new_plan(const Op& op, const AnyProblem& problem, const PlanKey& key,
+                const DeviceInfo& device, const CudaRuntime& cuda, std::unique_ptr<qkv_plan>* plan);
+
+// The device that a problem runs on.
+Status find_device(const AnyProblem& problem, const CudaRuntime& cuda, const DeviceInfo** device);
+
+// For tests: forgets all plans, in this thread's front too.
+void clear_plan_cache();
+
+inline constexpr size_t kPlanCacheCapacity = 256;
+
+}  // namespace qkv::host

@@ -1,0 +1,326 @@
+#include "host/ops/attention/cpu/attention.h"
+
+#include <omp.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+#include "host/ops/attention/cpu/convert.h"
+#include "host/ops/attention/cpu/scores.h"
+#include "host/ops/attention/cpu/scratch.h"
+#include "host/ops/attention/cpu/softmax.h"
+#include "host/ops/attention/cpu/tile_products.h"
+#include "host/ops/attention/cpu/tiles.h"
+#include "host/ops/attention/cpu/weights.h"
+
+namespace qkv::cpu {
+namespace {
+
+using host::attention::KeyRange;
+using host::attention::Problem;
+
+constexpr float kInf = std::numeric_limits<float>::infinity();
+
+Rounding rounding_of(const Problem& p, bool bf16_products) {
+  if (p.type == QKV_TYPE_F32) return Rounding::kF32;
+  if (p.type == QKV_TYPE_F16) return Rounding::kF16InF32;
+  return bf16_products ? Rounding::kBf16 : Rounding::kBf16InF32;
+}
+
+// One thread's work. Functions that run products return false if oneDNN failed.
+class Worker {
+ public:
+  Worker(const Problem& p, const Policy& policy, const TileProducts& products,
+         TileProducts::Lane& lane, const Scratch& scratch)
+      : p_(p),
+        tile_q_(policy.tile_q),
+        tile_kv_(policy.tile_kv),
+        products_(products),
+        lane_(lane),
+        scratch_(scratch),
+        bf16_(products.shape().bf16),
+        rounding_(rounding_of(p, bf16_)),
+        soft_(p.selection == QKV_SELECT_SOFT),
+        wants_scores_(p.weights.present() && p.weights_mode != QKV_WEIGHTS_PROBABILITIES),
+        wants_hidden_scores_(wants_scores_ && p.weights_mode != QKV_WEIGHTS_MASKED),
+        transforms_(p.softcap > 0 || p.bias.present() || p.alibi_slopes.present() ||
+                    p.mask.present() || wants_scores_),
+        state_{scratch.m, scratch.l, scratch.o, p.d_v} {}
+
+  // A tile of queries against all keys that it sees.
+  bool attend(const QueryTile& q) {
+    start(q);
+    const KeyRange seen = visible_keys(p_, q);
+    const KeyRange wanted = wants_hidden_scores_ ? KeyRange{0, q.length} : seen;
+    for (int64_t j = wanted.begin; j < wanted.end;) {
+      const KeyTile tile = key_tile(j, wanted.end, tile_kv_);
+      if (!score(q, tile)) return false;
+      if (tile.first < seen.end && tile.first + tile.keys > seen.begin && !select(q, tile)) {
+        return false;
+      }
+      j += tile.width;
+    }
+    finish(q);
+    return !p_.weights.present() || finish_weights(q, wanted);
+  }
+
+ private:
+  void start(const QueryTile& q) {
+    q_ = dense_tile(p_.q, q.b, q.h, q.first, q.rows, tile_q_, score_width(p_), bf16_, scratch_.q);
+    std::fill_n(scratch_.m, tile_q_, -kInf);
+    if (soft_) {
+      std::fill_n(scratch_.l, tile_q_, 0.0f);
+      std::fill_n(scratch_.o, tile_q_ * p_.d_v, 0.0f);
+      if (rounding_ == Rounding::kBf16 && q.rows < tile_q_) {
+        std::fill_n(scratch_.p16, tile_q_ * tile_kv_, uint16_t{0});  // the padding rows of P
+      }
+    } else {
+      std::fill_n(scratch_.index, tile_q_, int64_t{-1});
+    }
+    if (p_.score == QKV_SCORE_ADDITIVE) {
+      std::fill_n(scratch_.w, score_width(p_), 0.0f);
+      to_float(p_.additive_weight.at<float>(0, q.h, 0), QKV_TYPE_F32, p_.additive_weight.stride[3],
+               p_.d_qk, scratch_.w);
+    }
+  }
+
+  // scratch.s = the scores of a tile. They still lack the scale, and the columns outside the
+  // visible range are still to be hidden, by whoever reads them with score_tile().
+  bool score(const QueryTile& q, const KeyTile& tile) {
+    const int64_t width = score_width(p_);
+    const void* k =
+        dense_tile(p_.k, q.b, q.h_kv, tile.first, tile.keys, tile.width, width, bf16_, scratch_.k);
+    if (p_.score == QKV_SCORE_ADDITIVE) {
+      additive_scores(static_cast<const float*>(q_), static_cast<const float*>(k), scratch_.w,
+                      q.rows, tile.width, tile.width, width, scratch_.s);
+    } else if (!products_.scores(lane_, tile.width, q_, k, scratch_.s, scratch_.product)) {
+      return false;
+    }
+    hide_columns(q, tile);
+    if (transforms_) transform(q, tile);
+    return true;
+  }
+
+  // Which columns of the tile each row sees by length and window. `boundary_` is false where all
+  // rows see all columns, as in most tiles: then nothing is masked.
+  void hide_columns(const QueryTile& q, const KeyTile& tile) {
+    const KeyRange top = host::attention::visible_keys(p_, q.first, q.length);
+    const KeyRange bottom = host::attention::visible_keys(p_, q.first + q.rows - 1, q.length);
+    boundary_ = tile.first < bottom.begin || tile.first + tile.width > top.end;
+    if (!boundary_) return;
+    for (int64_t r = 0; r < q.rows; ++r) {
+      const KeyRange keys = host::attention::visible_keys(p_, q.first + r, q.length);
+      const auto column = [&](int64_t j) {
+        return static_cast<int32_t>(std::clamp<int64_t>(j - tile.first, 0, tile.keys));
+      };
+      scratch_.begin[r] = column(keys.begin);
+      scratch_.end[r] = column(keys.end);
+    }
+  }
+
+  // Scale, softcap, bias, ALiBi and mask, with the weights output in between where it wants one of
+  // these stages.
+  void transform(const QueryTile& q, const KeyTile& tile) {
+    float* s = scratch_.s;
+    const int64_t n = q.rows * tile.width;
+    scale(s, n, p_.scale);
+    if (wants(QKV_WEIGHTS_SCORES)) store_weights(p_, q, tile, s);
+    if (p_.softcap > 0) softcap(s, n, p_.softcap);
+    if (wants(QKV_WEIGHTS_SOFTCAPPED)) store_weights(p_, q, tile, s);
+    if (p_.bias.present()) add_bias_tile(q, tile);
+    if (p_.alibi_slopes.present()) subtract_alibi_tile(q, tile);
+    if (p_.mask.present()) hide_masked(q, tile, -kInf);
+    if (wants(QKV_WEIGHTS_MASKED)) {
+      hide_outside(q, tile);
+      store_weights(p_, q, tile, s);
+    }
+  }
+
+  bool wants(qkv_weights_mode mode) const {
+    return p_.weights.present() && p_.weights_mode == mode;
+  }
+
+  void add_bias_tile(const QueryTile& q, const KeyTile& tile) {
+    const host::View& bias = p_.bias;
+    std::fill_n(scratch_.bias, tile.width, 0.0f);
+    for (int64_t r = 0; r < q.rows; ++r) {
+      if (r == 0 || bias.stride[2] != 0) {
+        const int64_t offset = bias.offset(q.b, q.h, q.first + r, tile.first);
+        const auto* row = static_cast<const std::byte*>(bias.data);
+        to_float(row + offset * host::type_size(bias.type), bias.type, bias.stride[3], tile.keys,
+                 scratch_.bias);
+      }
+      add_bias(scratch_.s + r * tile.width, tile.width, scratch_.bias);
+    }
+  }
+
+  void subtract_alibi_tile(const QueryTile& q, const KeyTile& tile) {
+    const float slope = *p_.alibi_slopes.at<float>(q.b, q.h, 0);
+    const int64_t diagonal = q.first + p_.offset(q.length) - tile.first;
+    for (int64_t r = 0; r < q.rows; ++r) {
+      subtract_alibi(scratch_.s + r * tile.width, tile.width, slope, diagonal + r);
+    }
+  }
+
+  void hide_masked(const QueryTile& q, const KeyTile& tile, float value) {
+    const host::View& mask = p_.mask;
+    std::fill_n(scratch_.mask, tile.width, uint8_t{1});
+    for (int64_t r = 0; r < q.rows; ++r) {
+      if (r == 0 || mask.stride[2] != 0) {
+        const auto* row = mask.at<uint8_t>(q.b, q.h, q.first + r, tile.first);
+        for (int64_t j = 0; j < tile.keys; ++j) scratch_.mask[j] = row[j * mask.stride[3]];
+      }
+      hide(scratch_.s + r * tile.width, tile.width, scratch_.mask, value);
+    }
+  }
+
+  void hide_outside(const QueryTile& q, const KeyTile& tile) {
+    if (!boundary_) return;
+    for (int64_t r = 0; r < q.rows; ++r) {
+      float* row = scratch_.s + r * tile.width;
+      std::fill(row, row + scratch_.begin[r], -kInf);
+      std::fill(row + std::max(scratch_.begin[r], scratch_.end[r]), row + tile.width, -kInf);
+    }
+  }
+
+  ScoreTile score_tile(const QueryTile& q, const KeyTile& tile) const {
+    return {scratch_.s,
+            scratch_.p16,
+            q.rows,
+            tile.width,
+            transforms_ ? 1.0f : p_.scale,
+            boundary_ ? scratch_.begin : nullptr,
+            boundary_ ? scratch_.end : nullptr};
+  }
+
+  bool select(const QueryTile& q, const KeyTile& tile) {
+    if (!soft_) {
+      running_argmax(score_tile(q, tile), tile.first, scratch_.m, scratch_.index);
+      return true;
+    }
+    const void* v =
+        dense_tile(p_.v, q.b, q.h_kv, tile.first, tile.keys, tile.width, p_.d_v, bf16_, scratch_.v);
+    ScoreTile scores = score_tile(q, tile);
+    scores.values = {v, tile.width * p_.d_v * operand_bytes()};
+    scores.keys = next_keys(q, tile);
+    online_softmax(scores, rounding_, state_);
+    const void* probabilities =
+        rounding_ == Rounding::kBf16 ? static_cast<const void*>(scratch_.p16) : scratch_.s;
+    return products_.values(lane_, tile.width, probabilities, v, scratch_.o, scratch_.product);
+  }
+
+  int64_t operand_bytes() const { return bf16_ ? 2 : 4; }
+
+  // The keys of the next tile where the user's memory has them one after another.
+  Ahead next_keys(const QueryTile& q, const KeyTile& tile) const {
+    const int64_t first = tile.first + tile.width, last = std::min(first + tile.width, q.length);
+    if (first >= last || p_.k.stride[2] != p_.d_qk) return {};
+    return {row_of(p_.k, q.b, q.h_kv, first), (last - first) * p_.d_qk * host::type_size(p_.type)};
+  }
+
+  // O, LSE and index of the tile's rows.
+  void finish(const QueryTile& q) {
+    const auto row_bytes = static_cast<size_t>(p_.d_v * host::type_size(p_.type));
+    for (int64_t r = 0; r < q.rows; ++r) {
+      const int64_t i = q.first + r;
+      std::byte* o = row_of(p_.o, q.b, q.h, i);
+      const bool seen = soft_ ? scratch_.l[r] != 0 : scratch_.index[r] >= 0;
+      if (!seen) {
+        std::memset(o, 0, row_bytes);
+      } else if (soft_) {
+        divide(scratch_.o + r * p_.d_v, p_.d_v, scratch_.l[r], o, p_.type);
+      } else {
+        std::memcpy(o, row_of(p_.v, q.b, q.h_kv, scratch_.index[r]), row_bytes);
+      }
+      if (p_.lse.present()) *p_.lse.at<float>(q.b, q.h, i) = lse(r, seen);
+      if (p_.index.type == QKV_TYPE_I32) {
+        *p_.index.at<int32_t>(q.b, q.h, i) = static_cast<int32_t>(scratch_.index[r]);
+      } else if (p_.index.type == QKV_TYPE_I64) {
+        *p_.index.at<int64_t>(q.b, q.h, i) = scratch_.index[r];
+      }
+    }
+  }
+
+  float lse(int64_t r, bool seen) const {
+    if (!seen) return -kInf;
+    if (!soft_) return scratch_.m[r];
+    return static_cast<float>(scratch_.m[r] + std::log(static_cast<double>(scratch_.l[r])));
+  }
+
+  static std::byte* row_of(const host::View& x, int64_t b, int64_t h, int64_t i) {
+    return static_cast<std::byte*>(x.data) + x.offset(b, h, i) * host::type_size(x.type);
+  }
+
+  // What the tiles did not store: keys that no tile computed, and the probabilities, which need the
+  // final m and l and so the scores a second time.
+  bool finish_weights(const QueryTile& q, const KeyRange& wanted) {
+    if (!soft_ && wants(QKV_WEIGHTS_PROBABILITIES)) {
+      store_one_hot(p_, q, scratch_.index);
+      return true;
+    }
+    const int64_t begin = std::min(wanted.begin, p_.s_kv);
+    const int64_t end = std::max(begin, wanted.end);
+    fill_weights(p_, q, 0, begin, hidden_weight(p_));
+    fill_weights(p_, q, end, p_.s_kv, hidden_weight(p_));
+    if (!wants(QKV_WEIGHTS_PROBABILITIES)) return true;
+    for (int64_t j = wanted.begin; j < wanted.end;) {
+      const KeyTile tile = key_tile(j, wanted.end, tile_kv_);
+      if (!score(q, tile)) return false;
+      probabilities(score_tile(q, tile), state_);
+      if (p_.mask.present()) hide_masked(q, tile, 0.0f);  // in rows that are NaN, not 0 yet
+      store_weights(p_, q, tile, scratch_.s);
+      j += tile.width;
+    }
+    return true;
+  }
+
+  const Problem& p_;
+  const int64_t tile_q_, tile_kv_;
+  const TileProducts& products_;
+  TileProducts::Lane& lane_;
+  const Scratch scratch_;
+  const bool bf16_;
+  const Rounding rounding_;
+  const bool soft_;
+  const bool wants_scores_, wants_hidden_scores_;
+  const bool transforms_;  // scores get more than a scale before the selection
+  const SoftmaxState state_;
+  const void* q_ = nullptr;
+  bool boundary_ = false;
+};
+
+}  // namespace
+
+host::Status run(const Problem& p, const Policy& policy, const TileProducts& products,
+                 void* workspace) {
+  if (policy.tasks == 0) return {};
+  const size_t bytes = policy.workspace_bytes / static_cast<size_t>(policy.threads);
+  const int32_t threads = std::min(policy.threads, host::cpu_threads(p.threads));
+  std::atomic<int64_t> next{0};
+  std::atomic<bool> no_lane{false}, failed{false};
+#pragma omp parallel num_threads(threads)
+  {
+    // Of this thread alone, to the region's end. A region of one thread does not count as parallel:
+    // oneDNN would use all others, and sum up in another order.
+    omp_set_num_threads(1);
+    const auto thread = static_cast<size_t>(omp_get_thread_num());
+    if (const auto lane = products.borrow()) {
+      auto* base = static_cast<std::byte*>(workspace) + thread * bytes;
+      Worker worker(p, policy, products, *lane, carve(base, p, policy.tile_q, policy.tile_kv));
+      for (int64_t task = next++; task < policy.tasks && !failed; task = next++) {
+        if (!worker.attend(query_tile(p, policy.tile_q, task))) failed = true;
+      }
+    } else {
+      no_lane = true;
+    }
+  }
+  QKV_REQUIRE(!failed, QKV_INTERNAL, "oneDNN failed to run a tile product");
+  QKV_REQUIRE(!no_lane || next >= policy.tasks, QKV_RESOURCE_OUT_OF_MEMORY,
+              "no host memory for oneDNN's streams");
+  return {};
+}
+
+}  // namespace qkv::cpu

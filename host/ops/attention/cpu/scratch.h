@@ -1,0 +1,88 @@
+// The tiles that one thread works in, carved out of the caller's workspace.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+
+#include "host/ops/attention/cpu/targets.h"
+#include "host/ops/attention/problem.h"
+
+namespace qkv::cpu {
+
+// Keys are taken tile_kv at a time while so many are left, then by halves of it down to this.
+inline constexpr int64_t kTailKeys = 64;
+inline constexpr int64_t kMaxTileKv = 256;
+
+// Room for oneDNN's copies of an [m, k] x [k, n] product: no more than all three matrices, padded.
+constexpr size_t product_scratch_bytes(int64_t m, int64_t n, int64_t k) {
+  const int64_t padded_m = round_up(m, 64), padded_n = round_up(n, 64), padded_k = round_up(k, 64);
+  const int64_t elements = padded_m * padded_k + padded_k * padded_n + padded_m * padded_n;
+  return static_cast<size_t>(elements) * sizeof(float) + 16384;
+}
+
+struct Scratch {
+  float* s;        // [tile_q, tile_kv]  scores, then P
+  uint16_t* p16;   // [tile_q, tile_kv]  P of bf16 problems
+  float* o;        // [tile_q, d_v]      sum of P V
+  void* q;         // [tile_q, d_qk]     operands where the user's memory does not serve as it is
+  void* k;         // [tile_kv, d_qk]
+  void* v;         // [tile_kv, d_v]
+  float* m;        // [tile_q]
+  float* l;        // [tile_q]
+  int64_t* index;  // [tile_q]          best key under hard selection
+  int32_t* begin;  // [tile_q]          visible columns of a tile
+  int32_t* end;
+  float* bias;         // [tile_kv]      one row
+  uint8_t* mask;       // [tile_kv]      one row
+  float* w;            // [d_qk]         additive weight
+  std::byte* product;  // oneDNN's own
+  size_t bytes;        // of everything
+};
+
+// Widths of operands: additive scores read whole vectors.
+inline int64_t score_width(const host::attention::Problem& p) {
+  return p.score == QKV_SCORE_ADDITIVE ? round_up(p.d_qk, kLanes) : p.d_qk;
+}
+
+// Carves a thread's part; `base` is 256-byte aligned, or null to learn the size.
+inline Scratch carve(std::byte* base, const host::attention::Problem& p, int64_t tile_q,
+                     int64_t tile_kv) {
+  size_t used = 0;
+  const auto take = [&](bool wanted, int64_t count, size_t size) -> std::byte* {
+    if (!wanted) return nullptr;
+    std::byte* at = base == nullptr ? nullptr : base + used;
+    used += (static_cast<size_t>(count) * size + 255) / 256 * 256;
+    return at;
+  };
+  const auto floats = [&](bool wanted, int64_t count) {
+    return reinterpret_cast<float*>(take(wanted, count, sizeof(float)));
+  };
+  const bool soft = p.selection == QKV_SELECT_SOFT, hard = !soft;
+  const bool additive = p.score == QKV_SCORE_ADDITIVE;
+  // Without the machine's own bf16 product, operands are widened to fp32: the size is the same for
+  // all machines.
+  Scratch out{};
+  out.s = floats(true, tile_q * tile_kv);
+  out.p16 = reinterpret_cast<uint16_t*>(
+      take(soft && p.type == QKV_TYPE_BF16, tile_q * tile_kv, sizeof(uint16_t)));
+  out.o = floats(soft, tile_q * p.d_v);
+  out.q = floats(true, tile_q * score_width(p));
+  out.k = floats(true, tile_kv * score_width(p));
+  out.v = floats(soft, tile_kv * p.d_v);
+  out.m = floats(true, tile_q);
+  out.l = floats(true, tile_q);
+  out.index = reinterpret_cast<int64_t*>(take(hard, tile_q, sizeof(int64_t)));
+  out.begin = reinterpret_cast<int32_t*>(take(true, tile_q, sizeof(int32_t)));
+  out.end = reinterpret_cast<int32_t*>(take(true, tile_q, sizeof(int32_t)));
+  out.bias = floats(p.bias.present(), tile_kv);
+  out.mask = reinterpret_cast<uint8_t*>(take(p.mask.present(), tile_kv, 1));
+  out.w = floats(additive, score_width(p));
+  const size_t scores = additive ? 0 : product_scratch_bytes(tile_q, tile_kv, p.d_qk);
+  const size_t values = soft ? product_scratch_bytes(tile_q, p.d_v, tile_kv) : 0;
+  out.product = take(true, static_cast<int64_t>(std::max(scores, values)), 1);
+  out.bytes = used;
+  return out;
+}
+
+}  // namespace qkv::cpu

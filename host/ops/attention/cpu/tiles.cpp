@@ -1,0 +1,54 @@
+#include "host/ops/attention/cpu/tiles.h"
+
+#include <cstddef>
+#include <cstring>
+
+#include "host/ops/attention/cpu/convert.h"
+
+namespace qkv::cpu {
+
+QueryTile query_tile(const host::attention::Problem& p, int64_t tile_q, int64_t task) {
+  const int64_t tiles = (p.s_q + tile_q - 1) / tile_q;
+  const int64_t head = task / tiles;
+  QueryTile q{};
+  q.b = head / p.heads_q;
+  q.h = head % p.heads_q;
+  q.h_kv = q.h / (p.heads_q / p.heads_kv);
+  q.first = (tiles - 1 - task % tiles) * tile_q;
+  q.rows = std::min(tile_q, p.s_q - q.first);
+  q.length = p.kv_lengths.present() ? *p.kv_lengths.at<int32_t>(q.b, 0, 0) : p.s_kv;
+  return q;
+}
+
+const void* dense_tile(const host::View& x, int64_t b, int64_t h, int64_t row, int64_t rows,
+                       int64_t height, int64_t width, bool bf16, void* scratch) {
+  const int64_t dim = x.shape[3];
+  const auto element = static_cast<size_t>(host::type_size(x.type));
+  const auto* head = static_cast<const std::byte*>(x.data);
+  const auto source = [&](int64_t i) {
+    return head + static_cast<size_t>(x.offset(b, h, row + i)) * element;
+  };
+
+  const bool same_type = x.type == (bf16 ? QKV_TYPE_BF16 : QKV_TYPE_F32);
+  const bool dense = width == dim && (x.stride[2] == dim || rows == 1);
+  if (same_type && dense && rows == height) return source(0);
+
+  auto* to = static_cast<std::byte*>(scratch);
+  const size_t out_element = bf16 ? sizeof(uint16_t) : sizeof(float);
+  const size_t pitch = static_cast<size_t>(width) * out_element;
+  const size_t used = static_cast<size_t>(dim) * out_element;
+  for (int64_t i = 0; i < rows; ++i) {
+    std::byte* line = to + static_cast<size_t>(i) * pitch;
+    if (same_type) {
+      std::memcpy(line, source(i), used);
+    } else {
+      to_float(source(i), x.type, 1, dim, reinterpret_cast<float*>(line));
+    }
+    std::memset(line + used, 0, pitch - used);
+  }
+  std::memset(to + static_cast<size_t>(rows) * pitch, 0,
+              static_cast<size_t>(height - rows) * pitch);
+  return scratch;
+}
+
+}  // namespace qkv::cpu

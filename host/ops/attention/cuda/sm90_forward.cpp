@@ -1,0 +1,124 @@
+#include <algorithm>
+#include <cstdint>
+#include <memory>
+
+#include "host/ops/attention/op.h"
+#include "host/ops/attention/splits.h"
+#include "kernels/attention/sm90_forward/launch.h"
+#include "kernels/attention/sm90_forward/policy.h"
+
+namespace qkv::host::attention {
+namespace {
+
+struct Sm90Plan : SplitPlan {
+  bool fetch_tiles = false;  // by a counter in the workspace
+#if QKV_HAS_SM90
+  kernels::Sm90Maps tma_maps;  // templates: of shapes and strides, without addresses
+#endif
+};
+
+// Why TMA cannot describe the tensor; empty: it can.
+std::string decline_map(const char* name, const View& view) {
+  std::string reason = decline_alignment(name, view);
+  if (!reason.empty()) return reason;
+  constexpr int64_t kMaxStride = int64_t{1} << 39;  // elements: below 2^40 bytes
+  for (size_t axis = 0; axis < 3; ++axis) {
+    if (view.shape[axis] > 1 && (view.stride[axis] < 1 || view.stride[axis] >= kMaxStride))
+      return text("needs strides above 0 and below 2^39, ", name, ".stride[", axis, "] is ",
+                  view.stride[axis]);
+  }
+  return {};
+}
+
+// Cycles of a block of keys: products at 2048 multiply-adds a cycle, softmax beside them (untimed).
+constexpr double kStepCycles =
+    2.0 * kernels::kSm90TileQ * kernels::kSm90TileKv * kernels::kSm90Dim / 2048;
+
+// The heads of a group lie in one box of TMA if a warp's 16 rows hold whole queries.
+bool can_pack(const Problem& p) {
+  const int64_t ratio = p.heads_q / p.heads_kv;
+  return ratio > 1 && ratio <= 16 && (ratio & (ratio - 1)) == 0 &&
+         p.s_q * ratio <= INT32_MAX - 1024;
+}
+
+std::string sm90_decline(const Problem& p, const DeviceInfo& device) {
+  if (device.compute != 90) return text("needs sm_90, the device is sm_", device.compute);
+  if (p.type == QKV_TYPE_F32) return "computes in fp16 and bf16 only";
+  constexpr Takes kTakes{.softcap = true, .tensors = tensor_set({kLengths, kLse})};
+  std::string reason = decline_options(p, kTakes);
+  if (!reason.empty()) return reason;
+  if (!(p.scale > 0)) return text("needs a scale above 0, it is ", p.scale);
+  reason = decline_dims(p, 8, kernels::kSm90Dim);
+  if (!reason.empty()) return reason;
+  if (const int32_t dim = widest(p); dim <= kernels::kSm90Dim / 2)
+    return text("computes ", kernels::kSm90Dim, " dims whatever is asked, the widest here is ",
+                dim);
+  if (p.s_kv == 0) return "needs keys, there are none";
+  for (const TensorId id : kRequired) {
+    reason = decline_map(kTensors[id].name, p.*kTensors[id].view);
+    if (!reason.empty()) return reason;
+  }
+  reason = decline_splits(p, kernels::kSm90TileKv);
+  const int64_t splits = fixed_splits(p, kernels::kSm90TileKv);
+  if (reason.empty()) reason = decline_grid(p, kernels::kSm90TileQ, splits);
+  if (!reason.empty()) return reason;
+  if (const int64_t tiles =
+          schedule_of(p, kernels::kSm90TileQ, kernels::kSm90TileKv, 1).blocks() * splits;
+      tiles > kernels::kSm90MaxTiles)
+    return text("takes up to 2^30 tiles, here are ", tiles);
+  return {};
+}
+
+void sm90_plan(const Problem& p, const DeviceInfo& device, Sm90Plan* plan) {
+  const TileChoice only{kernels::kSm90TileQ, kernels::kSm90TileKv, {{kStepCycles, kStepCycles}, 1}};
+  choose_cut(p, device, {&only, 1}, can_pack(p), plan);
+  plan->blocks = std::min<int64_t>(plan->schedule.blocks(), device.sm_count);
+  plan->threads = kernels::kSm90Threads;
+  plan->smem_bytes = kernels::kSm90SmemBytes;
+  // Tiles of unequal length are fetched as blocks get free; equal ones need no counter.
+  plan->fetch_tiles = p.windowed() && plan->schedule.blocks() > plan->blocks;
+  if (plan->fetch_tiles) plan->workspace_bytes += 256;
+}
+
+#if QKV_HAS_SM90
+Status sm90_prepare(const Problem& p, const CudaRuntime& cuda, Sm90Plan* plan) {
+  // First what makes the device's context: without one the driver encodes no maps.
+  QKV_RETURN_IF_ERROR(cuda.load("loading sm90_forward", [&] {
+    return kernels::prepare_sm90_forward(kernel_type(p), p.softcap > 0);
+  }));
+  QKV_RETURN_IF_ERROR(cuda.load("loading sm90_forward's TMA maps", [&] {
+    return kernels::make_sm90_maps(kernel_type(p), forward_args(p),
+                                   static_cast<int32_t>(plan->schedule.group.divisor),
+                                   &plan->tma_maps);
+  }));
+  return load_combine(p, *plan, cuda);
+}
+
+Status sm90_launch(const Problem& p, const Sm90Plan& plan, const CudaRuntime& cuda,
+                   const Run& run) {
+  return cuda.queue(run, [&] {
+    const kernels::ForwardArgs args = forward_args(p);
+    kernels::Sm90Tiles tiles;
+    tiles.schedule = plan.schedule;
+    tiles.blocks = static_cast<int32_t>(plan.blocks);
+    tiles.partials = partials_of(p, plan, run.workspace);
+    if (plan.fetch_tiles)
+      tiles.next_tile = reinterpret_cast<int32_t*>(static_cast<unsigned char*>(run.workspace) +
+                                                   partial_bytes(p, plan));
+    const int launched =
+        kernels::launch_sm90_forward(kernel_type(p), plan.tma_maps, args, tiles, run.stream);
+    return combine(launched, p, plan, args, tiles.partials, run.stream);
+  });
+}
+#else
+constexpr auto sm90_prepare = prepare_absent<Problem, Sm90Plan>;
+constexpr auto sm90_launch = launch_absent<Problem, Sm90Plan>;
+#endif
+
+}  // namespace
+
+constexpr Kernel kSm90Forward =
+    kernel_of<Problem, Sm90Plan, sm90_decline, sm90_plan, sm90_prepare, sm90_launch>(
+        "sm90_forward", QKV_DEVICE_CUDA);
+
+}  // namespace qkv::host::attention

@@ -1,0 +1,57 @@
+// What the kernels that pack heads and split keys have in common: choosing among tiles, packing and
+// splits, and combine behind the splits.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+
+#include "host/ops/attention/cuda/common.h"
+#include "host/ops/attention/wave_model.h"
+#include "kernels/core/scheduler.h"
+
+namespace qkv::host::attention {
+
+struct SplitPlan : TilePlan {
+  kernels::TileSchedule schedule;
+  double predicted_cycles = 0, predicted_waves = 0;
+
+  std::string text() const override;
+};
+
+// A tile policy that may run a problem, and what the wave model has to know of it.
+struct TileChoice {
+  int32_t tile_q, tile_kv;
+  Candidate candidate;
+};
+
+// The grid of such tiles before keys are split; `group` query heads of a KV head share a tile.
+kernels::TileSchedule schedule_of(const Problem& p, int32_t tile_q, int32_t tile_kv, int32_t group);
+
+// Splits of the size that the problem asks for; 1 if it asks for none.
+int64_t fixed_splits(const Problem& p, int32_t tile_kv);
+
+// What is wrong with that number of splits, whose partial rows combine has to take.
+std::string decline_splits(const Problem& p, int32_t tile_kv);
+
+// Weighs all choices, each with heads apart and, if `can_pack`, with all query heads of a KV head
+// in a tile, each with every number of splits (or the problem's own split size). The best one's
+// tiles, schedule, prediction and room for partial results go into the plan; returns its place.
+size_t choose_cut(const Problem& p, const DeviceInfo& device, std::span<const TileChoice> choices,
+                  bool can_pack, SplitPlan* plan);
+
+// Bytes of workspace for the splits' results; 0 where there is one split.
+int64_t partial_bytes(const Problem& p, const SplitPlan& plan);
+
+// For builds with CUDA.
+// Where the splits' results are; null where there is one split.
+kernels::Partials partials_of(const Problem& p, const SplitPlan& plan, void* workspace);
+// Loads combine where the plan needs it.
+Status load_combine(const Problem& p, const SplitPlan& plan, const CudaRuntime& cuda);
+// Queues combine behind the forward kernel whose launch returned `launched`, where the plan needs
+// it. Returns the first cudaError_t.
+int combine(int launched, const Problem& p, const SplitPlan& plan, const kernels::ForwardArgs& args,
+            const kernels::Partials& partials, void* stream);
+
+}  // namespace qkv::host::attention

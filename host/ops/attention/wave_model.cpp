@@ -1,0 +1,195 @@
+#include "host/ops/attention/wave_model.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace qkv::host::attention {
+namespace {
+
+// Blocks of one length.
+struct Blocks {
+  double count;
+  int32_t steps;
+};
+
+constexpr size_t kLengths = 2 * TileLoads::kClasses + 1;
+
+// The blocks that splits make of tiles, longest first.
+struct BlockList {
+  std::array<Blocks, kLengths> all{};
+  size_t size = 0;
+
+  void add(double count, int32_t steps) {
+    if (count <= 0) return;
+    size_t at = size++;
+    for (; at > 0 && all[at - 1].steps < steps; --at) all[at] = all[at - 1];
+    all[at] = {count, steps};
+  }
+};
+
+BlockList cut(const kernels::TileSchedule& schedule, const TileLoads& loads) {
+  BlockList blocks;
+  double empty = 0;
+  for (size_t n = 0; n < loads.count; ++n) {
+    const auto [tiles, steps] = loads.classes[n];
+    if (schedule.split_keys > 0) {
+      const int32_t share = schedule.split_keys / schedule.tile_kv;
+      const int32_t full = steps / share, rest = steps % share;
+      blocks.add(tiles * full, share);
+      if (rest > 0) blocks.add(tiles, rest);
+      empty += tiles * std::max(schedule.splits - full - (rest > 0 ? 1 : 0), 0);
+    } else {
+      const int32_t share = steps / schedule.splits, longer = steps % schedule.splits;
+      blocks.add(tiles * longer, share + 1);
+      if (share > 0)
+        blocks.add(tiles * (schedule.splits - longer), share);
+      else
+        empty += tiles * (schedule.splits - longer);
+    }
+  }
+  blocks.add(empty, 0);
+  return blocks;
+}
+
+double rows_of(const Problem& p) {
+  return static_cast<double>(p.batch) * static_cast<double>(p.heads_q) * static_cast<double>(p.s_q);
+}
+
+// Partials are written and read through the L2 cache; a block of combine makes a trip for the LSE
+// and one for each 16 of O (4 warps, 4 loads at a time), and one to store.
+double combine_cycles(const Problem& p, const DeviceInfo& device, int32_t splits) {
+  if (splits == 1) return 0;
+  const double sms = device.sm_count, rows = rows_of(p);
+  const double bytes = 2 * 4 * rows * splits * static_cast<double>(p.d_v + 1);
+  const double rounds = std::ceil(rows / (sms * kCombineResident));
+  const double trips = 2 + std::ceil(splits / 16.0);
+  return kCombineCycles + std::max(bytes / (kL2Bytes * sms), rounds * trips * kLatency);
+}
+
+// Device memory gives and takes every element once at best.
+double memory_cycles(const Problem& p, const DeviceInfo& device, const DeviceRates& rates) {
+  const double element = static_cast<double>(type_size(p.type));
+  const auto batch = static_cast<double>(p.batch), width = static_cast<double>(p.d_qk + p.d_v);
+  const double kv = batch * static_cast<double>(p.heads_kv * p.s_kv) * width;
+  return element * (kv + rows_of(p) * width) / (rates.hbm * device.sm_count);
+}
+
+}  // namespace
+
+// mma: dense fp16 rate of the data sheets over clock and multiprocessors. Of sm_86, 89 and 120 the
+// workstation cards' (GeForce has half); of sm_90 and later what is left to mma.sync, which issues
+// at the rate of sm_80. hbm: A100 80 GB 2.0 TB/s at 1.41 GHz, A40 0.70 at 1.74, L40S 0.86 at 2.5,
+// H100 3.35 at 1.83, B200 8 at 1.9, RTX 5090 1.8 at 2.4.
+DeviceRates device_rates(const DeviceInfo& device) {
+  if (device.compute < 86) return {1024, 13};
+  if (device.compute < 89) return {512, 4.8};
+  if (device.compute < 90) return {512, 2.4};
+  if (device.compute < 100) return {1024, 13.9};
+  if (device.compute < 120) return {1024, 28};
+  return {512, 4.4};
+}
+
+StepCost mma_step(const DeviceRates& rates, int32_t tile_q, int32_t tile_kv, int32_t dim,
+                  double smem_bytes, bool rules) {
+  const double scores = static_cast<double>(tile_q) * tile_kv;
+  const double product = scores * dim / rates.mma;  // Q K^T, and P V as well
+  // Instructions of 128 lanes: 4.5 for a score, 10 more where rules change it, and the rescale of
+  // O.
+  const double issued = (scores * (rules ? 14.5 : 4.5) + static_cast<double>(tile_q) * dim) / 128;
+  const double softmax = std::max(scores / kExponentials, issued);
+  const double bytes = 2.0 * tile_kv * dim;  // of K, and of V as well
+  const double copy = kLatency + bytes / kCopyBytes;
+  return {std::max({2 * product, softmax, smem_bytes / kSmemBytes, 2 * bytes / kL2Bytes}),
+          std::max(product, copy) + std::max(softmax + product, copy)};
+}
+
+TileLoads tile_loads(const Problem& p, const kernels::TileSchedule& schedule) {
+  TileLoads loads;
+  const double sets = schedule.sets;
+  const auto steps_of = [&](int32_t tile) {
+    const int64_t row = int64_t{tile} * schedule.tile_q;
+    const int64_t last = std::min<int64_t>(row + schedule.tile_q, schedule.rows) - 1;
+    const int64_t begin = visible_keys(p, schedule.query(static_cast<int32_t>(row)), p.s_kv).begin;
+    const int64_t end = visible_keys(p, schedule.query(static_cast<int32_t>(last)), p.s_kv).end;
+    return begin >= end
+               ? 0
+               : static_cast<int32_t>((end - 1) / schedule.tile_kv - begin / schedule.tile_kv + 1);
+  };
+  const int32_t tiles = schedule.tiles;
+  const auto classes =
+      p.windowed() ? std::min<int32_t>(tiles, TileLoads::kClasses) : std::min<int32_t>(tiles, 1);
+  for (int32_t n = 0; n < classes; ++n) {
+    const auto first = static_cast<int32_t>(int64_t{tiles} * n / classes);
+    const auto end = static_cast<int32_t>(int64_t{tiles} * (n + 1) / classes);
+    const int32_t middle = (first + end - 1) / 2;
+    const int32_t steps = p.windowed()
+                              ? (steps_of(first) + 4 * steps_of(middle) + steps_of(end - 1) + 3) / 6
+                              : steps_of(first);
+    loads.classes[loads.count++] = {(end - first) * sets, steps};
+  }
+  std::sort(loads.classes.begin(), loads.classes.begin() + static_cast<int64_t>(loads.count),
+            [](const auto& a, const auto& b) { return a.steps > b.steps; });
+  return loads;
+}
+
+// Longest first on identical slots: at least the average; and of the longest k slots + 1 blocks
+// some slot gets k + 1, none of them shorter than the last. For blocks of one length this is exact.
+Prediction makespan(const DeviceInfo& device, const Candidate& candidate,
+                    const kernels::TileSchedule& schedule, const TileLoads& loads) {
+  const BlockList blocks = cut(schedule, loads);
+  double working = 0;
+  for (size_t n = 0; n < blocks.size; ++n)
+    if (blocks.all[n].steps > 0) working += blocks.all[n].count;
+  const double sms = device.sm_count;
+  const double side_by_side = std::clamp<double>(std::ceil(working / sms), 1, candidate.resident);
+  const double slots = sms * side_by_side;
+  const double step = std::max(candidate.step.lone, candidate.step.busy * side_by_side);
+
+  double sum = 0, before = 0, longest = 0;
+  for (size_t n = 0; n < blocks.size; ++n) {
+    const auto [count, steps] = blocks.all[n];
+    const double cycles = steps > 0 ? kBlockCycles + steps * step : kEmptyBlockCycles;
+    sum += count * cycles;
+    before += count;
+    longest = std::max(longest, std::ceil(before / slots) * cycles);
+  }
+  return {std::max(sum / slots, longest), before / slots, schedule.splits};
+}
+
+// predict() with what device memory takes, which no cut changes.
+static Prediction predict_over(double memory, const Problem& p, const DeviceInfo& device,
+                               const Candidate& candidate, const kernels::TileSchedule& schedule,
+                               const TileLoads& loads) {
+  Prediction all = makespan(device, candidate, schedule, loads);
+  all.cycles = std::max(all.cycles, memory) + combine_cycles(p, device, schedule.splits);
+  return all;
+}
+
+Prediction predict(const Problem& p, const DeviceInfo& device, const Candidate& candidate,
+                   const kernels::TileSchedule& schedule, const TileLoads& loads) {
+  return predict_over(memory_cycles(p, device, device_rates(device)), p, device, candidate,
+                      schedule, loads);
+}
+
+Prediction best_splits(const Problem& p, const DeviceInfo& device, const Candidate& candidate,
+                       const kernels::TileSchedule& schedule, int32_t most) {
+  const TileLoads loads = tile_loads(p, schedule);
+  kernels::TileSchedule cut = schedule;
+  cut.split_keys = 0;
+  cut.splits = 1;
+  const double memory = memory_cycles(p, device, device_rates(device));
+  Prediction best = predict_over(memory, p, device, candidate, cut, loads);
+  double steps = 0;
+  for (size_t n = 0; n < loads.count; ++n) steps += loads.classes[n].tiles * loads.classes[n].steps;
+  const double least =
+      std::max({steps * candidate.step.busy / device.sm_count, kBlockCycles, memory});
+  for (cut.splits = 2; cut.splits <= most; ++cut.splits) {
+    // Nothing better can follow: combine only grows.
+    if (kSplitGain * (least + combine_cycles(p, device, cut.splits)) >= best.cost()) break;
+    const Prediction next = predict_over(memory, p, device, candidate, cut, loads);
+    if (next.cost() < best.cost()) best = next;
+  }
+  return best;
+}
+
+}  // namespace qkv::host::attention
