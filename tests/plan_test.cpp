@@ -548,9 +548,9 @@ TEST(PlanKeys, TellWeightsModesApart) {
   FullProblem f;
   f.desc.weights = f.weights;
   const DeviceInfo device = host::cpu_device_info();
-  const PlanKey before = host::plan_key(problem_of(f.desc), device);
+  const PlanKey before = plan_key(problem_of(f.desc), device);
   f.desc.weights_mode = QKV_WEIGHTS_SCORES;
-  EXPECT_FALSE(before == host::plan_key(problem_of(f.desc), device));
+  EXPECT_FALSE(before == plan_key(problem_of(f.desc), device));
 }
 
 TEST(PlanKeys, ServeAddressesOfTheirAlignmentOrBetter) {
