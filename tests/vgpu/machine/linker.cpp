@@ -308,7 +308,7 @@ void Decoder::branch_to(const std::string& label) {
 u32 Decoder::branch_table(const std::string& table) {
   const auto& targets = bodies_[current_].branch_targets;
   const auto it = targets.find(table);
-  if (it == targets.end()) fail("branch number '" + table + "' is unknown");
+  if (it == targets.end()) fail("branch table '" + table + "' is unknown");
   const u32 number = static_cast<u32>(program_->branch_tables.size());
   program_->branch_tables.emplace_back(it->second.size());
   for (u32 i = 0; i < it->second.size(); ++i)
