@@ -637,6 +637,14 @@ void add_warpgroups(Rows* rows) {
             .s_kv = 390,
             .lengths = {65, 256, 128, 385},
             .lse = false});
+  // 1 to 8 rows of V to be set to 0: the loop over them is unrolled.
+  add_both({.name = "tail_rows",
+            .batch = 8,
+            .heads_q = 1,
+            .heads_kv = 1,
+            .s_q = 5,
+            .s_kv = 130,
+            .lengths = {127, 126, 125, 124, 123, 122, 121, 120}});
   add_both({.name = "window",
             .batch = 1,
             .s_q = 400,

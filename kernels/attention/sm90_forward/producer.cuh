@@ -112,7 +112,7 @@ struct Sm90Producer {
     };
 
     int number = static_cast<int>(blockIdx.x);
-    // Of V, to be loaded after the next block of K; -1: none. Its keys before the length.
+    // V is loaded one step behind K: its block, or -1 for none, and its keys before the length.
     int v_block = -1, v_keys = 0;
     for (bool end = false; !end;) {
       end = number >= args.tiles;
@@ -137,10 +137,11 @@ struct Sm90Producer {
       int block = last;
 #pragma unroll 1
       do {
-        // Warpgroup 0 starts with its rows of Q and the last block of K.
-        if (leader && block == last && first <= last) load_q(args, shared, stage, 0);
+        // Of a tile without keys, and at the end of work, neither Q nor K is loaded.
+        const bool loads_q = leader && block == last && first <= last;
+        if (loads_q) load_q(args, shared, stage, 0);
         if (first <= block) load_k(work, block);
-        if (leader && block == last && first <= last) load_q(args, shared, stage, 1);
+        if (loads_q) load_q(args, shared, stage, 1);  // warpgroup 0 starts first
         if (v_block >= 0) load_v(block == last ? before : work, v_block, v_keys);
         v_block = first <= block ? block : -1;
         v_keys = length - block * kSm90TileKv;
