@@ -80,6 +80,7 @@ Runtime::Runtime() {
     machine.asynchrony = asynchrony == "early"  ? Asynchrony::kEarly
                          : asynchrony == "late" ? Asynchrony::kLate
                                                 : Asynchrony::kAny;
+  if (env("VGPU_MMA") == "truncate") machine.mma = MmaSums::kTruncate;
   counts_path_ = env("VGPU_COUNTS");
   report_path_ = env("VGPU_REPORT");
   mutants_path_ = env("VGPU_MUTANTS");
