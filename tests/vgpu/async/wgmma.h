@@ -116,7 +116,8 @@ class Wgmma {
   void gather_registers(Warp& w, const Instr& in);
   TileB& tile_b(Warp& w, const Share& share);
   void retire(Warp& w, WarpState& s);
-  void write_accumulator(Warp& w, WarpState& s, const Share& share, const TileB& b);
+  void read_accumulator(Warp& w, const Share& share);
+  void write_accumulator(Warp& w, WarpState& s, const Share& share, const TileB& b, bool adds);
 
   std::vector<WarpState> warps_;
   std::vector<Group> groups_;

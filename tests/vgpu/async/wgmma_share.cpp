@@ -8,6 +8,8 @@
 #include "common/error.h"
 #include "machine/access.h"
 #include "machine/cta.h"
+#include "machine/launch.h"
+#include "machine/tensor_sum.h"
 
 namespace vgpu {
 namespace {
@@ -189,16 +191,42 @@ void Wgmma::perform(Warp& w, WarpState& s) {
   for (u32 i : undefined_units_) a_.undefined |= mn_major ? 0xffu << (i / 16 * 8) : 1u << (i / 2);
 
   const TileB& b = tile_b(w, share);
+  const Machine& machine = w.cta().launch.machine;
+  if (machine.mma == MmaSums::kTruncate && in.sub2 != kWgmmaS32) {
+    read_accumulator(w, share);
+    multiply_onto(tensor_sum(machine.device.capability(), in.type), a_, b, in.type,
+                  in.sub2 == kWgmmaF16, product_);
+    write_accumulator(w, s, share, b, false);
+    return;
+  }
   multiply(a_, b, product_);
-  write_accumulator(w, s, share, b);
+  write_accumulator(w, s, share, b, share.scale_d);
 }
 
-// D = product + D, or the product alone.
-void Wgmma::write_accumulator(Warp& w, WarpState& s, const Share& share, const TileB& b) {
+// What the product is added to, laid out as it: D, or zeros where the wgmma does not add.
+void Wgmma::read_accumulator(Warp& w, const Share& share) {
+  const Instr& in = *share.in;
+  const u32 count = wgmma_accumulators(in);
+  const bool packed = in.sub2 == kWgmmaF16;
+  product_.assign(size_t{count} * (packed ? 2 : 1) * kLanes, 0.0f);
+  if (!share.scale_d) return;
+  for (u32 r = 0; r < count; ++r) {
+    const u32* const d = w.lanes<u32>(wgmma_registers(w, in)[r]);
+    float* const to = &product_[size_t{packed ? 2 * r : r} * kLanes];
+    for (int l = 0; l < kLanes; ++l) {
+      to[l] = packed ? half_to_float(static_cast<u16>(d[l])) : bits<float>(d[l]);
+      if (packed) to[l + kLanes] = half_to_float(static_cast<u16>(d[l] >> 16));
+    }
+  }
+}
+
+// D = product + D where `adds`, else the product alone.
+void Wgmma::write_accumulator(Warp& w, WarpState& s, const Share& share, const TileB& b,
+                              bool adds) {
   const Instr& in = *share.in;
   const u32 count = wgmma_accumulators(in);
   const bool undefined = a_.undefined != 0 || b.undefined.any();
-  const bool packed = in.sub2 == kWgmmaF16, adds = share.scale_d, sat = in.sat;
+  const bool packed = in.sub2 == kWgmmaF16, sat = in.sat;
   for (u32 r = 0; r < count; ++r) {
     const Operand& o = wgmma_registers(w, in)[r];
     u32* d = w.lanes<u32>(o);
@@ -219,7 +247,7 @@ void Wgmma::write_accumulator(Warp& w, WarpState& s, const Share& share, const T
         d[l] = static_cast<u32>(sum);
       }
     }
-    if (!adds && !s.undefined.empty()) s.undefined.erase(o.id);
+    if (!share.scale_d && !s.undefined.empty()) s.undefined.erase(o.id);
     if (!undefined) continue;
     for (int l = 0; l < kLanes; ++l) {
       u8 bytes = 0;

@@ -5,6 +5,7 @@
 #include <array>
 
 #include "common/minifloat.h"
+#include "machine/tensor_sum.h"
 
 namespace vgpu {
 
@@ -237,6 +238,31 @@ void multiply(const TileA& a, const TileB& b, std::vector<float>& out) {
   for (; j + 3 <= blocks; j += 3) multiply_blocks<3>(a, b, j, out.data());
   if (blocks - j == 2) multiply_blocks<2>(a, b, j, out.data());
   if (blocks - j == 1) multiply_blocks<1>(a, b, j, out.data());
+}
+
+void multiply_onto(const TensorSum& how, const TileA& a, const TileB& b, ptx::Type type_a,
+                   bool half, std::vector<float>& out) {
+  static thread_local std::vector<double> b_values, b_powers;
+  const u32 k = a.k, blocks = static_cast<u32>(b.raw.size() / 256);
+  b_values.resize(b.values.size());
+  b_powers.resize(b.values.size());
+  tensor_elements(b.reading.type, b.values.data(), b.values.size(), b_values.data(),
+                  b_powers.data());
+  float elements[64];
+  double row_values[64], row_powers[64];
+  for (u32 row = 0; row < 16; ++row) {
+    for (u32 i = 0; i < k; ++i) elements[i] = a.values[(size_t{row / 4} * k + i) * 4 + row % 4];
+    tensor_elements(type_a, elements, k, row_values, row_powers);
+    for (u32 j = 0; j < blocks; ++j) {
+      for (u32 parity = 0; parity < 2; ++parity) {
+        const size_t from = size_t{j} * k * 8 + size_t{4} * parity;
+        float* const to =
+            &out[size_t{4 * j + 2 * (row / 8) + parity} * kLanes + size_t{4} * (row % 8)];
+        add_products(how, {row_values, row_powers, &b_values[from], &b_powers[from], 8, k}, half,
+                     to, to);
+      }
+    }
+  }
 }
 
 }  // namespace vgpu

@@ -67,6 +67,11 @@ struct TileA {
 // ascending k. So are the sums of fp8, for which devices keep fewer bits. Integer sums are exact.
 void multiply(const TileA& a, const TileB& b, std::vector<float>& out);
 
+// The same, onto what `out` holds, added as a device does. `half`: of an f16 accumulator.
+struct TensorSum;
+void multiply_onto(const TensorSum& how, const TileA& a, const TileB& b, ptx::Type type_a,
+                   bool half, std::vector<float>& out);
+
 // One register of an f32 accumulator: the product, plus what it holds when it adds.
 void accumulate(const float* product, float* d, bool adds);
 

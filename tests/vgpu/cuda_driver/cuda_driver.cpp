@@ -9,6 +9,8 @@
 
 #define VGPU_EXPORT extern "C" __attribute__((visibility("default")))
 
+extern "C" int __cudaVgpuHasContext();  // in cudart/probe.cpp
+
 VGPU_EXPORT CUresult cuInit(unsigned) { return CUDA_SUCCESS; }
 VGPU_EXPORT CUresult cuDriverGetVersion(int* version) {
   *version = CUDA_VERSION;
@@ -100,15 +102,21 @@ VGPU_EXPORT CUresult cuGetErrorName(CUresult error, const char** text) {
   return *text != nullptr ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
 }
 VGPU_EXPORT CUresult cuCtxGetDevice(CUdevice* device) {
+  if (__cudaVgpuHasContext() == 0) return CUDA_ERROR_INVALID_CONTEXT;
   return static_cast<CUresult>(cudaGetDevice(device));
 }
 VGPU_EXPORT CUresult cuCtxGetCurrent(CUcontext* context) {
+  *context = nullptr;
+  if (__cudaVgpuHasContext() == 0) return CUDA_SUCCESS;
   int device = 0;
   const cudaError_t e = cudaGetDevice(&device);
   *context = reinterpret_cast<CUcontext>(static_cast<uintptr_t>(device) + 1);
   return static_cast<CUresult>(e);
 }
-VGPU_EXPORT CUresult cuCtxSynchronize() { return static_cast<CUresult>(cudaDeviceSynchronize()); }
+VGPU_EXPORT CUresult cuCtxSynchronize() {
+  if (__cudaVgpuHasContext() == 0) return CUDA_ERROR_INVALID_CONTEXT;
+  return static_cast<CUresult>(cudaDeviceSynchronize());
+}
 VGPU_EXPORT CUresult cuPointerGetAttribute(void* data, CUpointer_attribute attribute,
                                            CUdeviceptr pointer) {
   cudaPointerAttributes a;
@@ -139,9 +147,11 @@ VGPU_EXPORT CUresult cuTensorMapEncodeTiled(
     const cuuint32_t* steps, CUtensorMapInterleave interleave, CUtensorMapSwizzle swizzle,
     CUtensorMapL2promotion promotion, CUtensorMapFloatOOBfill fill) {
   static_assert(sizeof(cuuint64_t) == sizeof(vgpu::u64));
+  // Nothing is read from the context, but drivers want one (580.159 on an H100 does).
+  if (__cudaVgpuHasContext() == 0) return CUDA_ERROR_INVALID_CONTEXT;
   const std::string problem = [&]() -> std::string {
     if (map == nullptr || dims == nullptr || box == nullptr || steps == nullptr ||
-        (rank > 1 && strides == nullptr) || address == nullptr)
+        strides == nullptr || address == nullptr)
       return "a pointer is null";
     if (reinterpret_cast<uintptr_t>(map) % 64 != 0) return "the map is not aligned to 64 bytes";
     vgpu::TensorMap encoded;

@@ -1,5 +1,5 @@
-// What tests ask of the stand-in itself. They look these up by name; on a real runtime there are
-// none.
+// What tests, and the stand-in driver, ask of the stand-in itself. They look these up by name; on a
+// real runtime there are none.
 #include "cudart/api.h"
 
 using namespace vgpu;
@@ -14,3 +14,5 @@ VGPU_EXPORT int __cudaVgpuFailCall(unsigned long long n) {
   std::lock_guard lock(rt().mutex);
   return rt().fail_call(n) ? 1 : 0;
 }
+// Whether the calling thread has a context: the stand-in driver asks.
+VGPU_EXPORT int __cudaVgpuHasContext() { return rt().has_context() ? 1 : 0; }

@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
+#include <string_view>
 #include <thread>
 #include <utility>
 
@@ -17,6 +18,26 @@ namespace {
 
 thread_local int t_device = 0;
 thread_local cudaError_t t_last = cudaSuccess;
+// The generation of contexts that this thread has one of, 0 for none: a context is current to a
+// thread from its first call that needs one.
+thread_local u64 t_context = 0;
+
+// What a call has to do with the device's context. A fault spoils the context: whoever uses it gets
+// the fault's error, the others work on. An H100 with driver 580 was asked about the first five
+// after a trap; the rest are of their kind.
+enum class ContextUse { kUses, kMakes, kNone };
+ContextUse context_use(std::string_view call) {
+  constexpr std::string_view kMakes[] = {"cudaSetDevice", "cudaInitDevice"};
+  constexpr std::string_view kNone[] = {
+      "cudaGetDevice",           "cudaGetDeviceCount",
+      "cudaDeviceGetAttribute",  "cudaPointerGetAttributes",
+      "cudaGetDeviceProperties", "cudaDeviceGetPCIBusId",
+      "cudaDeviceCanAccessPeer", "cudaDriverGetVersion",
+      "cudaRuntimeGetVersion",   "cudaGetDriverEntryPointByVersion"};
+  if (std::ranges::find(kMakes, call) != std::end(kMakes)) return ContextUse::kMakes;
+  if (std::ranges::find(kNone, call) != std::end(kNone)) return ContextUse::kNone;
+  return ContextUse::kUses;
+}
 
 std::string env(const char* name) {
   const char* v = std::getenv(name);
@@ -59,6 +80,7 @@ Runtime::Runtime() {
     machine.asynchrony = asynchrony == "early"  ? Asynchrony::kEarly
                          : asynchrony == "late" ? Asynchrony::kLate
                                                 : Asynchrony::kAny;
+  if (env("VGPU_MMA") == "truncate") machine.mma = MmaSums::kTruncate;
   counts_path_ = env("VGPU_COUNTS");
   report_path_ = env("VGPU_REPORT");
   mutants_path_ = env("VGPU_MUTANTS");
@@ -100,12 +122,14 @@ cudaError_t Runtime::call(const char* name, cudaError_t injected,
   std::lock_guard lock(mutex);
   ++calls_;
   ++calls_by_name_[name];
+  const ContextUse use = context_use(name);
+  if (use != ContextUse::kNone) t_context = contexts_;
   cudaError_t result;
   if (calls_ == fail_call_) {
     std::fprintf(stderr, "vgpu: call %llu, %s, fails as asked\n",
                  static_cast<unsigned long long>(calls_), name);
     result = injected;
-  } else if (sticky != cudaSuccess) {
+  } else if (sticky != cudaSuccess && use == ContextUse::kUses) {
     result = sticky;
   } else {
     try {
@@ -122,14 +146,18 @@ cudaError_t Runtime::call(const char* name, cudaError_t injected,
 }
 
 cudaError_t Runtime::last_error(bool clear) {
-  std::lock_guard lock(mutex);
-  if (sticky != cudaSuccess) return sticky;
   const cudaError_t e = t_last;
   if (clear) t_last = cudaSuccess;
   return e;
 }
 
+bool Runtime::has_context() {
+  std::lock_guard lock(mutex);
+  return t_context == contexts_;
+}
+
 void Runtime::reset_device() {
+  ++contexts_;
   for (auto& s : streams) s->queue.clear();
   sticky = t_last = cudaSuccess;
   machine.memory.release_all();

@@ -4,7 +4,9 @@
 //  - Every entry point takes the one lock; kernels run inside it, on worker threads of their own.
 //  - Work is done in stream order, at a moment that the seed chooses between the call and the
 //    synchronisation that requires it. What a program may rely on is exactly what is guaranteed.
-//  - After a device fault every call returns the fault's error until cudaDeviceReset.
+//  - After a device fault every call that uses the context returns the fault's error, until
+//    cudaDeviceReset. It is the last error only until cudaGetLastError takes it, or until the next
+//    such call: cudaPeekAtLastError alone does not say whether the device has faulted.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -132,6 +134,8 @@ class Runtime {
                    const std::function<cudaError_t()>& body);
   cudaError_t last_error(bool clear);
   cudaError_t sticky = cudaSuccess;
+  // Whether a call of this thread has made a context current to it.
+  bool has_context();
   void reset_device();
 
   // Modules.
@@ -193,6 +197,7 @@ class Runtime {
   bool reported_ = false;
   std::string report_path_, counts_path_, mutants_path_;
   Mutation mutation_;
+  u64 contexts_ = 1;  // the generation of contexts: a reset destroys them all
 };
 
 }  // namespace vgpu

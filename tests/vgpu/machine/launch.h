@@ -23,6 +23,7 @@
 #include "machine/device.h"
 #include "machine/global_memory.h"
 #include "machine/ir.h"
+#include "machine/tensor_sum.h"
 
 namespace vgpu {
 
@@ -34,7 +35,8 @@ struct Machine {
   u64 heap_limit = 8u << 20, heap_used = 0;  // of malloc in kernels, bytes
   unsigned cores = 1;
   Asynchrony asynchrony = Asynchrony::kBySeed;
-  bool count = false;                   // memory counters too
+  bool count = false;  // memory counters too
+  MmaSums mma = MmaSums::kExact;
   double timeout_s = 600;               // per launch
   std::set<std::pair<int, int>> peers;  // the first device's kernels may use the second's memory
   std::vector<LaunchCounts> launches;

@@ -83,6 +83,7 @@ std::string run_virtual(Machine& machine, const std::string& ptx, const std::str
       config.clustered = true;
     }
     machine.asynchrony = spec.asynchrony;
+    machine.mma = spec.mma;
     machine.seed = spec.seed;
     std::string error;
     try {
@@ -172,11 +173,18 @@ class RealDevice : public TestDevice {
       pointers.push_back(&values[i]);
       if (arguments[i].tensor == nullptr) continue;
       const Tensor& t = *arguments[i].tensor;
+      // Drivers refuse null strides, also of one dimension, which has none.
+      const u64 none = 0;
       call("cuTensorMapEncodeTiled", &maps[i], t.type, static_cast<u32>(t.dims.size()),
-           reinterpret_cast<void*>(values[t.argument]), t.dims.data(), t.strides.data(),
-           t.box.data(), t.steps.data(), 0, t.swizzle, 0, t.fill);
+           reinterpret_cast<void*>(values[t.argument]), t.dims.data(),
+           t.strides.empty() ? &none : t.strides.data(), t.box.data(), t.steps.data(), 0, t.swizzle,
+           0, t.fill);
       pointers.back() = &maps[i];
     }
+    constexpr int kMaxDynamicShared = 8;
+    if (spec.dynamic_shared > 48 * 1024)
+      call("cuFuncSetAttribute", function, kMaxDynamicShared,
+           static_cast<int>(spec.dynamic_shared));
     call("cuLaunchKernel", function, spec.grid, 1u, 1u, spec.block, 1u, 1u, spec.dynamic_shared,
          static_cast<void*>(nullptr), pointers.data(), static_cast<void**>(nullptr));
     call("cuCtxSynchronize");

@@ -9,6 +9,7 @@
 #include "check/finding.h"
 #include "common/types.h"
 #include "count/counters.h"
+#include "machine/tensor_sum.h"
 
 namespace vgpu::test {
 
@@ -37,6 +38,7 @@ struct LaunchSpec {
   u32 dynamic_shared = 0;
   u64 seed = 1;
   Asynchrony asynchrony = Asynchrony::kBySeed;
+  MmaSums mma = MmaSums::kExact;  // real devices have their own
 };
 
 class TestDevice {

@@ -2,6 +2,10 @@
 #include <cuda.h>
 #include <gtest/gtest.h>
 
+#include <cstring>
+#include <functional>
+#include <thread>
+
 #include "tests/runtime_kernels.h"
 
 namespace vgpu::test {
@@ -92,8 +96,12 @@ TEST(DependentGrids, Wait) {
 TEST(Pairs, DISABLED_BrokenGridOrder) { run_dependent_grids(false, true); }
 TEST(Pairs, DISABLED_CleanGridOrder) { run_dependent_grids(true, true); }
 
-TEST(TensorMaps, AreEncodedByTheDriver) {
-  if (!hopper()) GTEST_SKIP() << "tensor maps need sm_90; runs on the virtual GPU";
+// The driver's functions, as programs that do not link with it find them.
+struct MapFunctions {
+  decltype(&cuTensorMapEncodeTiled) encode = nullptr;
+  decltype(&cuTensorMapReplaceAddress) move = nullptr;
+};
+MapFunctions map_functions() {
   const auto find = [](const char* name) {
     void* function = nullptr;
     cudaDriverEntryPointQueryResult status{};
@@ -102,10 +110,25 @@ TEST(TensorMaps, AreEncodedByTheDriver) {
     EXPECT_EQ(status, cudaDriverEntryPointSuccess) << name;
     return function;
   };
-  const auto encode =
-      reinterpret_cast<decltype(&cuTensorMapEncodeTiled)>(find("cuTensorMapEncodeTiled"));
-  const auto move =
-      reinterpret_cast<decltype(&cuTensorMapReplaceAddress)>(find("cuTensorMapReplaceAddress"));
+  return {
+      reinterpret_cast<decltype(&cuTensorMapEncodeTiled)>(find("cuTensorMapEncodeTiled")),
+      reinterpret_cast<decltype(&cuTensorMapReplaceAddress)>(find("cuTensorMapReplaceAddress"))};
+}
+CUresult encode_at(const MapFunctions& driver, CUtensorMap& map, void* address,
+                   bool with_strides = true) {
+  const cuuint64_t dims[] = {64, 256}, strides[] = {128};
+  const cuuint32_t box[] = {64, 64}, steps[] = {1, 1};
+  return driver.encode(&map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, with_strides ? 2 : 1, address, dims,
+                       with_strides ? strides : nullptr, box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE,
+                       CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_128B,
+                       CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+}
+
+TEST(TensorMaps, AreEncodedByTheDriver) {
+  if (!hopper()) GTEST_SKIP() << "tensor maps need sm_90; runs on the virtual GPU";
+  const MapFunctions driver = map_functions();
+  const auto encode = driver.encode;
+  const auto move = driver.move;
   ASSERT_NE(encode, nullptr);
   ASSERT_NE(move, nullptr);
   char* data = nullptr;
@@ -125,6 +148,56 @@ TEST(TensorMaps, AreEncodedByTheDriver) {
   EXPECT_EQ(make(wide, data, CU_TENSOR_MAP_SWIZZLE_128B), CUDA_ERROR_INVALID_VALUE);
   EXPECT_EQ(make(box, data + 8, CU_TENSOR_MAP_SWIZZLE_128B), CUDA_ERROR_INVALID_VALUE);
   EXPECT_EQ(make(box, nullptr, CU_TENSOR_MAP_SWIZZLE_128B), CUDA_ERROR_INVALID_VALUE);
+  EXPECT_EQ(encode_at(driver, map, data, false), CUDA_ERROR_INVALID_VALUE) << "null strides";
+  // A map of any address, moved, is the map of the address that it was moved to.
+  CUtensorMap moved;
+  EXPECT_EQ(encode_at(driver, moved, reinterpret_cast<void*>(16)), CUDA_SUCCESS);
+  EXPECT_EQ(move(&moved, data), CUDA_SUCCESS);
+  EXPECT_EQ(encode_at(driver, map, data), CUDA_SUCCESS);
+  EXPECT_EQ(std::memcmp(&moved, &map, sizeof map), 0);
+  EXPECT_EQ(cudaFree(data), cudaSuccess);
+}
+
+// Only when asked for, in a process of its own: until a call of this thread has made a context
+// current to it, the driver encodes nothing. What asks about devices and drivers makes none.
+TEST(TensorMaps, DISABLED_NeedAContext) {
+  const MapFunctions driver = map_functions();
+  ASSERT_NE(driver.encode, nullptr);
+  const auto encode = [&] {
+    CUtensorMap map;
+    return encode_at(driver, map, reinterpret_cast<void*>(16));
+  };
+  int value = 0;
+  EXPECT_EQ(cudaGetDeviceCount(&value), cudaSuccess);
+  EXPECT_EQ(cudaGetDevice(&value), cudaSuccess);
+  EXPECT_EQ(cudaDeviceGetAttribute(&value, cudaDevAttrMultiProcessorCount, 0), cudaSuccess);
+  EXPECT_EQ(encode(), CUDA_ERROR_INVALID_CONTEXT);
+
+  const auto makes_one = [&](const char* what, const std::function<cudaError_t()>& call) {
+    std::thread([&] {
+      EXPECT_EQ(encode(), CUDA_ERROR_INVALID_CONTEXT) << "before " << what;
+      EXPECT_EQ(call(), cudaSuccess) << what;
+      EXPECT_EQ(encode(), CUDA_SUCCESS) << what;
+    }).join();
+  };
+  void* data = nullptr;
+  cudaStream_t stream = nullptr;
+  cudaFuncAttributes attributes{};
+  makes_one("cudaFree", [] { return cudaFree(nullptr); });
+  makes_one("cudaMalloc", [&] { return cudaMalloc(&data, 4096); });
+  makes_one("cudaFuncGetAttributes",
+            [&] { return cudaFuncGetAttributes(&attributes, shared_kernel()); });
+  makes_one("cudaFuncSetAttribute", [] {
+    return cudaFuncSetAttribute(shared_kernel(), cudaFuncAttributeMaxDynamicSharedMemorySize, 1024);
+  });
+  makes_one("cudaStreamCreate", [&] { return cudaStreamCreate(&stream); });
+  makes_one("a launch", [&] {
+    launch_constant(static_cast<float*>(data), stream);
+    return cudaGetLastError();
+  });
+  EXPECT_EQ(encode(), CUDA_ERROR_INVALID_CONTEXT);
+  EXPECT_EQ(cudaStreamDestroy(stream), cudaSuccess);
+  EXPECT_EQ(encode(), CUDA_SUCCESS);
   EXPECT_EQ(cudaFree(data), cudaSuccess);
 }
 

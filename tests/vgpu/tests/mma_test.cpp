@@ -104,21 +104,26 @@ TEST_P(Mma, MultipliesByTheLayoutOfTheIsa) {
       put(l, 128, i, c_bits, c_code(c[static_cast<size_t>(p.row * s.n + p.column)]));
     }
   }
-  ASSERT_EQ(device().run(text, "k", {}, {{&in}, {&out}}), "") << text;
-  for (int l = 0; l < 32; ++l) {
-    for (int i = 0; i < s.c_elements; ++i) {
-      const Place p = s.c(l, i);
-      double want = c[static_cast<size_t>(p.row * s.n + p.column)];
-      for (int k = 0; k < s.k; ++k) {
-        const double x = a[static_cast<size_t>(p.row * s.k + k)],
-                     y = b[static_cast<size_t>(k * s.n + p.column)];
-        want += op == ".xor.popc" ? (x != y ? 1 : 0) : x * y;
+  // Small integers have the same sums both ways.
+  for (const MmaSums mma : {MmaSums::kExact, MmaSums::kTruncate}) {
+    LaunchSpec spec;
+    spec.mma = mma;
+    ASSERT_EQ(device().run(text, "k", spec, {{&in}, {&out}}), "") << text;
+    for (int l = 0; l < 32; ++l) {
+      for (int i = 0; i < s.c_elements; ++i) {
+        const Place p = s.c(l, i);
+        double want = c[static_cast<size_t>(p.row * s.n + p.column)];
+        for (int k = 0; k < s.k; ++k) {
+          const double x = a[static_cast<size_t>(p.row * s.k + k)],
+                       y = b[static_cast<size_t>(k * s.n + p.column)];
+          want += op == ".xor.popc" ? (x != y ? 1 : 0) : x * y;
+        }
+        if (saturates) want = std::fmin(std::fmax(want, -2147483648.0), 2147483647.0);
+        u64 got = 0;
+        std::memcpy(&got, &out[static_cast<size_t>(l * 256 + i * c_bits / 8)],
+                    static_cast<size_t>(c_bits / 8));
+        ASSERT_EQ(got, c_code(want)) << "lane " << l << " element " << i;
       }
-      if (saturates) want = std::fmin(std::fmax(want, -2147483648.0), 2147483647.0);
-      u64 got = 0;
-      std::memcpy(&got, &out[static_cast<size_t>(l * 256 + i * c_bits / 8)],
-                  static_cast<size_t>(c_bits / 8));
-      ASSERT_EQ(got, c_code(want)) << "lane " << l << " element " << i;
     }
   }
 }

@@ -38,6 +38,8 @@ struct Row {
   Tile tile_a, tile_b;
   int scale_a = 1, scale_b = 1;
   bool scale_d = true, saturate = false;
+  MmaSums mma = MmaSums::kExact;
+  bool large = false;  // C is so large that its sum with the product has to be rounded
 };
 std::ostream& operator<<(std::ostream& out, const Row& row) {
   return out << row.d << row.a.name << row.b.name << row.n;
@@ -203,6 +205,8 @@ std::vector<std::vector<int>> random_matrix(const Kind& kind, int rows, int k, R
   return m;
 }
 
+constexpr i64 kLarge = 0x1001000;
+
 void check(const Row& row) {
   if (device().capability() != 90) GTEST_SKIP() << "needs sm_90a";
   Random random(static_cast<u64>(row.n * 131 + row.a.bits));
@@ -225,6 +229,7 @@ void check(const Row& row) {
   for (i64& v : c) {
     v = static_cast<i64>(random.below(65)) - 32;
     if (integer && row.saturate) v = (v < 0 ? -0x7fffffffll : 0x7fffffffll) - v;
+    if (row.large) v = 2 * v + (v < 0 ? -kLarge : kLarge);
   }
   std::vector<u8> d(static_cast<size_t>(128 * registers * 4)), fragments(128 * 16);
   const auto element = [&](int thread, int i) {
@@ -260,6 +265,7 @@ void check(const Row& row) {
   spec.block = 128;
   spec.dynamic_shared = static_cast<u32>(image.bytes.size());
   spec.seed = static_cast<u64>(row.n);
+  spec.mma = row.mma;
   const std::string ptx = text(row, registers, image.bytes.size());
   ASSERT_EQ(device().run(ptx, "form", spec,
                          {{&d},
@@ -282,6 +288,13 @@ void check(const Row& row) {
       want *= row.scale_a * row.scale_b;
       if (row.scale_d) want += c[static_cast<size_t>(r * row.n + column)];
       if (row.saturate) want = std::min<i64>(std::max<i64>(want, -0x80000000ll), 0x7fffffff);
+      if (row.large && row.mma == MmaSums::kTruncate) {
+        // In f32 numbers of this size are even. Of fp8 no bit of a product is kept beside C.
+        want = row.a.bits == 8 ? c[static_cast<size_t>(r * row.n + column)] / 2048 * 2048
+                               : want / 2 * 2;
+      } else if (row.large) {
+        want = static_cast<i64>(static_cast<float>(want));
+      }
       u32 got = 0;
       std::memcpy(&got, element(t, i), half ? 2 : 4);
       const double number = half      ? half_value(got)
@@ -376,6 +389,28 @@ const auto kName = [](const auto& info) {
   name << info.param << "_" << info.index;
   return name.str();
 };
+// Sums as an H100 makes them: small integers have the same either way; onto large ones they are
+// rounded to nearest, or cut.
+std::vector<Row> truncated() {
+  std::vector<Row> rows;
+  for (Row row : shapes()) {
+    if (row.d == "s32" || (row.n != 8 && row.n != 24 && row.n != 256)) continue;
+    row.mma = MmaSums::kTruncate;
+    rows.push_back(row);
+    if (row.d != "f32" || row.n == 256) continue;
+    row.large = row.scale_d = true;
+    rows.push_back(row);
+    row.mma = MmaSums::kExact;
+    rows.push_back(row);
+  }
+  return rows;
+}
+class WgmmaSums : public testing::TestWithParam<Row> {};
+TEST_P(WgmmaSums, RoundAsAsked) {
+  if (on_real_gpu() && GetParam().mma == MmaSums::kExact) GTEST_SKIP() << "devices cut";
+  check(GetParam());
+}
+INSTANTIATE_TEST_SUITE_P(Ptx, WgmmaSums, testing::ValuesIn(truncated()), kName);
 INSTANTIATE_TEST_SUITE_P(Ptx, WgmmaShape, testing::ValuesIn(shapes()), kName);
 INSTANTIATE_TEST_SUITE_P(Ptx, WgmmaLayout, testing::ValuesIn(layouts()), kName);
 

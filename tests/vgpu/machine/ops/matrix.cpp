@@ -7,6 +7,7 @@
 //   B: row t * e + i + 4 * e * r, column g
 //   C, D: row g + 8 * (n / 2), column t * 2 + n % 2, n counting the lane's elements.
 // f64 elements are registers of their own (e = 1). The f16 shape m8n8k4 has its own layout.
+#include <algorithm>
 #include <array>
 #include <cmath>
 
@@ -117,8 +118,32 @@ void elements_f(Type t, const u32* lanes, float* out) {
     unit_to_floats(t, unit + 16 * i, out + elements_per_unit(t) * i);
 }
 
+// out = A B + C as a device's tensor cores add.
+void multiply_as_device(const TensorSum& how, Type ta, Type tb, const Shape& s, bool half,
+                        const double (&a)[16][64], const double (&b)[64][8],
+                        const float (&c)[16][8], double (&out)[16][8]) {
+  alignas(64) double column_values[64][8], column_powers[64][8], row_values[64], row_powers[64];
+  float x[64];
+  for (int k = 0; k < s.k; ++k) {
+    std::copy_n(b[k], 8, x);
+    tensor_elements(tb, x, 8, column_values[k], column_powers[k]);
+  }
+  for (int row = 0; row < s.m; ++row) {
+    std::copy_n(a[row], s.k, x);
+    tensor_elements(ta, x, static_cast<size_t>(s.k), row_values, row_powers);
+    for (int j = 0; j < 8; j += 4) {
+      float sums[4];
+      add_products(how,
+                   {row_values, row_powers, &column_values[0][j], &column_powers[0][j], 8,
+                    static_cast<u32>(s.k)},
+                   half, &c[row][j], sums);
+      std::copy_n(sums, 4, &out[row][j]);
+    }
+  }
+}
+
 // Products are exact in f32 (11-bit significands at most) or f64; sums are kept in double and
-// rounded once at the end. Devices round in their own ways within the ISA's freedom.
+// rounded once at the end, or added as the device does.
 void exec_mma_float(Warp& w, const Instr& in, u32) {
   const Shape s = shape_of(in);
   const Fragments f = fragments(w, in);
@@ -137,23 +162,31 @@ void exec_mma_float(Warp& w, const Instr& in, u32) {
     for (int l = 0; l < kLanes; ++l)
       for (int i = 0; i < e; ++i) b[l % 4 * e + i + 4 * e * r][l / 4] = x[l * e + i];
   }
-  double out[16][8];
-  for (int row = 0; row < s.m; ++row) {
-    double sum[8] = {};
-    for (int k = 0; k < s.k; ++k)
-      for (int j = 0; j < 8; ++j) sum[j] += a[row][k] * b[k][j];
-    for (int j = 0; j < 8; ++j) out[row][j] = sum[j];
-  }
   const bool half_c = f.nc * kLanes * 2 == s.m * s.n, half_d = f.nd * kLanes * 2 == s.m * s.n;
   const int elements = s.m * s.n / kLanes;
+  float c[16][8];
+  for (int l = 0; l < kLanes; ++l)
+    for (int n = 0; n < elements; ++n)
+      c[l / 4 + 8 * (n / 2)][l % 4 * 2 + n % 2] =
+          half_c ? half_to_float(static_cast<u16>(w.lanes<u32>(f.c[n / 2])[l] >> (16 * (n % 2))))
+                 : bits<float>(w.lanes<u32>(f.c[n])[l]);
+  double out[16][8];
+  const Machine& machine = w.cta().launch.machine;
+  if (machine.mma == MmaSums::kTruncate) {
+    multiply_as_device(tensor_sum(machine.device.capability(), in.type), in.type, in.type2, s,
+                       half_d, a, b, c, out);
+  } else {
+    for (int row = 0; row < s.m; ++row) {
+      double sum[8] = {};
+      for (int k = 0; k < s.k; ++k)
+        for (int j = 0; j < 8; ++j) sum[j] += a[row][k] * b[k][j];
+      for (int j = 0; j < 8; ++j) out[row][j] = sum[j] + c[row][j];
+    }
+  }
   u32 d[4][kLanes];
   for (int l = 0; l < kLanes; ++l) {
     for (int n = 0; n < elements; ++n) {
-      const int row = l / 4 + 8 * (n / 2), column = l % 4 * 2 + n % 2;
-      const double c =
-          half_c ? half_to_float(static_cast<u16>(w.lanes<u32>(f.c[n / 2])[l] >> (16 * (n % 2))))
-                 : bits<float>(w.lanes<u32>(f.c[n])[l]);
-      const double sum = out[row][column] + c;
+      const double sum = out[l / 4 + 8 * (n / 2)][l % 4 * 2 + n % 2];
       if (half_d) {
         const u32 h = encode(kF16, sum, Rounding::kNearestEven, false);
         d[n / 2][l] = n % 2 == 0 ? h : d[n / 2][l] | h << 16;
@@ -236,6 +269,7 @@ void exec_mma_int(Warp& w, const Instr& in, u32) {
 }
 
 // m8n8k4 of f16: four independent products, one per quad pair (lanes 4q..4q+3 and 4q+16..4q+19).
+// Made for Volta; its sums are exact whatever the option says.
 void exec_mma_m8n8k4(Warp& w, const Instr& in, u32) {
   const Fragments f = fragments(w, in);
   const bool a_row = in.relu, b_col = in.flag;

@@ -162,6 +162,30 @@ void exec_transfer(Warp& w, const Instr& in, u32 m) {
   });
 }
 
+// One element of D as a device's tensor cores add: a row of A, a column of B (rows are s.n apart)
+// and an element of C.
+float element_as_device(const TensorSum& how, Type type, bool half, const Shape& s, const double* a,
+                        const double* b, double c) {
+  float x[16], y[16];
+  double a_values[16], a_powers[16], values[16], powers[16], b_values[16][4] = {},
+                                                             b_powers[16][4] = {};
+  const auto k = static_cast<size_t>(s.k);
+  for (size_t i = 0; i < k; ++i) {
+    x[i] = static_cast<float>(a[i]);
+    y[i] = static_cast<float>(b[i * static_cast<size_t>(s.n)]);
+  }
+  tensor_elements(type, x, k, a_values, a_powers);
+  tensor_elements(type, y, k, values, powers);
+  for (size_t i = 0; i < k; ++i) {
+    b_values[i][0] = values[i];
+    b_powers[i][0] = powers[i];
+  }
+  float sums[4] = {static_cast<float>(c), 0, 0, 0};
+  add_products(how, {a_values, a_powers, b_values[0], b_powers[0], 4, static_cast<u32>(s.k)}, half,
+               sums, sums);
+  return sums[0];
+}
+
 void exec_wmma(Warp& w, const Instr& in, u32) {
   const Shape& s = kShapes[in.target].second;
   const int nd = static_cast<int>(in.imm & 0xff), na = static_cast<int>((in.imm >> 8) & 0xff),
@@ -190,10 +214,21 @@ void exec_wmma(Warp& w, const Instr& in, u32) {
   load(a, ta, ma, false);
   load(b, tb, mb, sub_byte);
   load(c, tc, mc, false);
+  const Machine& machine = w.cta().launch.machine;
+  const bool as_device = machine.mma == MmaSums::kTruncate &&
+                         (ta == Type::kF16 || ta == Type::kBf16 || ta == Type::kTf32);
   for (int l = 0; l < kLanes; ++l) {
     for (int i = 0; i < d.elements; ++i) {
       const int index = (l * d.elements + i) % d.size;
       const int row = index / s.n, column = index % s.n;
+      if (as_device) {
+        const float sum =
+            element_as_device(tensor_sum(machine.device.capability(), ta), ta, td == Type::kF16, s,
+                              &ma[static_cast<size_t>(row * s.k)], &mb[static_cast<size_t>(column)],
+                              mc[static_cast<size_t>(index)]);
+        put(w, d, l, i, code(td, sum, in.sat), undefined != 0);
+        continue;
+      }
       double sum = 0;
       for (int k = 0; k < s.k; ++k) {
         const double x = ma[static_cast<size_t>(row * s.k + k)];
