@@ -106,7 +106,7 @@ std::string strides(const char* name, const View& view) {
 std::string field(const TensorRow& row, const Problem& p) {
   const View& view = p.*row.view;
   if (!view.present() || row.kind == Word::kNone) return {};
-  const std::string word = host::text(":", row.word);
+  std::string word = host::text(":", row.word);
   const char* const wide = row.element == Element::kWide && view.type != p.type ? "32=" : "=";
   switch (row.kind) {
     case Word::kAxes:

@@ -20,12 +20,12 @@ void fill(u8* to, u32 bytes, u32 element, bool nan) {
   if (!nan) return;
   for (u32 i = element - 1; i < bytes; i += element) to[i] = 0x7f;
 }
-// Data types that flush subnormals: 32 bits.
-void flush_subnormals(u8* data, u32 bytes) {
+// f32 to tf32: the low 13 bits are cleared.
+void cut_to_tf32(u8* data, u32 bytes) {
   for (u32 i = 0; i + 4 <= bytes; i += 4) {
     u32 v;
     std::memcpy(&v, data + i, 4);
-    if ((v & 0x7f800000) == 0) v &= 0x80000000;
+    v &= 0xffffe000;
     std::memcpy(data + i, &v, 4);
   }
 }
@@ -161,7 +161,7 @@ void BulkCopies::into_shared(BulkCopy& copy, const BulkCopy::Piece& piece) {
     std::memset(defined, 0xff, piece.bytes);
   } else {
     std::memcpy(to, from, piece.bytes);
-    if (copy.flush) flush_subnormals(to, piece.bytes);
+    if (copy.cut) cut_to_tf32(to, piece.bytes);
     if (from_defined != nullptr) {
       std::memcpy(defined, from_defined, piece.bytes);
     } else {

@@ -43,14 +43,14 @@ struct BulkCopy {
   const Instr* instr = nullptr;
   Warp* warp = nullptr;  // issuer
   int lane = 0;
-  u32 thread = 0;                        // in its CTA
-  Cta* source = nullptr;                 // CTA whose shared memory is read
-  Cta* target = nullptr;                 // CTA whose shared memory is written
-  u32 barrier = 0;                       // offset of the mbarrier in the target's shared memory
-  bool counted = false;                  // at the mbarrier
-  bool fill_nan = false, flush = false;  // of the tensor map
-  u32 element = 1;                       // bytes, of filling and reducing
-  const Instr* reduce = nullptr;         // operation and type as an atomic has them
+  u32 thread = 0;                      // in its CTA
+  Cta* source = nullptr;               // CTA whose shared memory is read
+  Cta* target = nullptr;               // CTA whose shared memory is written
+  u32 barrier = 0;                     // offset of the mbarrier in the target's shared memory
+  bool counted = false;                // at the mbarrier
+  bool fill_nan = false, cut = false;  // of the tensor map
+  u32 element = 1;                     // bytes, of filling and reducing
+  const Instr* reduce = nullptr;       // operation and type as an atomic has them
   std::vector<Piece> pieces;
   std::vector<u8> value;  // st.async, red.async; or what has been read from shared memory
   std::vector<u8> value_defined;

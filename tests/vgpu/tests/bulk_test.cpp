@@ -132,7 +132,14 @@ std::vector<Box> boxes() {
 }
 
 bool flushes(u32 type) { return type == 10 || type == 12; }
-u32 flushed(u32 v) { return (v & 0x7f800000) == 0 ? v & 0x80000000 : v; }
+bool tf32(u32 type) { return type == 11 || type == 12; }
+// Boxes whose copies end in an error of an H100, or lie otherwise in its shared memory (README.md).
+bool isa_only(const Box& b, bool store) {
+  const u32 inner = b.box[0] * kElementBytes[b.type];
+  return b.at[0] * static_cast<i32>(kElementBytes[b.type]) % 16 != 0 ||
+         (b.swizzle != 0 && inner < 16u << b.swizzle) ||
+         (store && *std::min_element(b.at.begin(), b.at.end()) < 0);
+}
 
 class BulkTensorLoad : public testing::TestWithParam<Box> {};
 class BulkTensorStore : public testing::TestWithParam<Box> {};
@@ -140,6 +147,7 @@ class BulkTensorStore : public testing::TestWithParam<Box> {};
 TEST_P(BulkTensorLoad, MatchesTheLayout) {
   if (device().capability() < 90) GTEST_SKIP() << "needs sm_90; runs on the virtual GPU";
   const Box& b = GetParam();
+  if (on_real_gpu() && isa_only(b, false)) GTEST_SKIP() << "not asked of devices";
   const Tensor t = tensor_of(b, 1);
   std::vector<u8> in(tensor_bytes(t));
   Random random(in.size());
@@ -150,12 +158,6 @@ TEST_P(BulkTensorLoad, MatchesTheLayout) {
   const u32 bytes = for_each_element(b, t, [&](i64 from, u32 to) {
     if (from >= 0) {
       std::copy_n(&in[static_cast<size_t>(from)], size, &expected[to]);
-      if (flushes(b.type)) {
-        u32 v;
-        std::memcpy(&v, &expected[to], 4);
-        v = flushed(v);
-        std::memcpy(&expected[to], &v, 4);
-      }
     }
     nan[to] = from < 0 && b.fill == 1;
   });
@@ -182,6 +184,15 @@ TEST_P(BulkTensorLoad, MatchesTheLayout) {
         EXPECT_EQ(top & exponent, exponent) << "byte " << i;
         continue;
       }
+      if (tf32(b.type)) {  // a neighbour of the number that has no more bits: rounding is open
+        u32 got, f32;
+        std::memcpy(&got, &out[i], 4);
+        std::memcpy(&f32, &expected[i], 4);
+        const u32 down = f32 & 0xffffe000;
+        ASSERT_TRUE(got == down || (f32 != down && got == down + 0x2000))
+            << "byte " << i << ": " << got << " of " << f32;
+        continue;
+      }
       ASSERT_TRUE(std::equal(&out[i], &out[i] + size, &expected[i])) << "byte " << i;
     }
   }
@@ -190,6 +201,7 @@ TEST_P(BulkTensorLoad, MatchesTheLayout) {
 TEST_P(BulkTensorStore, MatchesTheLayout) {
   if (device().capability() < 90) GTEST_SKIP() << "needs sm_90; runs on the virtual GPU";
   const Box& b = GetParam();
+  if (on_real_gpu() && isa_only(b, true)) GTEST_SKIP() << "not asked of devices";
   const Tensor t = tensor_of(b, 0);
   std::vector<u8> in(32768);
   Random random(in.size());

@@ -143,7 +143,7 @@ const std::vector<Form> kConvertForms = {
      {T::f32},
      [](const u64* v) {
        const float a = f32(v[0]);
-       if (a != a) return u64{0x7fffffff};
+       if (a != a) return (v[0] | 0x400000) & 0xffffe000;
        if (std::isinf(a)) return v[0];
        return (v[0] + 0x1000) & 0xffffe000;
      },

@@ -84,7 +84,14 @@ const std::vector<Form> kFloatForms = {
     {"mul.ftz.f32",
      T::f32,
      {T::f32, T::f32},
-     [](const u64* v) { return raw(flushed(mul(flushed(f32(v[0])), flushed(f32(v[1]))))); }},
+     [](const u64* v) {
+       // Flushed where 24 bits of the product, of any exponent, are below 2^-126.
+       const float x = flushed(f32(v[0])), y = flushed(f32(v[1]));
+       const double product = double{x} * y;
+       const bool tiny = std::fabs(product) < 0x1p-100 &&
+                         std::fabs(static_cast<float>(product * 0x1p64)) < 0x1p-62f;
+       return raw(tiny ? std::copysign(0.0f, x * y) : mul(x, y));
+     }},
     {"fma.rn.f32",
      T::f32,
      {T::f32, T::f32, T::f32},

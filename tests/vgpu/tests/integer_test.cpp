@@ -98,12 +98,12 @@ const std::vector<Form> kIntegerForms = {
     {"rem.u32",
      T::u32,
      {T::u32, T::u32},
-     [](const u64* v) { return v[1] == 0 ? v[0] : v[0] % v[1]; }},
+     [](const u64* v) { return v[1] == 0 ? 0xffffffff : v[0] % v[1]; }},
     {"rem.s64",
      T::s64,
      {T::s64, T::s64},
      [](const u64* v) {
-       return v[1] == 0 ? v[0] : static_cast<u64>(i128{s64(v[0])} % i128{s64(v[1])});
+       return v[1] == 0 ? ~u64{0} : static_cast<u64>(i128{s64(v[0])} % i128{s64(v[1])});
      }},
     {"div.s64",
      T::s64,

@@ -368,14 +368,19 @@ TEST_P(Wmma, MultipliesMatricesInMemory) {
       d.put(&want[at_d], r, col, encode(s.d, sum));
     }
   }
-  ASSERT_EQ(device().run(text, "k", {}, {{&in}, {&out}}), "") << text;
-  for (int r = 0; r < s.m; ++r)
-    for (int col = 0; col < s.n; ++col)
-      ASSERT_EQ(d.get(&out[at_d], r, col), d.get(&want[at_d], r, col))
-          << "row " << r << " column " << col << "\n"
-          << text;
-  // What lies between the rows is as it was.
-  for (size_t i = at_d; i < total; ++i) ASSERT_EQ(out[i], want[i]) << "byte " << i - at_d;
+  for (const MmaSums mma : {MmaSums::kExact, MmaSums::kTruncate}) {
+    LaunchSpec spec;
+    spec.mma = mma;
+    std::fill(out.begin(), out.end(), u8{0x33});
+    ASSERT_EQ(device().run(text, "k", spec, {{&in}, {&out}}), "") << text;
+    for (int r = 0; r < s.m; ++r)
+      for (int col = 0; col < s.n; ++col)
+        ASSERT_EQ(d.get(&out[at_d], r, col), d.get(&want[at_d], r, col))
+            << "row " << r << " column " << col << "\n"
+            << text;
+    // What lies between the rows is as it was.
+    for (size_t i = at_d; i < total; ++i) ASSERT_EQ(out[i], want[i]) << "byte " << i - at_d;
+  }
 }
 
 std::vector<Config> all_configs() { return configs(); }

@@ -35,7 +35,7 @@ std::string decline_options(const Problem& p, const Takes& takes) {
     }
     return "";
   };
-  if (const std::string reason = refused(Use::kOutput); !reason.empty()) return reason;
+  if (std::string reason = refused(Use::kOutput); !reason.empty()) return reason;
   if (p.softcap > 0 && !takes.softcap) return text("has no softcap, softcap is ", p.softcap);
   return refused(Use::kInput);
 }

@@ -108,7 +108,8 @@ void tensor_pieces(const Issue& issue, const TensorMap& map, u32 shared, bool wr
   }
   copy.element = map.element_bytes();
   copy.fill_nan = map.fill_nan;
-  copy.flush = map.type == TensorMap::kFloat32Ftz || map.type == TensorMap::kTfloat32Ftz;
+  // An H100 loads subnormals of the flushing types as they are.
+  copy.cut = map.type == TensorMap::kTfloat32 || map.type == TensorMap::kTfloat32Ftz;
 }
 
 u32 plain_size(const Issue& issue) {

@@ -96,8 +96,12 @@ u64 store_float(const Instr& in, Type t, double v) {
       return in.ftz ? bits<u32>(flush(bits<float>(code))) : code;
     }
     case Type::kTf32: {
-      const u32 code = encode(kTf32, v, in.rounding, in.flag);
-      return v != v ? kCanonicalNan : u64{code} << 13;
+      // The ISA has one NaN. With .rna an H100 cuts the source's own off instead.
+      if (v != v)
+        return in.rounding == Rounding::kNearestAway
+                   ? bits<u32>(static_cast<float>(v)) & 0xffffe000u
+                   : kCanonicalNan;
+      return u64{encode(kTf32, v, in.rounding, in.flag)} << 13;
     }
     default:
       return encode(*small_format(t), v, in.rounding, in.flag);

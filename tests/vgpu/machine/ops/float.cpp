@@ -84,6 +84,19 @@ T fix_nan(T v) {
   return v != v ? bits<double>(u64{0x7ff8000000000000}) : v;
 }
 
+// Results that .ftz flushes. Of a product it is decided before it is rounded to the spacing of
+// subnormals: an H100 flushes 2^-126 times (1 - 2^-24), which would round to 2^-126.
+template <class T>
+T flush_result(u8 op, T r, T x, T y) {
+  if constexpr (sizeof(T) == 4) {
+    constexpr double kLeast = 0x1p-126 - 0x1p-151;  // rounds to 2^-126 with 24 bits
+    if (op == kMul && std::fabs(r) == 0x1p-126f && std::fabs(double{x} * y) < kLeast)
+      return std::copysign(0.0f, r);
+    return flush(r);
+  }
+  return r;
+}
+
 // Every modifier, one lane at a time.
 template <class T>
 void exec_general(Warp& w, const Instr& in, u32 m) {
@@ -103,7 +116,7 @@ void exec_general(Warp& w, const Instr& in, u32 m) {
     T r = in.rounding == Rounding::kNearestEven ? compute<T>(in.sub, x, y, z)
                                                 : directed<T>(in.sub, x, y, z, in.rounding);
     if constexpr (sizeof(T) == 4) {
-      if (in.ftz) r = flush(r);
+      if (in.ftz) r = flush_result(in.sub, r, x, y);
       if (in.sat) r = saturate(r);
     }
     d[l] = fix_nan(r);
@@ -122,8 +135,10 @@ void exec_fast(Warp& w, const Instr& in, u32 m) {
       return fix_nan(pre(compute<T>(kOp, pre(a), pre(b), pre(c))));
     });
   } else {
-    binary<T, T>(w, in, m,
-                 [pre](T a, T b) { return fix_nan(pre(compute<T>(kOp, pre(a), pre(b), T{0}))); });
+    binary<T, T>(w, in, m, [pre](T a, T b) {
+      const T x = pre(a), y = pre(b), r = compute<T>(kOp, x, y, T{0});
+      return fix_nan(kFtz ? flush_result(kOp, r, x, y) : r);
+    });
   }
 }
 template <u8 kOp>
