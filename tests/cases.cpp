@@ -682,6 +682,26 @@ void add_warpgroups(Rows* rows) {
               .left = 20,
               .right = 0,
               .lengths = {340, 100, 300, 100}});
+  // A tile without keys, or the end, is behind one of one or two blocks: V is loaded there without
+  // a K before it, so that nothing but its own stage's barrier keeps it from coming too early.
+  add_both({.name = "then_none",
+            .batch = 4,
+            .heads_q = 1,
+            .heads_kv = 1,
+            .s_q = 100,
+            .s_kv = 256,
+            .lengths = {256, 250, 0, 256}});
+  for (const float softcap : {0.0f, 2.0f})
+    add_both({.name = softcap > 0 ? "softcap_window_then_none" : "window_then_none",
+              .batch = 6,
+              .heads_q = 1,
+              .heads_kv = 1,
+              .s_q = 128,
+              .s_kv = 256,
+              .softcap = softcap,
+              .left = 20,
+              .right = 0,
+              .lengths = {256, 180, 0, 256, 100, 0}});
   rows->push_back({.name = "warpgroups_many_f16",
                    .type = kF16,
                    .batch = 3,
