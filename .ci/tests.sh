@@ -70,7 +70,7 @@ take_share() {
     why='as the environment says'
   else
     if [[ $(git rev-parse --is-shallow-repository 2>/dev/null) == false ]] &&
-      number=$(git rev-list --count HEAD 2>/dev/null); then
+      number=$(git rev-list --count --first-parent HEAD 2>/dev/null); then
       why="commit $(git rev-parse --short HEAD) is number $number"
     elif number=$(git rev-parse --short=8 HEAD 2>/dev/null); then
       number=$((16#$number))
