@@ -311,6 +311,33 @@ TEST_F(T14_ThreadsAndStreams, OnePlanServesAll) {
   EXPECT_EQ(wrong.load(), 0);
 }
 
+// Of a thread that has never called CUDA, with plans that other threads have made and with new
+// ones.
+TEST_F(T14_ThreadsAndStreams, AThreadsFirstCallMayBeQkvs) {
+  const auto want = serial_results();
+  for (const bool planned : {true, false}) {
+    for (int k = 0; k < kKindCount; ++k) {
+      Kind kind = kKinds[k];
+      if (!planned) kind.s_kv += 1;
+      const Problem p(kind, static_cast<uint64_t>(k));
+      const qkv_attention_desc d = p.desc();
+      CUDA(cudaDeviceSynchronize());
+      qkv_status status = QKV_INTERNAL;
+      std::string message;
+      std::thread([&] {
+        status = qkv_attention(&d, nullptr);
+        message = qkv_last_error();
+      }).join();
+      EXPECT_EQ(status, QKV_SUCCESS) << "kind " << k << ": " << message;
+      const auto got = p.result(nullptr);
+      if (planned) {
+        EXPECT_EQ(got, want[static_cast<size_t>(k)]) << "kind " << k;
+      }
+      EXPECT_LT(distance_to_cpu(p.kind(), p.inputs(), got), kCloseEnough) << "kind " << k;
+    }
+  }
+}
+
 // A call waits for what its stream did before, and what follows in the stream waits for the call.
 TEST_F(T14_ThreadsAndStreams, CallsKeepTheOrderOfTheirStream) {
   const Streams streams(2);

@@ -83,7 +83,15 @@ int encode(Type type, const Tensor& tensor, const Sizes& sizes, int32_t box_rows
 
 int set_tensor_map_address(CUtensorMap* map, void* data) {
   if (driver().error != cudaSuccess) return driver().error;
-  return runtime_error(driver().replace_address(map, data));
+  CUresult result = driver().replace_address(map, data);
+  if (result == CUDA_ERROR_INVALID_CONTEXT) {  // the thread has not called CUDA yet
+    int device = 0;
+    cudaError_t error = cudaGetDevice(&device);
+    if (error == cudaSuccess) error = cudaSetDevice(device);
+    if (error != cudaSuccess) return error;
+    result = driver().replace_address(map, data);
+  }
+  return runtime_error(result);
 }
 
 int make_sm90_maps(Type type, const ForwardArgs& args, int32_t group, Sm90Maps* maps) {

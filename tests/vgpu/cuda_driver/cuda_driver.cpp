@@ -171,6 +171,8 @@ VGPU_EXPORT CUresult cuTensorMapEncodeTiled(
 }
 VGPU_EXPORT CUresult cuTensorMapReplaceAddress(CUtensorMap* map, void* address) {
   vgpu::TensorMap known;
+  // Nobody has asked a driver whether this wants a context, as encoding does: the stricter way.
+  if (__cudaVgpuHasContext() == 0) return CUDA_ERROR_INVALID_CONTEXT;
   if (map == nullptr) return CUDA_ERROR_INVALID_VALUE;
   std::memcpy(static_cast<void*>(&known), map, sizeof known);
   if (known.magic != vgpu::TensorMap::kMagic || reinterpret_cast<uintptr_t>(address) % 16 != 0)
