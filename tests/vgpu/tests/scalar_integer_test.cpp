@@ -20,9 +20,12 @@ Rows integer_rows() {
         [](const u64* v) { return v[0] * v[1] + v[2]; });
     add(rows, "mul.hi" + suffix, t.type, two, [t](const u64* v) {
       __extension__ typedef __int128 Wide;
+      __extension__ typedef unsigned __int128 UnsignedWide;
       const Wide a = t.is_signed || t.bits < 64 ? Wide{t.value(v[0])} : Wide{v[0]};
       const Wide b = t.is_signed || t.bits < 64 ? Wide{t.value(v[1])} : Wide{v[1]};
-      return static_cast<u64>((a * b) >> t.bits);
+      // Unsigned: of the largest u64 the product needs all 128 bits.
+      return static_cast<u64>((static_cast<UnsignedWide>(a) * static_cast<UnsignedWide>(b)) >>
+                              t.bits);
     });
     add(rows, "min" + suffix, t.type, two,
         [t](const u64* v) { return t.less(v[1], v[0]) ? v[1] : v[0]; });
@@ -60,10 +63,12 @@ Rows integer_rows() {
         [t](const u64* v) { return v[2] + (t.less(v[0], v[1]) ? v[1] - v[0] : v[0] - v[1]); });
     if (t.bits < 64) {
       const T wide = t.bits == 16 ? (t.is_signed ? T::s32 : T::u32) : t.is_signed ? T::s64 : T::u64;
-      add(rows, "mul.wide" + suffix, wide, two,
-          [t](const u64* v) { return static_cast<u64>(t.value(v[0]) * t.value(v[1])); });
-      add(rows, "mad.wide" + suffix, wide, {t.type, t.type, wide},
-          [t](const u64* v) { return static_cast<u64>(t.value(v[0]) * t.value(v[1])) + v[2]; });
+      add(rows, "mul.wide" + suffix, wide, two, [t](const u64* v) {
+        return static_cast<u64>(t.value(v[0])) * static_cast<u64>(t.value(v[1]));
+      });
+      add(rows, "mad.wide" + suffix, wide, {t.type, t.type, wide}, [t](const u64* v) {
+        return static_cast<u64>(t.value(v[0])) * static_cast<u64>(t.value(v[1])) + v[2];
+      });
     }
     add(rows, "selp" + suffix, t.type, {t.type, t.type, T::pred},
         [](const u64* v) { return v[2] != 0 ? v[0] : v[1]; });

@@ -52,6 +52,7 @@ Parts parts_of(float v, int fraction, int smallest) {
   return {std::llround(std::ldexp(double{v}, -exponent)), exponent, top};
 }
 i128 shifted(i128 whole, int by) {  // toward zero
+  if (whole == 0) return 0;
   if (by >= 0) return whole << by;
   if (by < -100) return 0;
   return whole < 0 ? -(-whole >> -by) : whole >> -by;
