@@ -100,5 +100,5 @@ struct qkv_plan {
   qkv::host::DeviceInfo device;
   qkv::host::Plan plan;
   // For printing, with the addresses it was made from, which no run uses. Null in the cache.
-  std::unique_ptr<const qkv::host::AnyProblem> problem;
+  std::shared_ptr<const qkv::host::AnyProblem> problem;  // shared: deletes what it was made from
 };

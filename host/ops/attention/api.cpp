@@ -46,7 +46,7 @@ Status create_plan(const qkv_attention_desc* desc, qkv_plan** plan) {
   std::unique_ptr<qkv_plan> made;
   QKV_RETURN_IF_ERROR(
       new_plan(kOp, problem, plan_key(kOp, problem, *device), *device, cuda, &made));
-  made->problem = std::make_unique<Problem>(problem);
+  made->problem = std::make_shared<Problem>(problem);
   *plan = made.release();
   return {};
 }
