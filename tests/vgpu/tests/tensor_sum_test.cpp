@@ -357,11 +357,12 @@ void check_mma(const Format& f, int capability) {
   }
 }
 TEST(TensorSum, IsThatOfMmaOnAnH100) {
-  if (device().capability() != 90) GTEST_SKIP() << "not this device's sums";
+  if (device().capability() != 90) GTEST_SKIP() << "sums of sm_90; runs on the virtual GPU";
   for (const Format& f : {kHalves, kBrains, kTf32s}) check_mma(f, 90);
 }
 TEST(TensorSum, IsThatOfMmaOnAnA100) {
-  if (on_real_gpu() && device().capability() != 80) GTEST_SKIP() << "not this device's sums";
+  if (on_real_gpu() && device().capability() != 80)
+    GTEST_SKIP() << "sums of sm_80; runs on the virtual GPU";
   for (const Format& f : {kHalves, kBrains, kTf32s}) check_mma(f, 80);
 }
 
