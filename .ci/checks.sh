@@ -35,7 +35,7 @@ asm_stands_in_ptx() {
   }
 }
 
-# In host/: the program -> ops -> core, no op -> another; all -> plain headers (.h) of kernels/core, the kernels' launch.h
+# In host/: the program -> verify -> ops -> core, no op -> another; all -> plain headers (.h) of kernels/core, the kernels' launch.h
 # and policy.h. A kernel -> kernels/core -> ptx. Never back.
 includes_point_one_way() {
   # shellcheck disable=SC2016  # the dollars are awk's
@@ -53,6 +53,10 @@ includes_point_one_way() {
     to[1] == "tests" { refuse("the library does not see its tests"); next }
     to[1] == "bench" && FILENAME !~ /^host\/cli\// { refuse("only the program sees bench/"); next }
     to[1] == "host" && from[1] != "host" { refuse("only host/ sees host/"); next }
+    to[1] == "host" && to[2] == "verify" && from[2] !~ /^(verify|cli)$/ {
+      refuse("the program and tests alone see host/verify")
+      next
+    }
     to[1] == "host" && from[2] == "core" && to[2] != "core" { refuse("host/core knows no op"); next }
     to[1] == "host" && from[2] == "io" && to[2] != "io" { refuse("host/io stands alone"); next }
     to[1] == "host" && from[2] == "ops" && to[2] != "ops" && to[2] != "core" { refuse("an op sees core alone"); next }

@@ -54,6 +54,7 @@ caught host/plan.cpp '#include "kernels/op/one/kernel.cuh"' 'host/plan.cpp:3: in
 caught host/cpu/tile.cpp '#include <kernels/ptx/nop.h>' 'host/cpu/tile.cpp:1: includes kernels/ptx/nop.h'
 caught host/cpu/tile.cpp '#include "../../tests/cases.h"' 'host/cpu/tile.cpp:1: includes ../../tests/cases.h'
 caught host/cpu/tile.cpp '#include "tests/cases.h"' 'host/cpu/tile.cpp:1: includes tests/cases.h'
+caught host/cpu/tile.cpp '#include "host/verify/cases.h"' 'host/cpu/tile.cpp:1: includes host/verify/cases.h'
 caught kernels/op/one/kernel.cuh '#include "host/problem.h"' 'kernels/op/one/kernel.cuh:3: includes host/problem.h'
 caught kernels/op/one/kernel.cuh '#  include "kernels/op/two/kernel.cuh"' 'kernels/op/one/kernel.cuh:3: includes kernels/op/two/kernel.cuh'
 caught kernels/core/mask.h '#include "kernels/op/one/launch.h"' 'kernels/core/mask.h:2: includes kernels/op/one/launch.h'
@@ -116,7 +117,7 @@ shares_taken() {  # FIRST_NUMBER OFFSET
   local number
   for number in $(seq "$1" $(($1 + 2))); do
     # shellcheck disable=SC2016  # the dollars are the inner shell's
-    QKV_TEST_SHARE=$number/3 "$root/tests/share.sh" "$2" bash -c '
+    QKV_TEST_SHARE=$number/3 "$root/tests/gpu/share.sh" "$2" bash -c '
       for test in {0..9}; do ((test % GTEST_TOTAL_SHARDS != GTEST_SHARD_INDEX)) || echo "$test"; done' | sed 1d
   done | sort -n | tr '\n' ' '
 }
@@ -128,7 +129,7 @@ for first in 0 7 592704015; do
     faults=$((faults + 1))
   fi
 done
-if QKV_TEST_SHARE=half "$root/tests/share.sh" 0 true 2>"$work/output"; then
+if QKV_TEST_SHARE=half "$root/tests/gpu/share.sh" 0 true 2>"$work/output"; then
   printf 'NOT OK: share.sh takes a QKV_TEST_SHARE that is none\n'
   faults=$((faults + 1))
 fi

@@ -62,7 +62,7 @@ read_report() {
 
 share=  # which rows of the virtual GPU, in words
 
-# take_share PARTS: of the contract's rows on the virtual GPU this run takes one of PARTS shares, as tests/share.sh says. The
+# take_share PARTS: of the contract's rows on the virtual GPU this run takes one of PARTS shares, as tests/gpu/share.sh says. The
 # next commit takes the next one, so that PARTS commits in a row run all. QKV_TEST_SHARE in the environment prevails.
 take_share() {
   local number why

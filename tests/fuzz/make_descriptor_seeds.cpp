@@ -5,7 +5,7 @@
 #include <fstream>
 #include <string>
 
-#include "tests/full_problem.h"
+#include "tests/support/full_problem.h"
 
 int main(int argc, char** argv) {
   using qkv::test::FullProblem;

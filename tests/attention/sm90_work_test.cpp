@@ -1,0 +1,108 @@
+// What sm90_forward does, counted by the virtual GPU: tensor FLOPs and exponentials of what each
+// warpgroup's rows see, with the diagonal cut to 64 keys; Q, K and V read once for each tile; no
+// bank conflicts.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "host/verify/cases.h"
+#include "kernels/attention/sm90_forward/policy.h"
+#include "tests/support/counted_launches.h"
+
+namespace qkv::test {
+namespace {
+
+constexpr int64_t kRows = kernels::kSm90TileQ / 2,
+                  kKeys = kernels::kSm90TileKv;  // of a warpgroup, of a block
+constexpr double kDim = kernels::kSm90Dim;
+
+struct Work {
+  double flops = 0, exponentials = 0, loaded = 0;
+};
+
+// Pair by pair. A warpgroup computes whole blocks of keys, of its last one the first half if that
+// is all it sees.
+Work minimal_work(const Case& row) {
+  Work work;
+  const auto sees = [&](int64_t b, int64_t i0, int64_t rows, int64_t j0, int64_t keys) {
+    for (int64_t i = i0; i < std::min(i0 + rows, row.s_q); ++i)
+      for (int64_t j = j0; j < std::min(j0 + keys, row.s_kv); ++j)
+        if (row.in_pattern(b, i, j)) return true;
+    return false;
+  };
+  for (int64_t b = 0; b < row.batch; ++b) {
+    for (int64_t tile = 0; tile < row.s_q; tile += kernels::kSm90TileQ) {
+      double blocks = 0;
+      for (int64_t j0 = 0; j0 < row.s_kv; j0 += kKeys)
+        blocks += sees(b, tile, 2 * kRows, j0, kKeys);
+      // Q, and K and V of each block: boxes of 128 rows and two bytes an element.
+      if (blocks > 0) work.loaded += (1 + 2 * blocks) * 128 * kDim * 2;
+      for (int64_t i0 = tile; i0 < tile + 2 * kRows; i0 += kRows) {
+        bool last = true;
+        for (int64_t j0 = (row.s_kv - 1) / kKeys * kKeys; j0 >= 0; j0 -= kKeys) {
+          if (!sees(b, i0, kRows, j0, kKeys)) continue;
+          const bool half = last && !sees(b, i0, kRows, j0 + kKeys / 2, kKeys / 2);
+          const auto scores = static_cast<double>(kRows * (half ? kKeys / 2 : kKeys));
+          work.flops += 2 * 2 * scores * kDim;
+          work.exponentials += scores + 4.0 * kRows;  // a row's four lanes rescale
+          last = false;
+        }
+      }
+    }
+  }
+  const auto heads = static_cast<double>(row.heads_q);
+  return {work.flops * heads, work.exponentials * heads, work.loaded * heads};
+}
+
+double visible_pairs(const Case& row) {
+  double pairs = 0;
+  for (int64_t b = 0; b < row.batch; ++b)
+    for (int64_t i = 0; i < row.s_q; ++i)
+      for (int64_t j = 0; j < row.s_kv; ++j) pairs += row.in_pattern(b, i, j);
+  return pairs * static_cast<double>(row.heads_q);
+}
+
+class Sm90Work : public testing::TestWithParam<Case> {};
+
+// On one multiprocessor, where plans do not split.
+TEST_P(Sm90Work, IsTheMinimalCover) {
+  const Case& row = GetParam();
+  const Work want = minimal_work(row);
+  int launches = 0;
+  for (const auto& launch : counted_launches(row, "--device h100 --sms 1")) {
+    if (launch.at("kernel").get<std::string>().find("sm90_forward") == std::string::npos) continue;
+    ++launches;
+    double flops = 0;
+    for (const auto& [name, count] : launch.at("flops").items())
+      if (name.rfind("mma.", 0) == 0) flops += count.get<double>();
+    EXPECT_EQ(flops, want.flops);
+    EXPECT_EQ(launch.at("mufu").value("ex2", 0.0), want.exponentials);
+    EXPECT_EQ(launch.at("bulk").at("load_bytes").get<double>(), want.loaded);
+    EXPECT_EQ(launch.at("shared").at("conflict_excess").get<double>(), 0)
+        << launch.at("shared").dump();
+    if (row.name.rfind("warpgroups_square", 0) == 0) {
+      const auto s = static_cast<double>(row.s_q);
+      EXPECT_EQ(flops, 4 * kDim * visible_pairs(row) * (s + 64) / (s + 1));
+    }
+  }
+  EXPECT_EQ(launches, 2) << "the contract test runs a case twice";
+}
+
+std::vector<Case> counted_cases() {
+  std::vector<Case> rows;
+  for (const Case& row : all_cases()) {
+    if (row.name.rfind("warpgroups_", 0) == 0 && row.type == QKV_TYPE_F16 &&
+        row.heads_q == row.heads_kv && row.softcap == 0)
+      rows.push_back(row);
+  }
+  return rows;
+}
+
+INSTANTIATE_TEST_SUITE_P(Warpgroups, Sm90Work, testing::ValuesIn(counted_cases()),
+                         [](const auto& row) { return row.param.name; });
+
+}  // namespace
+}  // namespace qkv::test

@@ -1,0 +1,139 @@
+// The program `qkv` as a user meets it: usage, info, explain and demo; attend has its own file.
+#include "tests/cli/cli_test.h"
+
+#include <algorithm>
+
+namespace qkv::cli_test {
+namespace {
+
+TEST(ProgramTest, UsageAndExitCodes) {
+  EXPECT_EQ(run_program({"--help"}).code, 0);
+  EXPECT_EQ(run_program({"attend", "--help"}).code, 0);
+  EXPECT_EQ(run_program({"--version"}).out.substr(0, 4), "qkv ");
+  EXPECT_EQ(run_program({}).code, 2);
+  EXPECT_EQ(run_program({"attention"}).code, 2);
+  EXPECT_EQ(run_program({"demo", "--color", "blue"}).code, 2);
+  EXPECT_EQ(run_program({"info"}, {}, "/dev/full").code, 1);
+}
+
+TEST(ProgramTest, InfoNamesTheMachine) {
+  const Outcome text = run_program({"info"});
+  EXPECT_EQ(text.code, 0);
+  for (const char* word : {"cpu_forward", "oneDNN", "thread", "CUDA"}) {
+    EXPECT_NE(text.out.find(word), std::string::npos) << word;
+  }
+  const Outcome json = run_program({"info", "--json"});
+  EXPECT_EQ(json.code, 0);
+  EXPECT_TRUE(json.out.starts_with("{"));
+  for (const char* key : {"\"version\"", "\"build\"", "\"cpu\"", "\"isa\"", "\"cuda_devices\""}) {
+    EXPECT_NE(json.out.find(key), std::string::npos) << key;
+  }
+}
+
+TEST(ProgramTest, ExplainSaysWhatWouldRun) {
+  const std::vector<std::string> shapes{"explain", "--device", "cpu",     "--seq", "64,128",
+                                        "--dim",   "32",       "--heads", "8,2",   "--causal"};
+  const Outcome plan = run_program(shapes);
+  EXPECT_EQ(plan.code, 0) << plan.err;
+  for (const char* word : {"cpu_forward", "heads 8/2, s_q 64, s_kv 128", "causal", "workspace"}) {
+    EXPECT_NE(plan.out.find(word), std::string::npos) << word << "\n" << plan.out;
+  }
+  std::vector<std::string> with = shapes;
+  with.insert(with.end(), {"--with", "mask,bias", "--json"});
+  const Outcome json = run_program(with);
+  EXPECT_EQ(json.code, 0) << json.err;
+  EXPECT_NE(json.out.find("\"supported\": true"), std::string::npos) << json.out;
+
+  const Outcome none =
+      run_program({"explain", "--seq", "64", "--dim", "32", "--device", "cuda:63"});
+  EXPECT_EQ(none.code, 1);
+  EXPECT_NE(none.out.find("CUDA device"), std::string::npos) << none.out;
+
+  for (const std::vector<std::string>& bad :
+       {std::vector<std::string>{"explain"},
+        {"explain", "--seq", "64"},
+        {"explain", "--seq", "64", "--dim", "32", "-q", "q.npy"},
+        {"explain", "--seq", "64", "--dim", "32", "--with", "sinks"},
+        {"explain", "--seq", "-1", "--dim", "32"},
+        {"explain", "--seq", "4611686018427387904,3", "--dim", "4611686018427387904"},
+        {"explain", "--seq", "64", "--dim", "32", "--heads", "3,2"}}) {
+    const Outcome outcome = run_program(bad);
+    EXPECT_EQ(outcome.code, 2) << bad.back() << outcome.out;
+    EXPECT_NE(outcome.err, "");
+  }
+}
+
+// Characters of the longest line.
+size_t longest_line(const std::string& text) {
+  size_t longest = 0, now = 0;
+  for (const char c : text) {
+    if ((static_cast<unsigned char>(c) & 0xc0u) == 0x80u) continue;
+    now = c == '\n' ? 0 : now + 1;
+    longest = std::max(longest, now);
+  }
+  return longest;
+}
+
+TEST(DemoTest, QuickRunShowsAllPartsAndAPicture) {
+  const TempFolder folder;
+  const Outcome demo = run_program({"demo", "--quick", "--out", folder / "new/pictures"},
+                                   {"QKV_DATA_DIR=" QKV_DATA_DIR, "LC_ALL=C.UTF-8"});
+  ASSERT_EQ(demo.code, 0) << demo.err;
+  for (const char* word :
+       {"it → animal", "pirates looking for gold", "Treasure Island", "\"I like NLP, a lot !\"",
+        "n x 9", "9 x 1", "n x 1", "tanh", "causal", "All checks passed"}) {
+    EXPECT_NE(demo.out.find(word), std::string::npos) << word;
+  }
+  EXPECT_EQ(demo.out.find('\033'), std::string::npos);  // no colours into a file
+  EXPECT_LE(longest_line(demo.out), 100u);
+  const std::string svg = file_text(folder / "new/pictures/sentence.svg");
+  EXPECT_TRUE(svg.starts_with("<svg "));
+  EXPECT_TRUE(svg.ends_with("</svg>\n"));
+  EXPECT_NE(svg.find(">animal</text>"), std::string::npos);
+}
+
+// A copy of the demo's data in which one number of a tensor is another.
+void write_changed_data(const TempFolder& folder, const std::string& changed) {
+  const std::string data = QKV_DATA_DIR;
+  fs::copy(data + "/books.safetensors", folder / "books.safetensors");
+  const auto file = io::SafetensorsFile::open(data + "/minilm.safetensors");
+  std::vector<io::Array> arrays(file.size());
+  std::vector<io::NamedView> views;
+  for (size_t i = 0; i < file.size(); ++i) {
+    const io::View view = file.tensor(i);
+    arrays[i] = {view.type, view.shape, {view.bytes.begin(), view.bytes.end()}};
+    const float one = 1;
+    if (file.name(i) == changed) std::memcpy(arrays[i].bytes.data() + 400, &one, sizeof one);
+    views.push_back({file.name(i), arrays[i].view()});
+  }
+  io::save_safetensors(folder / "minilm.safetensors", views, file.metadata());
+}
+
+TEST(DemoTest, FailsWhenTheResultIsNotTheModels) {
+  const TempFolder folder;
+  write_changed_data(folder, "sentence.out");
+  const Outcome demo =
+      run_program({"demo", "--quick", "--data", folder.path().string(), "--out", folder / "out"});
+  EXPECT_EQ(demo.code, 1);
+  EXPECT_NE(demo.err.find("the model's own output"), std::string::npos) << demo.err;
+}
+
+TEST(DemoTest, BadDataIsRefused) {
+  const TempFolder folder;
+  const std::vector<std::string> demo{"demo",  "--quick",     "--data", folder.path().string(),
+                                      "--out", folder / "out"};
+  const Outcome missing = run_program(demo);
+  EXPECT_EQ(missing.code, 2);
+  EXPECT_NE(missing.err.find("minilm.safetensors"), std::string::npos) << missing.err;
+  write_changed_data(folder, "");
+  write_text(folder / "minilm.safetensors",
+             file_text(folder / "minilm.safetensors").substr(0, 100000));
+  EXPECT_EQ(run_program(demo).code, 2);
+  write_text(folder / "file", "");
+  const Outcome unwritable =
+      run_program({"demo", "--quick", "--data", QKV_DATA_DIR, "--out", folder / "file"});
+  EXPECT_EQ(unwritable.code, 1);
+}
+
+}  // namespace
+}  // namespace qkv::cli_test

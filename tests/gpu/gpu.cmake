@@ -1,0 +1,163 @@
+# The contract test on CUDA, twice from the same sources: gpu_contract_test for a real device, with libqkv as shipped;
+# virtual/gpu_contract_test for the virtual GPU, with the second libqkv, whose kernels are PTX and whose CUDA runtime is
+# found by library path.
+add_library(qkv_test_place_cuda OBJECT support/place_cuda.cpp)
+target_link_libraries(qkv_test_place_cuda PRIVATE qkv_test_flags)
+target_include_directories(qkv_test_place_cuda SYSTEM PRIVATE ${CUDAToolkit_INCLUDE_DIRS})
+
+add_library(qkv_gpu_contract OBJECT kernels/instances_test.cpp)
+target_link_libraries(qkv_gpu_contract PRIVATE qkv qkv_test_cases)
+set(gpu_objects $<TARGET_OBJECTS:qkv_contract> $<TARGET_OBJECTS:qkv_gpu_contract> $<TARGET_OBJECTS:qkv_test_place_cuda>)
+add_executable(gpu_contract_test ${gpu_objects})
+target_link_libraries(gpu_contract_test PRIVATE qkv qkv_test_cases CUDA::cudart_static GTest::gtest_main)
+qkv_discover(gpu_contract_test gpu)
+
+add_library(qkv_virtual SHARED $<TARGET_OBJECTS:qkv_host> ${qkv_virtual_kernel_objects})
+set_target_properties(qkv_virtual PROPERTIES
+  OUTPUT_NAME qkv
+  LIBRARY_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/virtual
+  LINKER_LANGUAGE CXX
+  CUDA_RUNTIME_LIBRARY Shared)
+target_link_libraries(qkv_virtual PRIVATE qkv_build_flags OpenMP::OpenMP_CXX qkv::dnnl hwy::hwy CUDA::cudart)
+target_link_options(qkv_virtual PRIVATE -Wl,--version-script=${PROJECT_SOURCE_DIR}/host/qkv.map -Wl,--no-undefined)
+target_include_directories(qkv_virtual INTERFACE ${PROJECT_SOURCE_DIR}/include)
+
+add_executable(gpu_contract_test_virtual ${gpu_objects})
+set_target_properties(gpu_contract_test_virtual PROPERTIES
+  OUTPUT_NAME gpu_contract_test
+  RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/virtual
+  CUDA_RUNTIME_LIBRARY Shared)
+target_link_libraries(gpu_contract_test_virtual PRIVATE qkv_virtual qkv_test_cases CUDA::cudart GTest::gtest_main)
+
+# How calls live with the CUDA runtime around them (T14 to T18), for both as well.
+add_executable(gpu_runtime_test gpu/gpu_runtime_test.cpp gpu/trap_kernel.cu)
+set_target_properties(gpu_runtime_test PROPERTIES CUDA_ARCHITECTURES "${QKV_CUDA_ARCHITECTURES}")
+target_link_libraries(gpu_runtime_test PRIVATE qkv qkv_test_flags CUDA::cudart_static GTest::gtest_main)
+target_compile_definitions(gpu_runtime_test PRIVATE QKV_TEST_SHARED_RUNTIME=0)
+qkv_discover(gpu_runtime_test gpu)
+
+add_executable(gpu_runtime_test_virtual gpu/gpu_runtime_test.cpp gpu/trap_kernel.cu)
+set_target_properties(gpu_runtime_test_virtual PROPERTIES
+  OUTPUT_NAME gpu_runtime_test
+  RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/virtual
+  CUDA_ARCHITECTURES "${QKV_VIRTUAL_ARCHITECTURES}"
+  CUDA_RUNTIME_LIBRARY Shared)
+target_compile_definitions(gpu_runtime_test_virtual PRIVATE QKV_TEST_SHARED_RUNTIME=1)
+target_link_libraries(gpu_runtime_test_virtual PRIVATE qkv_virtual qkv_test_flags CUDA::cudart GTest::gtest_main)
+
+# One process a device and seed; the long rows are left to real devices. `ctest -C full -L seeds` has more seeds, with two
+# repeats. Kernels for plain CUDA cores run on the T4, but not on the cases made for others, and with a second seed on the
+# H100; elsewhere the cases that they would take are skipped, and said to be. Under QKV_TEST_SHARE a process takes a share
+# of its cases; those beside it begin elsewhere, so that together they have most cases once on some device.
+if(TARGET vgpu-run)
+  # qkv_share(variable): the command before a program that takes a share, each time with the next offset.
+  set(next_share 0)
+  macro(qkv_share variable)
+    set(${variable} ${CMAKE_CURRENT_SOURCE_DIR}/gpu/share.sh ${next_share})
+    math(EXPR next_share "${next_share} + 1")
+  endmacro()
+
+  # qkv_virtual_contract(device seed label repeats [property value]...)
+  function(qkv_virtual_contract device seed label repeats)
+    set(configurations "")
+    if(label STREQUAL "seeds")
+      set(configurations CONFIGURATIONS full)
+    endif()
+    set(name vgpu_contract_${device}_${seed})
+    set(left_out */long_*)
+    set(environment QKV_TEST_SEED=${seed} QKV_TEST_REPEATS=${repeats})
+    if(device STREQUAL "t4")
+      string(APPEND left_out :*/tiles_*:*/bounds_*:*/tails_*)  # made for tensor cores
+      if(label STREQUAL "vgpu")
+        string(APPEND left_out :*/splits_*:*/warpgroups_*)  # so are these: `seeds` has them
+      endif()
+    else()
+      string(APPEND left_out :*T12_TailsOfEveryLength*)  # dims that tensor cores decline
+      if(NOT (device STREQUAL "h100" AND seed EQUAL 2))
+        string(APPEND left_out :*T6_*)
+        list(APPEND environment QKV_TEST_KERNELS=sm80_forward,sm80_tf32x3,sm90_forward)
+      endif()
+    endif()
+    # Even seeds have one multiprocessor: plans then take tall tiles and do not split, as large problems do. And their
+    # tensor cores add as the device's do; with odd seeds sums are exact until they are rounded once.
+    math(EXPR odd "${seed} % 2")
+    set(even "")
+    if(odd EQUAL 0)
+      set(even --sms 1 --mma truncate)
+    endif()
+    qkv_share(share)
+    set(next_share ${next_share} PARENT_SCOPE)
+    add_test(NAME ${name} COMMAND ${share} $<TARGET_FILE:vgpu-run> --device ${device} --seed ${seed} ${even} --
+      $<TARGET_FILE:gpu_contract_test_virtual> --gtest_brief=1 --gtest_filter=-${left_out} ${configurations})
+    set_tests_properties(${name} PROPERTIES LABELS ${label} TIMEOUT 3600
+      ENVIRONMENT "${environment}")
+  endfunction()
+  foreach(device h100 a100 rtx4090)
+    foreach(seed 1 2)
+      qkv_virtual_contract(${device} ${seed} vgpu 1)
+    endforeach()
+    foreach(seed RANGE 3 8)
+      qkv_virtual_contract(${device} ${seed} seeds 2)
+    endforeach()
+  endforeach()
+  foreach(seed RANGE 9 16)
+    qkv_virtual_contract(h100 ${seed} seeds 2)
+  endforeach()
+  qkv_virtual_contract(t4 1 vgpu 1)
+  foreach(seed RANGE 2 8)
+    qkv_virtual_contract(t4 ${seed} seeds 2)
+  endforeach()
+
+  # Everything asynchronous completes at issue, or as late as it may.
+  foreach(async early late)
+    qkv_share(share)
+    add_test(NAME vgpu_contract_h100_${async} COMMAND ${share} $<TARGET_FILE:vgpu-run> --device h100 --seed 1
+      --async ${async} --
+      $<TARGET_FILE:gpu_contract_test_virtual> --gtest_brief=1 --gtest_filter=-*/long_*:*T6_*:*T12_TailsOfEveryLength*:Instances*)
+    set_tests_properties(vgpu_contract_h100_${async} PROPERTIES LABELS vgpu TIMEOUT 3600
+      ENVIRONMENT "QKV_TEST_SEED=1;QKV_TEST_REPEATS=1;QKV_TEST_KERNELS=sm90_forward")
+  endforeach()
+
+  # qkv_counting_test(name gtest_library): counts of the contract test's launches, by the virtual GPU.
+  function(qkv_counting_test name gtest)
+    add_executable(${name}_test attention/${name}_test.cpp support/counted_launches.cpp $<TARGET_OBJECTS:qkv_test_place_host>)
+    target_link_libraries(${name}_test PRIVATE qkv_test_fakes qkv_test_cases qkv_static ${gtest})
+    target_compile_definitions(${name}_test PRIVATE
+      "QKV_VGPU_RUN=\"$<TARGET_FILE:vgpu-run>\""
+      "QKV_GPU_CONTRACT_TEST=\"$<TARGET_FILE:gpu_contract_test_virtual>\"")
+    add_dependencies(${name}_test vgpu-run gpu_contract_test_virtual)
+    add_test(NAME vgpu_${name} COMMAND ${name}_test --gtest_brief=1)
+    set_tests_properties(vgpu_${name} PROPERTIES LABELS vgpu TIMEOUT 900)
+  endfunction()
+  qkv_counting_test(counted_work GTest::gtest)
+  target_compile_definitions(counted_work_test PRIVATE
+    "QKV_COUNTED_WORK=\"${CMAKE_CURRENT_SOURCE_DIR}/attention/counted_work.md\"")
+  qkv_counting_test(split_work GTest::gtest_main)
+  qkv_counting_test(sm90_work GTest::gtest_main)
+
+  add_test(NAME vgpu_tall_splits COMMAND vgpu-run --device a100 --seed 1 --sms 5 --
+    $<TARGET_FILE:gpu_contract_test_virtual> --gtest_brief=1 --gtest_filter=*/tails_split_*)
+  set_tests_properties(vgpu_tall_splits PROPERTIES LABELS vgpu TIMEOUT 300 ENVIRONMENT QKV_TEST_REPEATS=1)
+
+  add_test(NAME vgpu_same_bits COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/attention/same_bits.sh $<TARGET_FILE:vgpu-run> h100
+    $<TARGET_FILE:gpu_contract_test_virtual>)
+  set_tests_properties(vgpu_same_bits PROPERTIES LABELS vgpu TIMEOUT 600)
+
+  # qkv_virtual_risk(name device seed filter [option...])
+  function(qkv_virtual_risk name device seed filter)
+    add_test(NAME vgpu_${name}_${device}_${seed} COMMAND vgpu-run --device ${device} --seed ${seed} ${ARGN} --
+      $<TARGET_FILE:gpu_runtime_test_virtual> --gtest_brief=1 --gtest_filter=${filter})
+    set_tests_properties(vgpu_${name}_${device}_${seed} PROPERTIES LABELS vgpu TIMEOUT 300)
+  endfunction()
+  foreach(place "h100;1" "t4;2")
+    qkv_virtual_risk(T14 ${place} T14_*)
+    qkv_virtual_risk(T15 ${place} T15_* --gpus 4)
+    qkv_virtual_risk(T16 ${place} T16_*-*Fault*)
+    qkv_virtual_risk(T18 ${place} T18_*)
+  endforeach()
+  qkv_virtual_risk(T17 h100 1 T17_* --gpus 2)
+  add_test(NAME vgpu_T16_faults
+    COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/gpu/gpu_faults.sh $<TARGET_FILE:vgpu-run> h100
+            $<TARGET_FILE:gpu_runtime_test_virtual>)
+  set_tests_properties(vgpu_T16_faults PROPERTIES LABELS vgpu)
+endif()

@@ -1,0 +1,361 @@
+// From plan to launch under devices that are not there: the cache, the current device, errors that
+// were there before, workspaces, streams.
+#include "host/core/run.h"
+
+#include <gtest/gtest.h>
+
+#include <memory>
+#include <set>
+#include <thread>
+
+#include "host/core/plan_cache.h"
+#include "host/ops/attention/op.h"
+#include "tests/support/fake_cuda.h"
+#include "tests/support/full_problem.h"
+
+namespace qkv::test {
+namespace {
+
+using host::Memory;
+using host::SharedPlan;
+using host::Status;
+
+// --- the cache
+
+host::attention::Problem with_keys(int64_t s_kv) {
+  host::attention::Problem problem;
+  SmallProblem p({.s_q = 1, .s_kv = 1});
+  p.desc.k.shape[2] = p.desc.v.shape[2] = s_kv;
+  EXPECT_TRUE(
+      host::attention::validate(&p.desc, host::Need::kShapes, host::cuda_runtime(), &problem).ok());
+  return problem;
+}
+
+SharedPlan cached(int64_t s_kv) {
+  SharedPlan plan;
+  const Status status =
+      host::cached_plan(host::attention::kOp, with_keys(s_kv), host::cuda_runtime(), &plan);
+  EXPECT_TRUE(status.ok()) << status.reason();
+  return plan;
+}
+
+// In a thread of its own, whose front is empty: what the shared cache holds.
+SharedPlan cached_elsewhere(int64_t s_kv) {
+  SharedPlan plan;
+  std::thread([&] { plan = cached(s_kv); }).join();
+  return plan;
+}
+
+class Cache : public testing::Test {
+ protected:
+  void SetUp() override { host::clear_plan_cache(); }
+  void TearDown() override { host::clear_plan_cache(); }
+};
+
+TEST_F(Cache, SharesPlansBetweenCallsAndThreads) {
+  const SharedPlan first = cached(7);
+  EXPECT_EQ(cached(7), first);
+  EXPECT_EQ(cached_elsewhere(7), first);
+  EXPECT_NE(cached(8), first);
+}
+
+TEST_F(Cache, ForgetsWhenTold) {
+  const SharedPlan first = cached(7);
+  host::clear_plan_cache();
+  EXPECT_NE(cached(7), first);
+}
+
+TEST_F(Cache, IsBounded) {
+  constexpr int64_t kPlans = 3 * static_cast<int64_t>(host::kPlanCacheCapacity);
+  std::vector<std::weak_ptr<const qkv_plan>> made;
+  for (int64_t n = 1; n <= kPlans; ++n) made.push_back(cached(n));
+  size_t alive = 0;
+  for (const auto& plan : made) alive += plan.expired() ? 0 : 1;
+  EXPECT_GE(alive, host::kPlanCacheCapacity);
+  EXPECT_LE(alive, host::kPlanCacheCapacity + 8) << "8: this thread's front";
+  EXPECT_TRUE(made.front().expired());
+  EXPECT_FALSE(made.back().expired());
+}
+
+TEST_F(Cache, DropsTheLeastRecentlyUsed) {
+  constexpr auto kCapacity = static_cast<int64_t>(host::kPlanCacheCapacity);
+  const std::weak_ptr<const qkv_plan> first = cached_elsewhere(1), second = cached_elsewhere(2);
+  for (int64_t n = 3; n <= kCapacity; ++n) cached_elsewhere(n);
+  EXPECT_FALSE(cached_elsewhere(1) == nullptr);  // used again: now the second is the oldest
+  cached_elsewhere(kCapacity + 1);
+  EXPECT_FALSE(first.expired());
+  EXPECT_TRUE(second.expired());
+}
+
+TEST_F(Cache, DoesNotKeepWhatFails) {
+  FakeCuda cuda({fake_device(90)});
+  cuda.map_everything(0);
+  FullProblem f;
+  f.desc.device = QKV_DEVICE_CUDA;
+  cuda.devices[0].compute = 70;
+  EXPECT_EQ(qkv_attention(&f.desc, nullptr), QKV_UNSUPPORTED_KERNEL);
+  cuda.devices[0].compute = 90;
+  EXPECT_EQ(qkv_attention(&f.desc, nullptr), QKV_SUCCESS) << qkv_last_error();
+}
+
+// --- devices
+
+class FourDevices : public testing::Test {
+ protected:
+  FourDevices() : cuda({fake_device(80), fake_device(90), fake_device(75), fake_device(120)}) {
+    host::clear_plan_cache();
+    f.desc.device = QKV_DEVICE_AUTO;
+  }
+  ~FourDevices() override { host::clear_plan_cache(); }
+
+  FakeCuda cuda;
+  FullProblem f;
+};
+
+TEST_F(FourDevices, TheTensorsDeviceIsSetAndTheCallersRestored) {
+  for (int32_t current = 0; current < 4; ++current) {
+    for (int32_t device = 0; device < 4; ++device) {
+      FakeCuda::current_device() = current;
+      cuda.map_everything(device);
+      const size_t before = cuda.launches().size();
+      ASSERT_EQ(qkv_attention(&f.desc, nullptr), QKV_SUCCESS) << qkv_last_error();
+      ASSERT_EQ(cuda.launches().size(), before + 1);
+      EXPECT_EQ(cuda.launches().back().device, device);
+      EXPECT_EQ(FakeCuda::current_device(), current);
+    }
+  }
+  EXPECT_EQ(cuda.prepared_on, (std::vector<int32_t>{0, 1, 2, 3})) << "kernels are loaded there too";
+  FakeCuda::current_device() = 0;
+}
+
+TEST_F(FourDevices, NothingIsSwitchedOnTheCurrentDevice) {
+  cuda.map_everything(2);
+  FakeCuda::current_device() = 2;
+  ASSERT_EQ(qkv_attention(&f.desc, nullptr), QKV_SUCCESS) << qkv_last_error();
+  EXPECT_EQ(cuda.device_switches, 0);
+  FakeCuda::current_device() = 0;
+}
+
+TEST_F(FourDevices, RestoredAfterAFailedLaunch) {
+  cuda.map_everything(3);
+  FakeCuda::current_device() = 1;
+  cuda.launch_code = 719;
+  EXPECT_EQ(qkv_attention(&f.desc, nullptr), QKV_DEVICE_ERROR_CALL);
+  EXPECT_EQ(FakeCuda::current_device(), 1);
+  // The next call is not affected.
+  cuda.launch_code = 0;
+  EXPECT_EQ(qkv_attention(&f.desc, nullptr), QKV_SUCCESS) << qkv_last_error();
+  FakeCuda::current_device() = 0;
+}
+
+TEST_F(FourDevices, AnEarlierErrorIsReportedAndLeft) {
+  cuda.map_everything(0);
+  cuda.pending = Status(QKV_DEVICE_ERROR_PRIOR, "an earlier CUDA call left cudaErrorUnknown");
+  for (int call = 0; call < 2; ++call) {  // not cleared by the first
+    EXPECT_EQ(qkv_attention(&f.desc, nullptr), QKV_DEVICE_ERROR_PRIOR);
+    EXPECT_STREQ(qkv_last_error(), "an earlier CUDA call left cudaErrorUnknown");
+  }
+  EXPECT_TRUE(cuda.launches().empty());
+  cuda.pending = {};
+  EXPECT_EQ(qkv_attention(&f.desc, nullptr), QKV_SUCCESS) << qkv_last_error();
+}
+
+// What CUDA does not answer is not taken for host memory.
+TEST_F(FourDevices, AFailedQueryIsReported) {
+  cuda.map_everything(1);
+  const Status failure(QKV_DEVICE_ERROR_CALL, "the query failed");
+  for (Status* query : {&cuda.count_status, &cuda.pointer_status}) {
+    *query = failure;
+    for (const qkv_device device : {QKV_DEVICE_AUTO, QKV_DEVICE_CUDA}) {
+      f.desc.device = device;
+      f.desc.device_index = 1;
+      EXPECT_EQ(qkv_attention(&f.desc, nullptr), QKV_DEVICE_ERROR_CALL);
+      EXPECT_STREQ(qkv_last_error(), "the query failed");
+    }
+    *query = {};
+    EXPECT_EQ(qkv_attention(&f.desc, nullptr), QKV_SUCCESS) << qkv_last_error();
+  }
+  EXPECT_EQ(cuda.launches().size(), 2u);
+  // The CPU needs no answer.
+  cuda.count_status = cuda.pointer_status = failure;
+  f.desc.device = QKV_DEVICE_CPU;
+  EXPECT_EQ(qkv_attention(&f.desc, nullptr), QKV_SUCCESS) << qkv_last_error();
+}
+
+TEST_F(FourDevices, AFailedReturnToTheCallersDeviceIsReported) {
+  cuda.map_everything(3);
+  FakeCuda::current_device() = 1;
+  ASSERT_EQ(qkv_attention(&f.desc, nullptr), QKV_SUCCESS) << qkv_last_error();
+  cuda.fail_return_to = 1;
+  EXPECT_EQ(qkv_attention(&f.desc, nullptr), QKV_DEVICE_ERROR_CALL);
+  EXPECT_EQ(FakeCuda::current_device(), 1) << "the second try has worked";
+  EXPECT_EQ(qkv_attention(&f.desc, nullptr), QKV_SUCCESS) << qkv_last_error();
+  FakeCuda::current_device() = 0;
+}
+
+TEST_F(FourDevices, PinnedAndManagedMemoryServeTheNamedDevice) {
+  for (Memory memory : {Memory::kPinned, Memory::kManaged}) {
+    for (const auto* data : {&f.q, &f.k, &f.v, &f.o, &f.lse}) {
+      cuda.map(data->data(), data->size() * sizeof(float), memory, 0);
+    }
+    f.desc.device = QKV_DEVICE_CPU;
+    EXPECT_EQ(qkv_attention(&f.desc, nullptr), QKV_SUCCESS) << qkv_last_error();
+    const size_t before = cuda.launches().size();
+    f.desc.device = QKV_DEVICE_CUDA;
+    f.desc.device_index = 1;
+    EXPECT_EQ(qkv_attention(&f.desc, nullptr), QKV_SUCCESS) << qkv_last_error();
+    EXPECT_EQ(cuda.launches().size(), before + 1);
+  }
+}
+
+TEST_F(FourDevices, TheStreamArrives) {
+  cuda.map_everything(1);
+  void* stream = reinterpret_cast<void*>(uintptr_t{0x1234});
+  ASSERT_EQ(qkv_attention(&f.desc, stream), QKV_SUCCESS) << qkv_last_error();
+  EXPECT_EQ(cuda.launches().back().stream, stream);
+  qkv_plan* plan = nullptr;
+  ASSERT_EQ(qkv_plan_create(&f.desc, &plan), QKV_SUCCESS) << qkv_last_error();
+  ASSERT_EQ(qkv_plan_run(plan, &f.desc, nullptr), QKV_SUCCESS) << qkv_last_error();
+  EXPECT_EQ(cuda.launches().back().stream, nullptr);
+  qkv_plan_destroy(plan);
+}
+
+TEST_F(FourDevices, PlansDifferByDevice) {
+  std::set<SharedPlan> plans;
+  for (int32_t device = 0; device < 4; ++device) {
+    cuda.map_everything(device);
+    host::attention::Problem problem;
+    ASSERT_TRUE(
+        host::attention::validate(&f.desc, host::Need::kAddresses, host::cuda_runtime(), &problem)
+            .ok());
+    SharedPlan plan;
+    ASSERT_TRUE(host::cached_plan(host::attention::kOp, problem, host::cuda_runtime(), &plan).ok());
+    EXPECT_EQ(plan->device.name, cuda.devices[static_cast<size_t>(device)].name);
+    plans.insert(plan);
+  }
+  EXPECT_EQ(plans.size(), 4u);
+}
+
+TEST_F(FourDevices, NothingIsLaunchedForAnEmptyProblem) {
+  cuda.map_everything(0);
+  SmallProblem empty({.batch = 0});
+  empty.desc.device = QKV_DEVICE_CUDA;
+  EXPECT_EQ(qkv_attention(&empty.desc, nullptr), QKV_SUCCESS) << qkv_last_error();
+  EXPECT_TRUE(cuda.launches().empty());
+}
+
+TEST_F(FourDevices, AskingLaunchesNothing) {
+  cuda.map_everything(2);
+  qkv_query_result result{};
+  result.struct_size = sizeof result;
+  ASSERT_EQ(qkv_query(&f.desc, &result), QKV_SUCCESS);
+  EXPECT_STREQ(result.kernel, "simt_forward");
+  qkv_plan* plan = nullptr;
+  ASSERT_EQ(qkv_plan_create(&f.desc, &plan), QKV_SUCCESS) << qkv_last_error();
+  qkv_plan_destroy(plan);
+  EXPECT_TRUE(cuda.launches().empty());
+  EXPECT_EQ(cuda.allocations, 0);
+}
+
+TEST_F(FourDevices, FactsAreTheDevices) {
+  EXPECT_EQ(qkv_device_count(), 4);
+  qkv_device_facts facts{};
+  facts.struct_size = sizeof facts;
+  ASSERT_EQ(qkv_device_query(3, &facts), QKV_SUCCESS) << qkv_last_error();
+  EXPECT_EQ(facts.compute_major, 12);
+  EXPECT_EQ(facts.compute_minor, 0);
+  EXPECT_EQ(facts.sm_count, cuda.devices[3].sm_count);
+  EXPECT_EQ(facts.smem_per_block, cuda.devices[3].smem_per_block);
+  EXPECT_EQ(facts.memory_bytes, cuda.devices[3].memory_bytes);
+  EXPECT_EQ(facts.l2_bytes, cuda.devices[3].l2_bytes);
+  EXPECT_EQ(facts.name, cuda.devices[3].name);
+}
+
+// --- workspace, on a kernel that wants one
+
+class Workspace : public testing::Test {
+ protected:
+  static constexpr size_t kBytes = 1000;
+
+  Workspace() : cuda({fake_device(90)}) {
+    plan.kernel = &kernel;
+    plan.own = std::make_unique<host::KernelPlan>();
+    plan.own->workspace_bytes = kBytes;
+    problem.device = QKV_DEVICE_CUDA;
+    problem.batch = problem.s_q = 1;
+  }
+
+  Status run() {
+    return host::run_plan(host::attention::kOp, plan, problem, host::cuda_runtime(), nullptr);
+  }
+
+  FakeCuda cuda;
+  host::Kernel kernel{
+      "wants_workspace",
+      QKV_DEVICE_CUDA,
+      nullptr,
+      nullptr,
+      nullptr,
+      [](const host::AnyProblem&, const host::KernelPlan&, const host::CudaRuntime& on,
+         const host::Run& run) { return on.queue(run, [] { return 0; }); }};
+  host::Plan plan;
+  host::attention::Problem problem;
+  alignas(256) std::byte memory[kBytes];
+};
+
+TEST_F(Workspace, OfTheCallerIsUsed) {
+  problem.workspace = memory;
+  problem.workspace_size = kBytes;
+  problem.allow_allocation = true;
+  ASSERT_TRUE(run().ok());
+  EXPECT_EQ(cuda.launches().at(0).workspace, memory);
+  EXPECT_EQ(cuda.allocations, 0);
+}
+
+TEST_F(Workspace, TooSmallIsRefusedEvenIfAllocationIsAllowed) {
+  problem.workspace = memory;
+  problem.workspace_size = kBytes - 1;
+  problem.allow_allocation = true;
+  EXPECT_EQ(run().code(), QKV_RESOURCE_WORKSPACE);
+  EXPECT_TRUE(cuda.launches().empty());
+}
+
+TEST_F(Workspace, MissingIsRefused) {
+  const Status status = run();
+  EXPECT_EQ(status.code(), QKV_RESOURCE_WORKSPACE);
+  EXPECT_NE(status.reason().find("1000 bytes"), std::string::npos) << status.reason();
+  EXPECT_TRUE(cuda.launches().empty());
+}
+
+TEST_F(Workspace, IsAllocatedOnRequestAndReleased) {
+  problem.allow_allocation = true;
+  ASSERT_TRUE(run().ok());
+  EXPECT_NE(cuda.launches().at(0).workspace, nullptr);
+  EXPECT_EQ(cuda.allocations, 1);
+  EXPECT_EQ(cuda.releases, 1);
+}
+
+TEST_F(Workspace, FailedAllocationIsReported) {
+  problem.allow_allocation = true;
+  cuda.allocate_status = Status(QKV_RESOURCE_OUT_OF_MEMORY, "cudaMallocAsync: no");
+  EXPECT_EQ(run().code(), QKV_RESOURCE_OUT_OF_MEMORY);
+  EXPECT_TRUE(cuda.launches().empty());
+  cuda.allocate_status = {};
+  EXPECT_TRUE(run().ok()) << "the next call works";
+}
+
+TEST_F(Workspace, IsReleasedAfterAFailedLaunch) {
+  problem.allow_allocation = true;
+  cuda.launch_code = 1;
+  EXPECT_EQ(run().code(), QKV_DEVICE_ERROR_CALL);
+  EXPECT_EQ(cuda.releases, 1);
+}
+
+TEST_F(Workspace, AFailedReleaseIsReported) {
+  problem.allow_allocation = true;
+  cuda.release_status = Status(QKV_DEVICE_ERROR_CALL, "cudaFreeAsync: no");
+  EXPECT_EQ(run().code(), QKV_DEVICE_ERROR_CALL);
+}
+
+}  // namespace
+}  // namespace qkv::test

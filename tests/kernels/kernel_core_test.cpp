@@ -1,0 +1,228 @@
+// Pieces that kernels share, through their host paths: the state of an online softmax, the keys
+// that a tile of queries sees, the list of instances.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <set>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "kernels/attention/simt_forward/policy.h"
+#include "kernels/attention/sm80_forward/policy.h"
+#include "kernels/core/grid.h"
+#include "kernels/core/mask.h"
+#include "kernels/core/online_softmax.cuh"
+#include "tests/support/elements.h"
+
+namespace qkv::test {
+namespace {
+
+using kernels::KeyMask;
+using kernels::OnlineSoftmax;
+
+constexpr float kInfF = std::numeric_limits<float>::infinity();
+constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
+
+void add(OnlineSoftmax* state, const std::vector<float>& scores) {
+  state->raise(*std::max_element(scores.begin(), scores.end()));
+  for (float s : scores) state->l += state->weight(s);
+}
+
+TEST(OnlineSoftmax, IsEmptyAtFirst) {
+  const OnlineSoftmax state;
+  EXPECT_TRUE(state.empty());
+  EXPECT_EQ(state.lse(), -kInfF);
+}
+
+TEST(OnlineSoftmax, OfOneScore) {
+  OnlineSoftmax state;
+  add(&state, {5});
+  EXPECT_EQ(state.m, 5);
+  EXPECT_EQ(state.l, 1);
+  EXPECT_EQ(state.weight(5), 1);
+  EXPECT_NEAR(state.lse(), 5 * std::log(2.0), 1e-6);
+}
+
+TEST(OnlineSoftmax, KeepsNothingOfHiddenKeys) {
+  OnlineSoftmax state;
+  add(&state, {-kInfF, -kInfF});
+  EXPECT_TRUE(state.empty());
+  EXPECT_EQ(state.lse(), -kInfF);
+  add(&state, {-kInfF, 3});
+  EXPECT_EQ(state.l, 1);
+  EXPECT_EQ(state.weight(-kInfF), 0);
+}
+
+TEST(OnlineSoftmax, NaNStays) {
+  for (float bad : {kNaN, kInfF}) {
+    OnlineSoftmax state;
+    add(&state, {1, 2});
+    state.raise(bad);
+    state.l += state.weight(bad);
+    add(&state, {7});
+    EXPECT_TRUE(std::isnan(state.l)) << bad;
+    EXPECT_TRUE(std::isnan(state.lse())) << bad;
+    EXPECT_FALSE(state.empty()) << bad;
+  }
+}
+
+// Pieces in any cut, and merged from any split, give the sum of all.
+TEST(OnlineSoftmax, PiecesAddUp) {
+  Random random(1);
+  for (int round = 0; round < 1000; ++round) {
+    OnlineSoftmax whole, left, right;
+    double best = -kInf, sum = 0;
+    std::vector<float> scores;
+    for (int n = 0; n < 40; ++n) {
+      const auto s = static_cast<float>(random.uniform() < 0.1 ? -kInf : 30 * random.normal());
+      scores.push_back(s);
+      best = std::max<double>(best, s);
+    }
+    for (float s : scores) sum += std::exp2(s - best);
+    const auto cut = static_cast<size_t>(random.integer(1, 39));
+    for (size_t first = 0; first < scores.size();) {
+      const size_t last = std::min(scores.size(), first + 1 + random.bits() % 8);
+      add(&whole, {scores.begin() + static_cast<ptrdiff_t>(first),
+                   scores.begin() + static_cast<ptrdiff_t>(last)});
+      first = last;
+    }
+    const auto middle = scores.begin() + static_cast<ptrdiff_t>(cut);
+    add(&left, {scores.begin(), middle});
+    add(&right, {middle, scores.end()});
+    for (const OnlineSoftmax& state : {whole, merge(left, right), merge(right, left)}) {
+      EXPECT_EQ(state.m, static_cast<float>(best));
+      EXPECT_NEAR(state.l, sum, 40 * 0x1p-23 * sum);
+    }
+  }
+}
+
+TEST(OnlineSoftmax, MergeWithNothingChangesNothing) {
+  OnlineSoftmax some;
+  add(&some, {1, 4, 2});
+  for (const OnlineSoftmax& state : {merge(some, {}), merge({}, some)}) {
+    EXPECT_EQ(state.m, some.m);
+    EXPECT_EQ(state.l, some.l);
+  }
+  EXPECT_TRUE(merge(OnlineSoftmax(), OnlineSoftmax()).empty());
+}
+
+// Against the rule of qkv.h, key by key, in 128-bit arithmetic.
+TEST(KeyMask, FollowsTheContract) {
+  Random random(2);
+  constexpr int64_t kUnbounded = int64_t{1} << 61;
+  const int64_t far[] = {-kUnbounded,      -(int64_t{1} << 60), -(int64_t{1} << 31),
+                         int64_t{1} << 31, int64_t{1} << 60,    kUnbounded};
+  for (int round = 0; round < 20000; ++round) {
+    kernels::ForwardArgs args;
+    args.s_q = static_cast<int32_t>(random.integer(1, 40));
+    args.s_kv = static_cast<int32_t>(random.integer(0, 40));
+    args.batch = 1;
+    std::vector<int32_t> lengths{static_cast<int32_t>(random.integer(-3, 50))};
+    if (random.bits() % 2 == 0) args.kv_lengths = lengths.data();
+    args.bottom_right = random.bits() % 2 == 0;
+    const auto bound = [&](int64_t low) {
+      const int64_t x = random.bits() % 4 == 0 ? far[random.bits() % 6] : random.integer(-60, 60);
+      return std::max(x, low);
+    };
+    args.offset = bound(-kUnbounded);
+    args.left = bound(0);
+    args.right = bound(0);
+    const int32_t length =
+        args.kv_lengths == nullptr ? args.s_kv : std::clamp(lengths[0], 0, args.s_kv);
+    const KeyMask mask = kernels::key_mask(args, 0);
+    EXPECT_EQ(mask.length, length);
+    const Wide offset = args.bottom_right ? length - args.s_q : args.offset;
+    const auto sees = [&](int32_t i, int32_t j) {
+      return j < length && j >= i + offset - args.left && j <= i + offset + args.right;
+    };
+    const auto i0 = static_cast<int32_t>(random.integer(0, args.s_q - 1));
+    const auto rows = static_cast<int32_t>(random.integer(1, args.s_q - i0));
+    const auto any = mask.visible_keys(i0, rows), all = mask.unmasked_keys(i0, rows);
+    for (int32_t j = 0; j < args.s_kv; ++j) {
+      bool some = false, every = true;
+      for (int32_t i = i0; i < i0 + rows; ++i) {
+        const auto range = mask.keys(i);
+        const bool in_range = j >= range.begin && j < range.end;
+        ASSERT_EQ(in_range, sees(i, j)) << "query " << i << ", key " << j;
+        some = some || in_range;
+        every = every && in_range;
+      }
+      ASSERT_LE(some, j >= any.begin && j < any.end);
+      ASSERT_EQ(every, j >= all.begin && j < all.end);
+    }
+  }
+}
+
+TEST(Policy, EveryWidthHasAnInstanceInEveryType) {
+  std::set<std::pair<std::string, int>> listed, wanted;
+#define QKV_SIMT_FORWARD(type, max_dim) listed.insert({#type, max_dim});
+#include "kernels/kernels.inc"
+  for (int32_t d = 1; d <= kernels::kSimtForwardMaxDim; ++d) {
+    const auto policy = kernels::simt_forward_policy(d);
+    EXPECT_GE(policy.max_dim, d);
+    for (const char* type : {"F32", "F16", "BF16"}) wanted.insert({type, policy.max_dim});
+  }
+  EXPECT_EQ(listed, wanted);
+  EXPECT_EQ(kernels::simt_forward_policy(kernels::kSimtForwardMaxDim + 1).max_dim, 0);
+}
+
+TEST(Policy, Sm80HasAnInstanceForEveryWidthAndVariant) {
+  using kernels::Sm80Variant;
+  std::set<std::tuple<std::string, int, Sm80Variant>> listed, wanted;
+#define QKV_SM80_FORWARD(type, max_dim, variant) \
+  listed.insert({#type, max_dim, Sm80Variant::k##variant});
+#include "kernels/kernels.inc"
+  for (const auto variant : {Sm80Variant::kTall, Sm80Variant::kShort, Sm80Variant::kRules}) {
+    for (int32_t d = 1; d <= kernels::kSm80ForwardMaxDim; ++d) {
+      const auto policy = kernels::sm80_forward_policy(d, variant);
+      if (variant == Sm80Variant::kShort && d > 128) {
+        EXPECT_EQ(policy.max_dim, 0);
+        continue;
+      }
+      EXPECT_GE(policy.max_dim, d);
+      EXPECT_LE(kernels::sm80_forward_smem_bytes(policy), size_t{99} << 10)
+          << "sm_86, sm_89, sm_120";
+      for (const char* type : {"F16", "BF16"}) wanted.insert({type, policy.max_dim, variant});
+    }
+  }
+  EXPECT_EQ(listed, wanted);
+}
+
+// The table in policy.h.
+TEST(Policy, Sm80BlocksOnAMultiprocessorBySharedMemory) {
+  using kernels::Sm80Variant;
+  struct Row {
+    int32_t dim;
+    Sm80Variant variant;
+    size_t kib, of_164, of_100;
+  };
+  for (const Row& row : {Row{64, Sm80Variant::kTall, 32, 4, 3},
+                         {64, Sm80Variant::kShort, 24, 6, 4},
+                         {128, Sm80Variant::kTall, 56, 2, 1},
+                         {128, Sm80Variant::kShort, 48, 3, 2},
+                         {256, Sm80Variant::kTall, 96, 1, 1}}) {
+    const size_t kib =
+        kernels::sm80_forward_smem_bytes(kernels::sm80_forward_policy(row.dim, row.variant)) / 1024;
+    EXPECT_EQ(kib, row.kib);
+    EXPECT_EQ(164 / (kib + 1), row.of_164);
+    EXPECT_EQ(100 / (kib + 1), row.of_100);
+  }
+}
+
+TEST(Policy, GridCoversEveryQueryOnce) {
+  const auto policy = kernels::simt_forward_policy(64);
+  EXPECT_EQ(kernels::grid_blocks(policy.tile_q, 1, 2, 3, policy.tile_q), 6);
+  EXPECT_EQ(kernels::grid_blocks(policy.tile_q, 1, 2, 3, policy.tile_q + 1), 12);
+  EXPECT_EQ(kernels::grid_blocks(policy.tile_q, 1, 1, 1, 1), 1);
+  EXPECT_EQ(kernels::grid_blocks(policy.tile_q, 1, 0, 1, 1), 0);
+  constexpr int32_t kLargest = std::numeric_limits<int32_t>::max();
+  EXPECT_EQ(kernels::grid_blocks(policy.tile_q, 1, kLargest, kLargest, kLargest),
+            kernels::kMaxBlocks + 1);
+  EXPECT_EQ(kernels::grid_blocks(policy.tile_q, 1, kLargest, 1, 1), kernels::kMaxBlocks);
+}
+
+}  // namespace
+}  // namespace qkv::test

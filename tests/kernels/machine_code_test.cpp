@@ -1,0 +1,131 @@
+// sm90_forward's machine code in libqkv: what the whole kernel has and lacks, and the instructions
+// of a thread in the loop over unmasked blocks of keys, which decide how fast it can be. Opcodes
+// are the low nine bits of an instruction's 16 bytes, as nvdisasm names them for sm_90.
+#include <gtest/gtest.h>
+
+#include <cstdint>
+#include <cstring>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "tests/kernels/cubin.h"
+
+namespace qkv::test {
+namespace {
+
+enum Opcode {
+  kFsel = 0x008,
+  kFmnmx = 0x009,
+  kIsetp = 0x00c,
+  kFmul = 0x020,
+  kFadd = 0x021,
+  kFfma = 0x023,
+  kHmma = 0x03c,
+  kF2fp = 0x03e,
+  kMufu = 0x108,
+  kBra = 0x147,
+  kLdl = 0x183,
+  kStl = 0x187,
+  kShfl = 0x189,
+  kUtmaldg = 0x1b4,
+  kUtmastg = 0x1b5,
+  kUsetmaxreg = 0x1c8,
+  kHgmma = 0x1f0,
+};
+
+struct Instruction {
+  int opcode;
+  bool always;     // without a predicate
+  int64_t target;  // of a branch: an index
+};
+
+std::vector<Instruction> decode(const std::string& code) {
+  std::vector<Instruction> all;
+  for (size_t at = 0; at + 16 <= code.size(); at += 16) {
+    uint64_t word[2];
+    std::memcpy(word, code.data() + at, sizeof word);
+    // Of a branch: four-byte units from its end, 56 bits in three fields.
+    const uint64_t units = (word[0] >> 16 & 0xff) | word[0] >> 34 << 8 | (word[1] & 0x3ffff) << 38;
+    const int64_t jump = static_cast<int64_t>(units << 8) >> 8;
+    const auto index = static_cast<int64_t>(at / 16);
+    all.push_back(
+        {static_cast<int>(word[0] & 0x1ff), (word[0] >> 12 & 0xf) == 7, index + 1 + jump / 4});
+  }
+  return all;
+}
+
+using Counts = std::map<int, int>;
+
+Counts count(const std::vector<Instruction>& code, size_t begin, size_t end) {
+  Counts counts;
+  for (size_t at = begin; at < end; ++at) ++counts[code[at].opcode];
+  return counts;
+}
+
+// The loop over blocks of keys is the shortest with the products of two: one with masks, one
+// without, parted by the branch that ends the first. Returns the counts of the shorter.
+Counts unmasked_block(const std::vector<Instruction>& code) {
+  size_t begin = 0, end = 0;
+  for (size_t at = 0; at < code.size(); ++at) {
+    const Instruction& branch = code[at];
+    if (branch.opcode != kBra || branch.target < 0 || branch.target >= static_cast<int64_t>(at))
+      continue;
+    const auto to = static_cast<size_t>(branch.target);
+    if (count(code, to, at)[kHgmma] == 32 && (end == 0 || at - to < end - begin))
+      begin = to, end = at;
+  }
+  for (size_t at = begin; at < end; ++at) {
+    if (code[at].opcode != kBra || !code[at].always) continue;
+    Counts first = count(code, begin, at), second = count(code, at, end);
+    if (first[kHgmma] == 16 && second[kHgmma] == 16) return at - begin < end - at ? first : second;
+  }
+  return {};
+}
+
+std::vector<CompiledKernel> sm90_kernels() {
+  std::vector<CompiledKernel> kernels;
+  for (const std::string& cubin : read_fat_binary(QKV_LIBRARY).cubins)
+    for (CompiledKernel& kernel : kernels_of_cubin(cubin))
+      if (kernel.name.find("sm90_forward<") != std::string::npos)
+        kernels.push_back(std::move(kernel));
+  return kernels;
+}
+
+TEST(MachineCode, OfSm90ForwardIsHoppers) {
+  const std::vector<CompiledKernel> kernels = sm90_kernels();
+  ASSERT_EQ(kernels.size(), 4u);
+  for (const CompiledKernel& kernel : kernels) {
+    SCOPED_TRACE(kernel.name);
+    const std::vector<Instruction> code = decode(kernel.code);
+    Counts all = count(code, 0, code.size());
+    for (const int wanted : {kHgmma, kUtmaldg, kUtmastg}) EXPECT_GT(all[wanted], 0) << wanted;
+    EXPECT_EQ(all[kUsetmaxreg], 2) << "registers are moved once in each role";
+    for (const int unwanted : {kHmma, kLdl, kStl}) EXPECT_EQ(all[unwanted], 0) << unwanted;
+  }
+}
+
+// A thread has 64 scores of two rows, and as many elements of O. Beside what each of them takes:
+//   MUFU  64 weights, 2 factors of O
+//   FFMA  64 weights' arguments, 2 to take up l
+//   FADD  62 sums of l, 2 arguments of O's factors
+//   FMNMX 62 maxima, 4 with the quad's other lanes, 2 with m
+//   FMUL  64 elements of O, 2 maxima into units of log2
+// The least that the design takes is 66, 64, 64, 68, 64: FFMA and FMUL have the 2 of l and of the
+// maxima more.
+TEST(MachineCode, OfSm90ForwardsLoopIsWhatTheAlgorithmTakes) {
+  const std::map<int, int> table = {{kHgmma, 16}, {kMufu, 66}, {kFfma, 66}, {kFadd, 64},
+                                    {kFmnmx, 68}, {kShfl, 4},  {kFmul, 66}, {kF2fp, 32}};
+  for (const CompiledKernel& kernel : sm90_kernels()) {
+    if (kernel.name.find("true") != std::string::npos)
+      continue;  // with a softcap tanh comes on top
+    SCOPED_TRACE(kernel.name);
+    Counts loop = unmasked_block(decode(kernel.code));
+    for (const auto& [opcode, wanted] : table)
+      EXPECT_EQ(loop[opcode], wanted) << std::hex << opcode;
+    EXPECT_LE(loop[kFsel] + loop[kIsetp], 8) << "nothing of a mask";
+  }
+}
+
+}  // namespace
+}  // namespace qkv::test
