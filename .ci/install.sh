@@ -8,7 +8,7 @@ readonly test_packages=(
   git clang-format libgtest-dev librapidcheck-dev libzstd-dev
   pkg-config dpkg-dev file abigail-tools patchelf python3-numpy
 )
-readonly bench_packages=(libbenchmark-dev gnuplot-nox)
+readonly bench_packages=(libbenchmark-dev gnuplot-nox patch)
 readonly full_packages=(clang clang-tidy libclang-rt-dev libomp-dev)
 
 as_root=()  # prefix of commands that need root

@@ -299,28 +299,34 @@ std::unique_ptr<Contender> CudaBench::contender(
   return std::make_unique<QueuedContender>(buffers, &state_->timer, std::move(queue), flops);
 }
 
-std::vector<Candidate> CudaBench::candidates(const Spec& spec,
-                                             const std::shared_ptr<const Tensors>& tensors) {
-  const host::DeviceInfo& device = *state_->device;
+Candidate CudaBench::candidate(const std::string& name, const host::Kernel& kernel,
+                               const Spec& spec, const std::shared_ptr<const Tensors>& tensors) {
   State* const state = state_.get();
   const host::attention::Problem problem = make_problem(describe(spec, QKV_DEVICE_CUDA, {}));
+  return {name,
+          [state, tensors, &kernel]() -> std::unique_ptr<Contender> {
+            return std::make_unique<KernelContender>(state->upload(tensors), &state->timer, kernel,
+                                                     *state->device);
+          },
+          "", kernel.decline(problem, *state->device)};
+}
+
+std::vector<Candidate> CudaBench::candidates(const Spec& spec,
+                                             const std::shared_ptr<const Tensors>& tensors) {
+  State* const state = state_.get();
   std::vector<Candidate> out;
   // The registry is in order of preference: the first kernel that takes the problem is qkv's own
   // choice.
   std::string reasons;
   for (const host::Kernel* kernel : host::attention::kOp.kernels) {
     if (kernel->device != QKV_DEVICE_CUDA) continue;
-    if (const std::string reason = kernel->decline(problem, device); !reason.empty()) {
-      reasons += fmt::format("{}{}: {}", reasons.empty() ? "" : "; ", kernel->name, reason);
+    Candidate one = candidate(out.empty() ? kQkv : kernel->name, *kernel, spec, tensors);
+    if (!one.declined.empty()) {
+      reasons += fmt::format("{}{}: {}", reasons.empty() ? "" : "; ", kernel->name, one.declined);
       continue;
     }
-    const bool chosen = out.empty();
-    out.push_back({chosen ? kQkv : kernel->name,
-                   [state, tensors, kernel]() -> std::unique_ptr<Contender> {
-                     return std::make_unique<KernelContender>(state->upload(tensors), &state->timer,
-                                                              *kernel, *state->device);
-                   },
-                   chosen ? kernel->name : ""});
+    if (out.empty()) one.label = kernel->name;
+    out.push_back(std::move(one));
   }
   if (out.empty()) out.push_back({kQkv, nullptr, "", reasons});
   if (CublasAttention::available().empty()) {

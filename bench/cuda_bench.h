@@ -10,6 +10,7 @@
 #include "bench/contender.h"
 #include "bench/machine.h"
 #include "bench/tensors.h"
+#include "host/core/op.h"
 
 namespace qkv::bench {
 
@@ -35,6 +36,10 @@ class CudaBench {
   // Without tensors: names only, not to be made.
   std::vector<Candidate> candidates(const Spec& spec,
                                     const std::shared_ptr<const Tensors>& tensors);
+
+  // A kernel of attention, in the registry or not, planned and launched as the library does it.
+  Candidate candidate(const std::string& name, const host::Kernel& kernel, const Spec& spec,
+                      const std::shared_ptr<const Tensors>& tensors);
 
   // An implementation of any op, its buffers on the device. `queue` gets their addresses in the
   // same order and puts one run on the stream.

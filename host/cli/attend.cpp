@@ -54,14 +54,10 @@ struct Output {
 };
 
 void check_paths(const AttendOptions& options) {
-  for (const OutputOption& one : kOutputOptions) {
-    for (const OutputOption& other : kOutputOptions) {
-      const std::string& path = options.files[one.id];
-      if (one.id >= other.id || path.empty() || path != options.files[other.id]) continue;
-      throw BadInput(fmt::format("--{} and --{} are both {}; each output needs its own file",
-                                 kTensors[one.id].word, kTensors[other.id].word, path));
-    }
-  }
+  std::vector<NamedPath> paths;
+  for (const OutputOption& one : kOutputOptions)
+    paths.push_back({kTensors[one.id].word, options.files[one.id]});
+  check_own_files(paths);
 }
 
 // Fails before any output is allocated if the library would refuse the problem.

@@ -86,10 +86,7 @@ int merge(const MergeOptions& options) {
         fmt::format("--o-parts names {} files, --lse-parts {}; each part has one of both", parts,
                     options.lse_parts.size()));
   }
-  if (!options.o.empty() && options.o == options.lse) {
-    throw BadInput(
-        fmt::format("--o and --lse are both {}; each output needs its own file", options.o));
-  }
+  check_own_files({{"o", options.o}, {"lse", options.lse}});
   std::vector<io::Array> o_files, lse_files;
   for (size_t n = 0; n < parts; ++n) {
     o_files.push_back(read_floats("--o-parts", options.o_parts[n]));
@@ -132,8 +129,9 @@ int merge(const MergeOptions& options) {
   if (!options.lse.empty()) files.push_back({options.lse, merged_lse.view()});
   write_npy_files(files);
 
-  fmt::print("merged  {} parts of {} sequence{}, {} heads, {} queries, dim {}\n", parts, o.shape[0],
-             o.shape[0] == 1 ? "" : "s", o.shape[1], o.shape[2], o.shape[3]);
+  fmt::print("merged  {} part{} of {} sequence{}, {} heads, {} queries, dim {}\n", parts,
+             parts == 1 ? "" : "s", o.shape[0], o.shape[0] == 1 ? "" : "s", o.shape[1], o.shape[2],
+             o.shape[3]);
   fmt::print("kernel  {} on {}\n", report.kernel, report.device);
   fmt::print("time    {}\n", time_text(report));
   for (const OutputFile& file : files) {

@@ -5,6 +5,7 @@
 
 #include <array>
 #include <filesystem>
+#include <map>
 #include <span>
 
 #include "errors.h"
@@ -66,6 +67,20 @@ class Pending {
 };
 
 }  // namespace
+
+void check_own_files(const std::vector<NamedPath>& paths) {
+  std::map<std::string, const NamedPath*> files;
+  for (const NamedPath& named : paths) {
+    if (named.path.empty()) continue;
+    std::error_code ignored;
+    const std::string file =
+        fs::weakly_canonical(fs::absolute(named.path, ignored), ignored).string();
+    const auto [before, is_new] = files.try_emplace(file.empty() ? named.path : file, &named);
+    if (!is_new)
+      throw BadInput(fmt::format("--{} and --{} are both {}; each output needs its own file",
+                                 before->second->option, named.option, named.path));
+  }
+}
 
 void write_npy_files(const std::vector<OutputFile>& files) {
   Pending pending;

@@ -8,6 +8,14 @@
 
 namespace qkv::cli {
 
+// An output option, as the user names it, and its file; an empty path: it is not written.
+struct NamedPath {
+  std::string option, path;
+};
+
+// Throws BadInput if two of them are one file, by whatever path.
+void check_own_files(const std::vector<NamedPath>& paths);
+
 struct OutputFile {
   std::string path;
   io::View array;

@@ -2,6 +2,7 @@
 // ABI.
 #pragma once
 
+#include <locale>
 #include <sstream>
 #include <string>
 #include <utility>
@@ -24,10 +25,12 @@ class [[nodiscard]] Status {
   std::string reason_;
 };
 
-// text(1, " of ", n): the arguments printed one after another.
+// text(1, " of ", n): the arguments printed one after another, numbers as C++ writes them whatever
+// the process's locale: programs read such lines again.
 template <class... Args>
 std::string text(const Args&... args) {
   std::ostringstream out;
+  out.imbue(std::locale::classic());
   (out << ... << args);
   return std::move(out).str();
 }

@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <array>
+#include <charconv>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -57,8 +58,9 @@ uint32_t parse(std::string_view list) {
 
 std::string number(double x) {
   std::array<char, 32> buffer{};
-  std::snprintf(buffer.data(), buffer.size(), "%.9g", x);
-  return buffer.data();
+  const auto end =
+      std::to_chars(buffer.data(), buffer.data() + buffer.size(), x, std::chars_format::general, 9);
+  return {buffer.data(), end.ptr};
 }
 
 void log_failure(const Status& status) {

@@ -77,6 +77,9 @@ TEST_F(MergeTest, RefusesWhatCannotBeMerged) {
        "shape[2]"},
       {{"--o-parts", file("o1"), "--lse-parts", file("lse1"), "-o", "a", "--lse", "a"},
        "--o and --lse are both a"},
+      {{"--o-parts", file("o1"), "--lse-parts", file("lse1"), "-o", folder_ / "x.npy", "--lse",
+        folder_ / "./x.npy"},
+       "--o and --lse are both"},
       {{"--o-parts", file("o1")}, "--lse-parts"},
   };
   for (const auto& [arguments, says] : rows) {

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <locale>
 #include <string>
 #include <vector>
 
@@ -49,6 +50,34 @@ TEST_F(Verbose, SilentByDefault) {
   listen("");
   call();
   EXPECT_TRUE(lines().empty()) << lines()[0];
+}
+
+// Thousands by dots, a comma before fractions, as German has them.
+class GermanNumbers : public std::numpunct<char> {
+  char do_thousands_sep() const override { return '.'; }
+  char do_decimal_point() const override { return ','; }
+  std::string do_grouping() const override { return "\3"; }
+};
+
+// A program's locale changes no line that another program reads, and no message.
+TEST_F(Verbose, LinesDoNotFollowTheLocale) {
+  const std::locale before =
+      std::locale::global(std::locale(std::locale::classic(), new GermanNumbers));
+  listen("repro,check");
+  SmallProblem f({.heads_q = 1, .heads_kv = 1, .s_q = 1, .s_kv = 1200, .d_qk = 8, .d_v = 8});
+  f.desc.flags = QKV_FLAG_ALLOW_ALLOCATION;
+  f.desc.scale_set = 1;
+  f.desc.scale = 0.25f;
+  const qkv_status ran = qkv_attention(&f.desc, nullptr);
+  f.desc.q.stride[3] = 1234;
+  const qkv_status refused = qkv_attention(&f.desc, nullptr);
+  std::locale::global(before);
+  ASSERT_EQ(ran, QKV_SUCCESS);
+  ASSERT_EQ(refused, QKV_INVALID_STRIDE);
+  ASSERT_EQ(lines().size(), 2);
+  EXPECT_NE(lines()[0].find("skv1200:"), std::string::npos) << lines()[0];
+  EXPECT_NE(lines()[0].find(":scale=0.25"), std::string::npos) << lines()[0];
+  EXPECT_NE(lines()[1].find("q.stride[3] is 1234;"), std::string::npos) << lines()[1];
 }
 
 TEST_F(Verbose, Check) {

@@ -1,7 +1,6 @@
 #include "host/ops/attention/wave_model.h"
 
 #include <algorithm>
-#include <cmath>
 
 namespace qkv::host::attention {
 namespace {
@@ -14,18 +13,31 @@ struct Blocks {
 
 constexpr size_t kLengths = 2 * TileLoads::kClasses + 1;
 
-// The blocks that splits make of tiles, longest first.
+// The blocks that splits make of tiles, longest first, each length once. A plan is made of some
+// hundred such lists, in microseconds.
 struct BlockList {
-  std::array<Blocks, kLengths> all{};
+  std::array<Blocks, kLengths> all;  // the first `size` of them
   size_t size = 0;
 
   void add(double count, int32_t steps) {
     if (count <= 0) return;
-    size_t at = size++;
-    for (; at > 0 && all[at - 1].steps < steps; --at) all[at] = all[at - 1];
+    size_t at = size;
+    while (at > 0 && all[at - 1].steps < steps) --at;
+    if (at > 0 && all[at - 1].steps == steps) {
+      all[at - 1].count += count;
+      return;
+    }
+    for (size_t n = size++; n > at; --n) all[n] = all[n - 1];
     all[at] = {count, steps};
   }
 };
+
+// Of numbers from 0 to 2^62; std::ceil is a call where the processor's oldest instructions are
+// used.
+double round_up(double x) {
+  const auto whole = static_cast<double>(static_cast<int64_t>(x));
+  return whole < x ? whole + 1 : whole;
+}
 
 BlockList cut(const kernels::TileSchedule& schedule, const TileLoads& loads) {
   BlockList blocks;
@@ -61,8 +73,8 @@ double combine_cycles(const Problem& p, const DeviceInfo& device, int32_t splits
   if (splits == 1) return 0;
   const double sms = device.sm_count, rows = rows_of(p);
   const double bytes = 2 * 4 * rows * splits * static_cast<double>(p.d_v + 1);
-  const double rounds = std::ceil(rows / (sms * kCombineResident));
-  const double trips = 2 + std::ceil(splits / 16.0);
+  const double rounds = round_up(rows / (sms * kCombineResident));
+  const double trips = 2 + round_up(splits / 16.0);
   return kCombineCycles + std::max(bytes / (kL2Bytes * sms), rounds * trips * kLatency);
 }
 
@@ -141,7 +153,7 @@ Prediction makespan(const DeviceInfo& device, const Candidate& candidate,
   for (size_t n = 0; n < blocks.size; ++n)
     if (blocks.all[n].steps > 0) working += blocks.all[n].count;
   const double sms = device.sm_count;
-  const double side_by_side = std::clamp<double>(std::ceil(working / sms), 1, candidate.resident);
+  const double side_by_side = std::clamp<double>(round_up(working / sms), 1, candidate.resident);
   const double slots = sms * side_by_side;
   const double step = std::max(candidate.step.lone, candidate.step.busy * side_by_side);
 
@@ -151,7 +163,7 @@ Prediction makespan(const DeviceInfo& device, const Candidate& candidate,
     const double cycles = steps > 0 ? kBlockCycles + steps * step : kEmptyBlockCycles;
     sum += count * cycles;
     before += count;
-    longest = std::max(longest, std::ceil(before / slots) * cycles);
+    longest = std::max(longest, round_up(before / slots) * cycles);
   }
   return {std::max(sum / slots, longest), before / slots, schedule.splits};
 }
