@@ -103,7 +103,7 @@ int check_memory_here(qkv_type type) {
   spec.s_q = spec.s_kv = 16384;
   set_bhsd(&spec);
   const Tensors tensors(spec);
-  attention(tensors.attention());
+  run(tensors.desc());
   rusage usage{};
   if (getrusage(RUSAGE_SELF, &usage) != 0) throw std::runtime_error("getrusage failed");
   const double peak = static_cast<double>(usage.ru_maxrss) * 1024 / kMiB;
