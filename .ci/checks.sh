@@ -71,7 +71,6 @@ includes_point_one_way() {
         refuse("host/ sees core/*.h, launch.h and policy.h of kernels")
       next
     }
-    FILENAME == "kernels/kernels.inc" && to[4] == "instances.inc" { next }
     target == "kernels/host_device.h" || to[2] "/" to[3] == from[2] "/" from[3] { next }
     to[2] == from[2] && to[2] ~ /^(core|ptx)$/ { next }
     from[2] == "ptx" { refuse("ptx/ is the lowest layer"); next }

@@ -69,7 +69,7 @@ rm -rf "$work/project"/{host,include,kernels,tests}
 expect fail 'FAILED'
 
 # The command that compiles the shipped kernels, up to the names of files; empty without CUDA.
-kernel_command=$(sed -n 's/^ *"command": "\(.*\) -x cu -c .*qkv_kernels\.dir.*/\1/p' \
+kernel_command=$(sed -n 's/^ *"command": "\(.*\) -x cu -c .*qkv_kernel_[a-z0-9_]*\.dir.*/\1/p' \
   "$root/build/release/compile_commands.json" 2>/dev/null | head -n 1 | sed 's/\\"/"/g') || true
 
 compile_kernel() {

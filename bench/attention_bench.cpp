@@ -82,7 +82,7 @@ int measure(const Options& options, CudaBench* cuda) {
   return failed;
 }
 
-int run(int argc, char** argv) {
+int run_program(int argc, char** argv) {
   const Options options = parse_options(argc, argv, CudaBench::available());
   std::unique_ptr<CudaBench> cuda;
   if (std::any_of(options.problems.begin(), options.problems.end(), on_cuda)) {
@@ -103,7 +103,7 @@ int run(int argc, char** argv) {
 
 int main(int argc, char** argv) {
   try {
-    return qkv::bench::run(argc, argv);
+    return qkv::bench::run_program(argc, argv);
   } catch (const std::exception& e) {
     fmt::print(stderr, "attention_bench: {}\n", e.what());
     return 2;

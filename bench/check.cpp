@@ -12,7 +12,9 @@ namespace qkv::bench {
 namespace {
 
 using host::View;
+using host::attention::kTensors;
 using host::attention::Problem;
+using host::attention::TensorRow;
 
 constexpr double kE = 0x1p-24;      // unit roundoff of fp32
 constexpr double kLambda = 6;       // of the probabilistic bound of a sum's error
@@ -35,7 +37,7 @@ Problem row_problem(const Problem& p, int64_t b, int64_t h, int64_t i) {
   const int64_t h_kv = h / (p.heads_q / p.heads_kv);
   row.k = part(p.k, b, h_kv, 0, p.s_kv);
   row.v = part(p.v, b, h_kv, 0, p.s_kv);
-  for (const host::attention::TensorRow& tensor : host::attention::kTensors) {
+  for (const TensorRow& tensor : kTensors) {
     if (tensor.view == &Problem::k || tensor.view == &Problem::v) continue;
     row.*tensor.view = part(p.*tensor.view, b, h, i, 1);
   }
@@ -49,8 +51,9 @@ Problem row_problem(const Problem& p, int64_t b, int64_t h, int64_t i) {
 // What unfused code can compute as well.
 bool plain(const Problem& p) {
   return p.score == QKV_SCORE_DOT && p.selection == QKV_SELECT_SOFT && p.softcap == 0 &&
-         !p.mask.present() && !p.bias.present() && !p.alibi_slopes.present() &&
-         !p.kv_lengths.present();
+         std::none_of(kTensors.begin(), kTensors.end(), [&](const TensorRow& row) {
+           return is_optional_input(row) && (p.*row.view).present();
+         });
 }
 
 double load(const View& view, int64_t offset) {

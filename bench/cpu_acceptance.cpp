@@ -103,7 +103,7 @@ int check_memory_here(qkv_type type) {
   spec.s_q = spec.s_kv = 16384;
   set_bhsd(&spec);
   const Tensors tensors(spec);
-  attention(tensors.attention());
+  run(tensors.desc());
   rusage usage{};
   if (getrusage(RUSAGE_SELF, &usage) != 0) throw std::runtime_error("getrusage failed");
   const double peak = static_cast<double>(usage.ru_maxrss) * 1024 / kMiB;
@@ -139,7 +139,7 @@ int check_memory(qkv_type type) {
   return WEXITSTATUS(status);
 }
 
-int run(const std::string& what) {
+int run_program(const std::string& what) {
   int broken = 0;
   // Memory first: this process must fork before it has threads.
   if (what != "speed") broken += check_memory(QKV_TYPE_F32) + check_memory(QKV_TYPE_BF16);
@@ -161,7 +161,7 @@ int main(int argc, char** argv) {
     return 64;
   }
   try {
-    return qkv::bench::run(what);
+    return qkv::bench::run_program(what);
   } catch (const std::exception& e) {
     fmt::print(stderr, "cpu_acceptance: {}\n", e.what());
     return 65;

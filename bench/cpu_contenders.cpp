@@ -43,17 +43,34 @@ class CpuQkv : public OnTensors {
  public:
   explicit CpuQkv(const std::shared_ptr<const Tensors>& tensors)
       : OnTensors(tensors),
-        plan_(tensors->attention()),
-        workspace_(plan_.workspace_size()),
+        plan_(made(tensors->desc())),
+        workspace_(workspace_bytes(*plan_)),
         flops_(flops(tensors->spec())) {}
 
   Measurement run() override {
-    return {wall_seconds(
-                [&] { plan_.run(tensors().attention(), workspace_.data(), workspace_.bytes()); }),
-            flops_};
+    qkv_attention_desc desc = tensors().desc();
+    desc.workspace = workspace_.data();
+    desc.workspace_size = workspace_.bytes();
+    return {wall_seconds([&] { check(qkv_plan_run(plan_.get(), &desc, nullptr)); }), flops_};
   }
 
  private:
+  struct Destroy {
+    void operator()(qkv_plan* plan) const { qkv_plan_destroy(plan); }
+  };
+  using Plan = std::unique_ptr<qkv_plan, Destroy>;
+
+  static Plan made(const qkv_attention_desc& desc) {
+    qkv_plan* plan = nullptr;
+    check(qkv_plan_create(&desc, &plan));
+    return Plan(plan);
+  }
+  static size_t workspace_bytes(const qkv_plan& plan) {
+    size_t bytes = 0;
+    check(qkv_plan_workspace_size(&plan, &bytes));
+    return bytes;
+  }
+
   Plan plan_;
   Buffer workspace_;
   double flops_;

@@ -15,21 +15,12 @@ namespace {
 
 // All fields, for refusals.
 std::string grammar() {
-  using host::attention::Element;
-  using host::attention::Word;
   std::string out =
       "cpu, cuda, f32, f16, bf16, full, causal, d<n>, dv<n>, b<n>, h<n>, hq<n>, hkv<n>, s<n>, "
       "sq<n>, skv<n>, additive, hard, scale=<x>, softcap=<x>, top-left, offset=<n>, left=<n>, "
       "right=<n>";
-  for (size_t part = kO + 1; part < kParts; ++part) {
-    const host::attention::TensorRow& row = host::attention::kTensors[part];
-    const std::string field = std::string(", ") + row.word;
-    const bool has_wide = row.element == Element::kWide;
-    if (row.kind == Word::kPlain) out += field;
-    if (row.kind == Word::kInteger) out += field + "32" + field + "64";
-    if (row.kind == Word::kAxes) out += field + "=<axes>" + (has_wide ? field + "32=<axes>" : "");
-    if (row.kind == Word::kMode) out += field + "=<0..3>" + (has_wide ? field + "32=<0..3>" : "");
-  }
+  for (const host::attention::TensorRow& row : host::attention::kTensors)
+    for (const std::string& field : fields_of(row)) out += ", " + field;
   return out + ", split=<n>, threads=<n>, and q, k, v, o=<batch>.<head>.<row>";
 }
 

@@ -16,6 +16,8 @@ class Tensor(ctypes.Structure):
 
 
 class AttentionDesc(ctypes.Structure):
+    """As 0.1.0 had it. Descriptors grow at their end: every later 0.x takes this size, and gives the fields behind it
+    their defaults."""
     _fields_ = [
         ("struct_size", ctypes.c_size_t),
         ("device", ctypes.c_int32),
@@ -56,8 +58,6 @@ class AttentionDesc(ctypes.Structure):
         ("flags", ctypes.c_uint64),
         ("workspace", ctypes.c_void_p),
         ("workspace_size", ctypes.c_size_t),
-        ("threads", ctypes.c_int32),
-        ("reserved1", ctypes.c_int32),
     ]
 
 

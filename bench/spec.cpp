@@ -198,6 +198,28 @@ std::string line(const Spec& s) {
   return out.str();
 }
 
+std::vector<std::string> fields_of(const TensorRow& row) {
+  const std::string word = row.word;
+  const auto with = [&](const char* value) {
+    std::vector<std::string> out{word + value};
+    if (row.element == Element::kWide) out.push_back(word + "32" + value);
+    return out;
+  };
+  switch (row.kind) {
+    case Word::kPlain:
+      return {word};
+    case Word::kInteger:
+      return {word + "32", word + "64"};
+    case Word::kAxes:
+      return with("=<axes>");
+    case Word::kMode:
+      return with("=<0..3>");
+    case Word::kNone:
+      break;
+  }
+  return {};
+}
+
 qkv_tensor tensor(const Spec& s, Part part) {
   qkv_tensor out{};
   out.type = type(s, part);

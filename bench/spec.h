@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "host/ops/attention/problem.h"
 #include "qkv/qkv.h"
@@ -86,6 +87,10 @@ std::string name(const Spec& spec);
 // One problem in one word, for --problem: what QKV_VERBOSE=repro prints, field for field.
 // "fwd:cpu:bf16:d128:causal:b1:hq8:hkv8:sq2048:skv2048:softcap=30:lse".
 std::string line(const Spec& spec);
+
+// The fields of a line that say there is such a tensor: "bias=<axes>", "bias32=<axes>". None for
+// one that is always there or said by another field.
+std::vector<std::string> fields_of(const host::attention::TensorRow& row);
 
 // Inverse of line(). Fields may stand in any order after "fwd"; what is left out has Spec's
 // default; "d" sets both widths, "h" both head counts, "s" both lengths, where the other field does

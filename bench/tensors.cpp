@@ -7,6 +7,7 @@
 
 #include "host/core/device.h"
 #include "host/core/numeric.h"
+#include "qkv/qkv.hpp"
 
 namespace qkv::bench {
 namespace {
@@ -51,10 +52,10 @@ void for_each_row(const host::View& view, const Copy& copy) {
   }
 }
 
-// One key of four is hidden.
-void fill_mask(const Buffer& buffer) {
+// One of four is false: a hidden key.
+void fill_truth(const Buffer& buffer, uint64_t seed) {
   auto* data = static_cast<uint8_t*>(buffer.data());
-  for (size_t i = 0; i < buffer.bytes(); ++i) data[i] = scramble(kMask ^ scramble(i)) % 4 != 0;
+  for (size_t i = 0; i < buffer.bytes(); ++i) data[i] = scramble(seed ^ scramble(i)) % 4 != 0;
 }
 
 // 2^(-8 / heads), and so on to 2^-8, as the paper has them.
@@ -69,6 +70,22 @@ void fill_lengths(const Buffer& buffer, const Spec& spec) {
   auto* data = static_cast<int32_t*>(buffer.data());
   for (int64_t b = 0; b < spec.batch && buffer.bytes() > 0; ++b)
     data[b] = static_cast<int32_t>(kv_length(spec, b));
+}
+
+void fill_input(const Buffer& buffer, const Spec& spec, Part part) {
+  using host::attention::Values;
+  switch (host::attention::kTensors[part].values) {
+    case Values::kNormal:
+      return fill_random(buffer, tensor(spec, part).type, part + 1);
+    case Values::kTruth:
+      return fill_truth(buffer, part);
+    case Values::kSlopes:
+      return fill_slopes(buffer);
+    case Values::kLengths:
+      return fill_lengths(buffer, spec);
+    case Values::kNone:
+      return;
+  }
 }
 
 }  // namespace
@@ -94,27 +111,8 @@ size_t tensor_bytes(const Spec& spec, Part part) {
   return static_cast<size_t>(elements);
 }
 
-Attention describe(const Spec& s, qkv_device device, const Addresses& at) {
-  // qkv.hpp's fields, in the order of Part.
-  constexpr std::array kFields{&Attention::q,
-                               &Attention::k,
-                               &Attention::v,
-                               &Attention::o,
-                               &Attention::mask,
-                               &Attention::bias,
-                               &Attention::alibi_slopes,
-                               &Attention::additive_weight,
-                               &Attention::kv_lengths,
-                               &Attention::lse,
-                               &Attention::index,
-                               &Attention::weights};
-  static_assert(kFields.size() == kParts);
+qkv_attention_desc describe(const Spec& s, qkv_device device, const Addresses& at) {
   Attention out;
-  for (size_t part = 0; part < kParts; ++part) {
-    Tensor& field = out.*kFields[part];
-    field = tensor(s, static_cast<Part>(part));
-    field.data = at[part];
-  }
   out.weights_mode = static_cast<WeightsMode>(s.weights_mode);
   out.score = s.additive ? Score::kAdditive : Score::kDot;
   out.selection = s.hard ? Selection::kHard : Selection::kSoft;
@@ -128,13 +126,18 @@ Attention describe(const Spec& s, qkv_device device, const Addresses& at) {
   out.fixed_split_size = s.split;
   out.threads = s.threads;
   out.device = static_cast<Device>(device);
-  return out;
+  qkv_attention_desc desc = out.desc();
+  for (size_t part = 0; part < kParts; ++part) {
+    qkv_tensor& field = desc.*host::attention::kTensors[part].given;
+    field = tensor(s, static_cast<Part>(part));
+    field.data = at[part];
+  }
+  return desc;
 }
 
-host::attention::Problem make_problem(const Attention& attention) {
-  const qkv_attention_desc desc = attention.desc();
+host::attention::Problem make_problem(const qkv_attention_desc& desc) {
   host::attention::Problem problem;
-  const auto need = attention.q.data == nullptr ? host::Need::kShapes : host::Need::kAddresses;
+  const auto need = desc.q.data == nullptr ? host::Need::kShapes : host::Need::kAddresses;
   const host::Status status =
       host::attention::validate(&desc, need, host::cuda_runtime(), &problem);
   if (!status.ok()) throw std::runtime_error(status.reason());
@@ -148,14 +151,11 @@ Tensors::Tensors(const Spec& spec) : spec_(spec) {
     buffers_[part] = Buffer(tensor_bytes(spec, static_cast<Part>(part)));
     at[part] = buffers_[part].data();
   }
-  for (const Part part : {kQ, kK, kV, kBias, kAdditive})
-    fill_random(buffers_[part], tensor(spec, part).type, part + 1);
-  fill_mask(buffers_[kMask]);
-  fill_slopes(buffers_[kAlibi]);
-  fill_lengths(buffers_[kLengths], spec);
+  for (size_t part = 0; part < kParts; ++part)
+    fill_input(buffers_[part], spec, static_cast<Part>(part));
   poison();
-  attention_ = describe(spec, QKV_DEVICE_CPU, at);
-  problem_ = make_problem(attention_);
+  desc_ = describe(spec, QKV_DEVICE_CPU, at);
+  problem_ = make_problem(desc_);
 }
 
 void Tensors::poison() const {
@@ -163,6 +163,11 @@ void Tensors::poison() const {
     const Buffer& buffer = buffers_[part];
     if (buffer.bytes() > 0) std::memset(buffer.data(), poison_byte(part), buffer.bytes());
   }
+}
+
+void run(qkv_attention_desc desc) {
+  desc.flags |= QKV_FLAG_ALLOW_ALLOCATION;
+  check(qkv_attention(&desc, nullptr));
 }
 
 void fill_random(const Buffer& buffer, qkv_type type, uint64_t seed) {

@@ -9,7 +9,7 @@
 
 #include "bench/spec.h"
 #include "host/ops/attention/problem.h"
-#include "qkv/qkv.hpp"
+#include "qkv/qkv.h"
 
 namespace qkv::bench {
 
@@ -34,10 +34,10 @@ size_t tensor_bytes(const Spec& spec, Part part);
 using Addresses = std::array<void*, kParts>;
 
 // The problem as a caller of the library states it.
-Attention describe(const Spec& spec, qkv_device device, const Addresses& at);
+qkv_attention_desc describe(const Spec& spec, qkv_device device, const Addresses& at);
 
 // The library's own view of it. Throws std::runtime_error with the library's reason.
-host::attention::Problem make_problem(const Attention& attention);
+host::attention::Problem make_problem(const qkv_attention_desc& desc);
 
 // Inputs random, a pure function of the spec; outputs poisoned. Throws as make_problem() does.
 class Tensors {
@@ -46,7 +46,7 @@ class Tensors {
 
   const Spec& spec() const { return spec_; }
   const Buffer& operator[](Part part) const { return buffers_[part]; }
-  const Attention& attention() const { return attention_; }
+  const qkv_attention_desc& desc() const { return desc_; }
   const host::attention::Problem& problem() const { return problem_; }
 
   void poison() const;  // the outputs
@@ -54,9 +54,12 @@ class Tensors {
  private:
   Spec spec_;
   std::array<Buffer, kParts> buffers_;
-  Attention attention_;
+  qkv_attention_desc desc_;
   host::attention::Problem problem_;
 };
+
+// One call of the library on host memory. Throws qkv::Error with its reason.
+void run(qkv_attention_desc desc);
 
 // Normally distributed (mean 0, variance 1), a pure function of type, size and seed.
 void fill_random(const Buffer& buffer, qkv_type type, uint64_t seed);

@@ -42,7 +42,7 @@ class Workload {
 // An operation of the benchmark.
 struct Family {
   const char* word;    // that its lines begin with
-  const char* fields;  // of its lines, for --help
+  std::string fields;  // of its lines, for --help
   // Throws std::invalid_argument that names the field, what it holds and what is allowed.
   std::unique_ptr<Workload> (*parse)(const std::string& line);
 };

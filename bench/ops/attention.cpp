@@ -1,5 +1,6 @@
 // Attention as the benchmark measures it: qkv, the unfused baseline, oneDNN's products alone.
 #include <memory>
+#include <string>
 #include <utility>
 
 #include "bench/check.h"
@@ -38,6 +39,23 @@ class AttentionWorkload : public Workload {
   Spec spec_;
 };
 
+// A line for each tensor that a problem may have or lack.
+std::string tensor_fields() {
+  std::string out;
+  for (const host::attention::TensorRow& row : host::attention::kTensors) {
+    std::string fields;
+    for (const std::string& field : fields_of(row)) fields += "  " + field;
+    if (fields.empty()) continue;
+    constexpr size_t kColumn = 26;
+    if (fields.size() > kColumn - 2) fields += '\n', out += fields, fields.clear();
+    out += fields + std::string(kColumn - fields.size(), ' ') + row.about;
+    if (row.element == host::attention::Element::kWide) out += "; in the type of Q, or in f32";
+    if (row.values == host::attention::Values::kLengths) out += ": from skv / 2 to skv";
+    out += '\n';
+  }
+  return out;
+}
+
 }  // namespace
 
 std::unique_ptr<Workload> attention_workload(const Spec& spec) {
@@ -54,16 +72,14 @@ const Family kAttentionFamily{
     "  additive  hard          score, selection; default: dot, soft\n"
     "  scale=<x> softcap=<x>\n"
     "  top-left  offset=<n>    alignment of the diagonal; default: bottom-right\n"
-    "  left=<n> right=<n>      window\n"
-    "  mask=<axes>             boolean mask with elements of its own on these of b, h, q, k;\n"
-    "                          1: on none\n"
-    "  bias=<axes>             in the type of Q; bias32=<axes>: in f32\n"
-    "  alibi  lengths          slopes; key lengths from skv / 2 to skv\n"
-    "  lse  index32 index64    outputs; index: with hard\n"
-    "  weights=<0..3>          output in the type of Q, by mode; weights32=<0..3>: in f32\n"
-    "  split=<n>               fixed split size in keys\n"
-    "  q= k= v= o=<b>.<h>.<r>  strides in elements of batch, head, row; default: contiguous\n"
-    "                          [batch, seq, heads, dim]\n",
+    "  left=<n> right=<n>      window\n" +
+        tensor_fields() +
+        "  split=<n>               fixed split size in keys\n"
+        "  q= k= v= o=<b>.<h>.<r>  strides in elements of batch, head, row; default: contiguous\n"
+        "                          [batch, seq, heads, dim]\n"
+        "  <axes>                  of b, h, q, k those on which the tensor has elements of its\n"
+        "                          own; 1: none\n"
+        "  <0..3>                  weights_mode\n",
     [](const std::string& line) { return attention_workload(parse(line)); }};
 
 }  // namespace qkv::bench

@@ -40,7 +40,7 @@ bool has_shapes(const ExplainOptions& o) {
 
 qkv_attention_desc desc_from_shapes(const ExplainOptions& o) {
   const ProblemOptions& p = o.problem;
-  const auto refuse = [](const char* name, const std::string& file) {
+  const auto refuse = [](const std::string& name, const std::string& file) {
     if (file.empty()) return;
     throw BadInput(
         fmt::format("{} is given together with shapes; use files, or shapes and --with", name));

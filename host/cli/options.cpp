@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <array>
 #include <charconv>
 #include <string_view>
 #include <utility>
@@ -12,6 +13,12 @@
 
 namespace qkv::cli {
 namespace {
+
+using host::attention::Extent;
+using host::attention::kTensorCount;
+using host::attention::kTensors;
+using host::attention::TensorId;
+using host::attention::TensorRow;
 
 template <class T>
 bool parse(std::string_view text, T* out) {
@@ -74,20 +81,47 @@ void add_file(CLI::App* app, const std::string& name, std::string* out, const st
   app->add_option(name, *out, help)->type_name("FILE");
 }
 
+std::string axes_text(const TensorRow& row, const std::vector<int>& axes) {
+  const char* const last = row.shape[3] == Extent::kSkv ? "keys" : "dim";
+  const std::array names{"batch", "heads", "seq", last};
+  std::string out;
+  for (const int axis : axes)
+    out += (out.empty() ? "[" : ", ") + std::string(names[static_cast<size_t>(axis)]);
+  return out + "]";
+}
+
+TensorOption tensor_option(TensorId id) {
+  const TensorRow& row = kTensors[id];
+  std::vector<int> own;
+  for (int axis = 0; axis < 4; ++axis)
+    if (row.shape[static_cast<size_t>(axis)] != Extent::kOne) own.push_back(axis);
+  TensorOption out{id, std::string("--") + row.word, {}, {}};
+  for (auto first = own.begin(); first != own.end(); ++first) {
+    out.axes.emplace(out.axes.begin(), first, own.end());
+    if ((row.broadcast >> *first & 1) == 0) break;
+  }
+  for (const std::vector<int>& axes : out.axes)
+    out.shapes += (out.shapes.empty() ? "" : " or ") + axes_text(row, axes);
+  return out;
+}
+
+// "ALiBi slopes; [heads] or [batch, heads]"
+std::string help_of(const TensorOption& option) {
+  std::string about = kTensors[option.id].about;
+  about[0] =
+      about[0] >= 'a' && about[0] <= 'z' ? static_cast<char>(about[0] - 'a' + 'A') : about[0];
+  return about + "; " + option.shapes;
+}
+
 }  // namespace
 
 std::span<const TensorOption> tensor_options() {
-  using namespace host::attention;
-  static const TensorOption options[] = {
-      {kMask, "--mask", "Truth values [batch, heads, seq q, seq k]: false hides a key", {}},
-      {kBias, "--bias", "Added to the scores, shape as --mask", {}},
-      {kAlibi, "--alibi", "ALiBi slopes, [heads] or [batch, heads]", {{1}, {0, 1}}},
-      {kLengths, "--lengths", "Keys that count in each sequence, [batch]", {{0}}},
-      {kAdditive,
-       "--additive-weight",
-       "Weights w of the additive score, [dim] or [heads, dim]",
-       {{3}, {1, 3}}},
-  };
+  static const std::vector<TensorOption> options = [] {
+    std::vector<TensorOption> out;
+    for (size_t id = 0; id < kTensorCount; ++id)
+      if (is_optional_input(kTensors[id])) out.push_back(tensor_option(static_cast<TensorId>(id)));
+    return out;
+  }();
   return options;
 }
 
@@ -127,7 +161,7 @@ void add_problem_options(CLI::App* app, ProblemOptions* o) {
   add_integers(app, "--qkv-heads", &o->qkv_heads, 1, 2, "HQ[,HKV]",
                "Heads of q, and of k and v, in --qkv (default: a third each)");
   for (const TensorOption& option : tensor_options())
-    add_file(app, option.name, &o->files[option.id], option.help);
+    add_file(app, option.name, &o->files[option.id], help_of(option));
   add_layout(app, &o->layout);
   add_choice<qkv_type>(app, "--type", &o->type,
                        {{"f32", QKV_TYPE_F32}, {"f16", QKV_TYPE_F16}, {"bf16", QKV_TYPE_BF16}},

@@ -48,13 +48,14 @@ struct ProblemOptions {
 // An optional input that a command line may name a file for.
 struct TensorOption {
   host::attention::TensorId id;
-  const char* name;  // "--mask"
-  const char* help;
-  // Which axes a file of such a rank has; empty: the last ones of all four.
+  std::string name;  // "--mask"
+  // The axes that a file may have: the tensor's own, or the last of them where it may be broadcast
+  // on the others. [heads] or [batch, heads].
   std::vector<std::vector<int>> axes;
+  std::string shapes;  // the same for people
 };
 
-// All of them. What the elements must be, the library's table says.
+// All of them, made from the library's table.
 std::span<const TensorOption> tensor_options();
 
 // Registers the options of a problem. `options` must outlive the app.

@@ -132,14 +132,13 @@ class Loader {
       if (file.empty()) continue;
       const host::attention::TensorRow& row = host::attention::kTensors[option.id];
       io::Array array = converted(option.name, row.element, read_tensor(option.name, file));
-      input_.desc.*row.given = option.axes.empty()
-                                   ? pair(option.name, std::move(array))
-                                   : small(option.name, std::move(array), option.axes);
+      input_.desc.*row.given = tensor_for(option, std::move(array));
     }
   }
 
   // The elements as the library takes them.
-  io::Array converted(const char* name, host::attention::Element element, io::Array array) const {
+  io::Array converted(const std::string& name, host::attention::Element element,
+                      io::Array array) const {
     switch (element) {
       case host::attention::Element::kBool:
         return as_bool(name, std::move(array));
@@ -153,23 +152,11 @@ class Loader {
     }
   }
 
-  // A tensor over (query, key) pairs: its axes are the last ones.
-  qkv_tensor pair(const char* name, io::Array array) {
-    const size_t rank = array.shape.size();
-    if (rank < 1 || rank > 4) refuse_rank(name, array, "[batch, heads, seq q, seq k], or its end");
-    Axes axes;
-    for (size_t i = 4 - rank; i < 4; ++i) axes.push_back(static_cast<int>(i));
-    return tensor_of(keep(std::move(array)), axes);
-  }
-
-  // A tensor whose rank says which axes it has.
-  qkv_tensor small(const char* name, io::Array array, const std::vector<Axes>& choices) {
-    std::string allowed;
-    for (const Axes& axes : choices) {
+  // The file's rank says which axes it has.
+  qkv_tensor tensor_for(const TensorOption& option, io::Array array) {
+    for (const Axes& axes : option.axes)
       if (axes.size() == array.shape.size()) return tensor_of(keep(std::move(array)), axes);
-      allowed += (allowed.empty() ? "" : " or ") + axes_text(axes);
-    }
-    refuse_rank(name, array, allowed);
+    refuse_rank(option.name, array, option.shapes);
   }
 
   // q, k and v: as the files have them, or as --type says.

@@ -6,6 +6,7 @@
 
 #include <cstring>
 
+#include "host/ops/attention/problem.h"
 #include "tests/support/full_problem.h"
 #include "tests/support/verify.h"
 
@@ -105,26 +106,18 @@ struct Field {
 std::vector<Field> fields() {
   std::vector<Field> all;
   const auto add = [&](size_t offset, size_t size) { all.push_back({offset, size}); };
-#define QKV_TEST_TENSOR(name)                                                  \
-  add(offsetof(qkv_attention_desc, name) + offsetof(qkv_tensor, type), 4);     \
-  add(offsetof(qkv_attention_desc, name) + offsetof(qkv_tensor, reserved), 4); \
-  for (size_t n = 0; n < 8; ++n)                                               \
-    add(offsetof(qkv_attention_desc, name) + offsetof(qkv_tensor, shape) + 8 * n, 8);
-  QKV_TEST_TENSOR(q)
-  QKV_TEST_TENSOR(k)
-  QKV_TEST_TENSOR(v)
-  QKV_TEST_TENSOR(o)
-  QKV_TEST_TENSOR(lse)
-  QKV_TEST_TENSOR(index)
-  QKV_TEST_TENSOR(weights)
-  QKV_TEST_TENSOR(mask)
-  QKV_TEST_TENSOR(bias)
-  QKV_TEST_TENSOR(alibi_slopes)
-  QKV_TEST_TENSOR(additive_weight)
-  QKV_TEST_TENSOR(kv_lengths)
-  QKV_TEST_TENSOR(sinks)
-  QKV_TEST_TENSOR(page_table)
-#undef QKV_TEST_TENSOR
+  const qkv_attention_desc desc{};
+  const auto add_tensor = [&](const qkv_tensor& tensor) {
+    const auto at = static_cast<size_t>(reinterpret_cast<const char*>(&tensor) -
+                                        reinterpret_cast<const char*>(&desc));
+    add(at + offsetof(qkv_tensor, type), 4);
+    add(at + offsetof(qkv_tensor, reserved), 4);
+    for (size_t n = 0; n < 8; ++n) add(at + offsetof(qkv_tensor, shape) + 8 * n, 8);
+  };
+  for (const host::attention::TensorRow& row : host::attention::kTensors)
+    add_tensor(desc.*row.given);
+  add_tensor(desc.sinks);
+  add_tensor(desc.page_table);
 #define QKV_TEST_FIELD(name) \
   add(offsetof(qkv_attention_desc, name), sizeof(qkv_attention_desc::name));
   QKV_TEST_FIELD(device)

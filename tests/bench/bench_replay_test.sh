@@ -10,17 +10,9 @@ failed=0
 fail() { echo "FAIL: $*" && failed=1; }
 flags=(--benchmark_repetitions=1 --benchmark_min_time=0.001)
 
-problems=(
-  fwd:cpu:bf16:d64:causal:b2:hq4:hkv2:sq64:skv96
-  fwd:cpu:f32:d64:causal:b2:hq4:hkv2:sq65:skv97:scale=0.25:softcap=30:left=40:mask=qk:bias=hqk:alibi:lengths:lse:weights=3:split=32
-  fwd:cpu:f16:d40:dv24:full:b2:hq6:hkv3:sq33:skv50:additive:softcap=5:top-left:left=7:right=9:mask=bqk:bias32=1:lse:weights32=0
-  fwd:cpu:bf16:d32:full:b3:hq2:hkv1:sq40:skv70:hard:offset=-3:right=60:alibi:lengths:lse:index64:weights=3
-  fwd:cpu:f32:d16:causal:b1:hq2:hkv2:sq30:skv30:additive:hard:mask=1:index32:weights=2
-  fwd:cpu:bf16:d16:full:b2:hq4:hkv4:sq20:skv30:lse:weights=1:q=3840.16.192:k=5760.16.192:v=0.16.64:o=1280.320.16
-  merge:cpu:bf16:d64:b2:h4:s33:parts3:to=f32:lse
-  merge:cpu:f32:d16:b1:h2:s5:parts1
-  merge:cpu:f16:d24:b3:h1:s7:parts32
-)
+# Each operation's, in its folder.
+mapfile -t problems < <(cat "$(dirname "$0")"/../*/replay.txt)
+((${#problems[@]} > 0)) || fail "no problems"
 for problem in "${problems[@]}"; do
   if ! QKV_VERBOSE=repro "$bench" --problem "$problem" "${flags[@]}" --tsv "$work/result.tsv" >"$work/log" 2>&1; then
     fail "$problem" && cat "$work/log"
@@ -34,9 +26,9 @@ for problem in "${problems[@]}"; do
 done
 
 # Implementations that cannot do a problem say so instead of computing another.
-"$bench" --problem "${problems[3]}" "${flags[@]}" >"$work/log" 2>&1
+"$bench" --problem fwd:cpu:bf16:d32:full:b3:hq2:hkv1:sq40:skv70:hard "${flags[@]}" >"$work/log" 2>&1
 grep -q 'tile_products  *declined: hard selection' "$work/log" || fail "tile_products: $(cat "$work/log")"
-"$bench" --problem "${problems[0]}" "${flags[@]}" >"$work/log" 2>&1
+"$bench" --problem fwd:cpu:bf16:d64:causal:b2:hq4:hkv2:sq64:skv96 "${flags[@]}" >"$work/log" 2>&1
 grep -q 'declined' "$work/log" && fail "a plain problem is declined: $(cat "$work/log")"
 
 refuse() {  # line, text

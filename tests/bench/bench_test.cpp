@@ -49,7 +49,7 @@ TEST(BenchLine, RoundTrips) {
 // The library's own word for the problem that a line replays.
 TEST(BenchLine, IsWhatTheLibraryPrints) {
   for (const std::string line : kLines) {
-    const Attention replayed = bench::describe(bench::parse(line), QKV_DEVICE_CPU, {});
+    const qkv_attention_desc replayed = bench::describe(bench::parse(line), QKV_DEVICE_CPU, {});
     EXPECT_EQ(host::attention::repro(bench::make_problem(replayed)), line);
   }
 }
@@ -192,7 +192,7 @@ TEST(BenchCheck, TakesTheRightAndFindsTheWrong) {
     const Tensors tensors(bench::parse(line));
     const Reference reference(tensors.problem());
     EXPECT_NE(reference.check(), "") << line << ": nothing is written yet";
-    attention(tensors.attention());
+    bench::run(tensors.desc());
     ASSERT_EQ(reference.check(), "") << line;
     for (const bench::Part part : bench::kOutputs) {
       const bench::Buffer& buffer = tensors[part];

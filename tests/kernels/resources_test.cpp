@@ -2,7 +2,7 @@
 // carries: no local memory, hence no spilled register; registers and shared memory that let as many
 // blocks reside on a multiprocessor as the policy intends. The PTX for sm_80 makes as good code for
 // sm_86 and sm_89, which run the code of sm_80 as shipped. With --write: writes it all into the
-// table in instances.md.
+// tables beside the kernels, instances.md.
 #include <gtest/gtest.h>
 #include <unistd.h>
 
@@ -19,15 +19,8 @@
 #include <string_view>
 #include <utility>
 
-#include "kernels/attention/combine/policy.h"
-#include "kernels/attention/simt_forward/policy.h"
-#include "kernels/attention/simt_general/policy.h"
-#include "kernels/attention/sm80_forward/policy.h"
-#include "kernels/attention/sm80_tf32x3/policy.h"
-#include "kernels/attention/sm90_forward/policy.h"
-#include "kernels/core/forward_args.h"
-#include "kernels/merge/merge/policy.h"
 #include "tests/kernels/cubin.h"
+#include "tests/kernels/resources.h"
 
 namespace qkv::test {
 namespace {
@@ -40,60 +33,10 @@ int64_t smem_of(int compute) {
   return (compute == 75 ? 64 : compute == 80 ? 164 : compute / 10 == 9 ? 228 : 100) << 10;
 }
 
-// An instance as its policy means it.
-struct Intended {
-  int64_t threads = 0, min_blocks = 1, dynamic_smem = 0;
-  bool on(int compute) const { return compute >= oldest && compute <= newest; }
-  int oldest = 75, newest = 999;
-};
-
-std::string typed(const char* kernel, kernels::Type type, const std::string& rest) {
-  return std::string("qkv::kernels::") + kernel + "<(qkv::kernels::Type)" +
-         std::to_string(static_cast<int>(type)) + ", " + rest + ">";
-}
-
 std::map<std::string, Intended> intended_kernels() {
   std::map<std::string, Intended> all;
-#define QKV_MERGE() all["qkv::kernels::merge"] = {.threads = kernels::kMergeThreads};
-#define QKV_COMBINE(type)                                                 \
-  all["qkv::kernels::combine<(qkv::kernels::Type)" +                      \
-      std::to_string(static_cast<int>(kernels::Type::k##type)) + ">"] = { \
-      .threads = kernels::kCombineThreads};
-#define QKV_SIMT_FORWARD(type, max_dim)                            \
-  all[typed("simt_forward", kernels::Type::k##type, #max_dim)] = { \
-      .threads = kernels::simt_forward_policy(max_dim).threads,    \
-      .min_blocks = kernels::simt_forward_policy(max_dim).min_blocks};
-#define QKV_SIMT_GENERAL(type, score, selection)                                      \
-  all[typed("simt_general", kernels::Type::k##type,                                   \
-            "(qkv::kernels::Score)" + std::to_string(int(kernels::Score::k##score)) + \
-                ", (qkv::kernels::Selection)" +                                       \
-                std::to_string(int(kernels::Selection::k##selection)))] = {           \
-      .threads = kernels::kSimtGeneralThreads, .min_blocks = kernels::kSimtGeneralMinBlocks};
-#define QKV_SM80_FORWARD(type, max_dim, variant)                                              \
-  all[typed("sm80_forward", kernels::Type::k##type,                                           \
-            #max_dim ", (qkv::kernels::Sm80Variant)" +                                        \
-                std::to_string(int(kernels::Sm80Variant::k##variant)))] = {                   \
-      .threads = kernels::kSm80ForwardThreads,                                                \
-      .min_blocks =                                                                           \
-          kernels::sm80_forward_policy(max_dim, kernels::Sm80Variant::k##variant).min_blocks, \
-      .dynamic_smem = int64_t(kernels::sm80_forward_smem_bytes(                               \
-          kernels::sm80_forward_policy(max_dim, kernels::Sm80Variant::k##variant))),          \
-      .oldest = 80};
-#define QKV_SM80_TF32X3(max_dim, rules)                                                          \
-  all["qkv::kernels::sm80_tf32x3<" #max_dim ", " #rules ">"] = {                                 \
-      .threads = kernels::kSm80Tf32x3Threads,                                                    \
-      .min_blocks = kernels::sm80_tf32x3_policy(max_dim, rules).min_blocks,                      \
-      .dynamic_smem =                                                                            \
-          int64_t(kernels::sm80_tf32x3_smem_bytes(kernels::sm80_tf32x3_policy(max_dim, rules))), \
-      .oldest = 80,                                                                              \
-      .newest = 99};
-#define QKV_SM90_FORWARD(type, softcap)                            \
-  all[typed("sm90_forward", kernels::Type::k##type, #softcap)] = { \
-      .threads = kernels::kSm90Threads,                            \
-      .dynamic_smem = kernels::kSm90SmemBytes,                     \
-      .oldest = 90,                                                \
-      .newest = 90};
-#include "kernels/kernels.inc"
+  for (const KernelResources* kernel : KernelResources::all())
+    for (const auto& instance : kernel->instances()) all[instance.name] = instance.intended;
   return all;
 }
 
@@ -142,7 +85,8 @@ TEST(Resources, OfEveryShippedInstance) {
   CompiledKernels compiled = compiled_kernels();
   for (const auto& [name, by_compute] : compiled) {
     const auto at = intended.find(name);
-    ASSERT_NE(at, intended.end()) << name << " has no intended resources here";
+    ASSERT_NE(at, intended.end()) << name
+                                  << " has no intended resources in tests/kernels/resources";
     for (const auto& [compute, kernel] : by_compute) expect_fits(kernel, at->second);
   }
   for (const auto& [name, of] : intended) {
@@ -151,87 +95,69 @@ TEST(Resources, OfEveryShippedInstance) {
   }
 }
 
-// --- the table
+// --- the kernels' tables
 
-// "sm80_forward<f16, 128, tall>".
-std::string label_of(std::string name) {
-  constexpr std::pair<std::string_view, std::string_view> kWords[] = {
-      {"qkv::kernels::", ""},      {"(Type)1", "f32"},          {"(Type)2", "f16"},
-      {"(Type)3", "bf16"},         {"(Score)0", "dot"},         {"(Score)1", "additive"},
-      {"(Selection)0", "soft"},    {"(Selection)1", "hard"},    {"(Sm80Variant)0", "tall"},
-      {"(Sm80Variant)1", "short"}, {"(Sm80Variant)2", "rules"}, {", false>", ">"},
-      {", true>", ", rules>"}};
-  for (const auto& [from, to] : kWords)
-    for (size_t at = name.find(from); at != std::string::npos; at = name.find(from))
-      name.replace(at, from.size(), to);
-  const size_t rules = name.find("rules");
-  if (name.rfind("sm90_forward", 0) == 0 && rules != std::string::npos)
-    name.replace(rules, 5, "softcap");
-  return name;
-}
-
-constexpr std::string_view kByHand = "## Build time";  // from here on --write leaves it alone
-
-std::string read_table() {
-  std::ifstream in(QKV_INSTANCES);
-  return {std::istreambuf_iterator<char>(in), {}};
+std::string table_path(const KernelResources& kernel) {
+  return QKV_KERNELS "/" + kernel.folder() + "/instances.md";
 }
 
 // Sizes vary with the compiler, so that only the rows are held.
 TEST(InstancesTable, HasARowForEachInstance) {
-  std::set<std::string> shipped, listed;
-  for (const auto& [name, by_compute] : compiled_kernels()) shipped.insert(label_of(name));
-  std::istringstream table(read_table());
-  for (std::string line; std::getline(table, line) && line.rfind(kByHand, 0) != 0;)
-    if (line.rfind("| `", 0) == 0) listed.insert(line.substr(3, line.find("` |") - 3));
-  EXPECT_EQ(listed, shipped) << QKV_INSTANCES ": resources_test --write renews it";
+  for (const KernelResources* kernel : KernelResources::all()) {
+    std::set<std::string> instances, listed;
+    for (const auto& instance : kernel->instances()) instances.insert(instance.label);
+    std::ifstream table(table_path(*kernel));
+    for (std::string line; std::getline(table, line);)
+      if (line.rfind("| `", 0) == 0) listed.insert(line.substr(3, line.find("` |") - 3));
+    EXPECT_EQ(listed, instances) << table_path(*kernel) << ": resources_test --write renews it";
+  }
 }
 
-int write_table() {
-  const std::map<std::string, Intended> intended = intended_kernels();
-  const CompiledKernels compiled = compiled_kernels();
-  const std::set<int> targets = targets_of(compiled);
-  std::ostringstream rows, rule, total;
-  std::map<int, int64_t> code;
-  for (const auto& [name, by_compute] : compiled) {
-    const Intended& of = intended.at(name);
-    int64_t stack = 0, smem = 0;
-    for (const auto& [compute, kernel] : by_compute) {
-      stack = std::max(stack, kernel.stack);
-      smem = std::max(smem, kernel.smem);
-    }
-    rows << "| `" << label_of(name) << "` | " << of.threads << " | " << stack << " | " << smem
-         << " + " << of.dynamic_smem << " |";
-    for (const int compute : targets) {
-      const auto at = by_compute.find(compute);
-      if (at == by_compute.end()) {
-        rows << " - |";
-        continue;
-      }
-      rows << ' ' << at->second.registers << ", " << at->second.code.size() << " |";
-      code[compute] += static_cast<int64_t>(at->second.code.size());
-    }
-    rows << '\n';
+std::string row_of(const KernelResources::Instance& instance,
+                   const std::map<int, CompiledKernel>& compiled, const std::set<int>& targets) {
+  const Intended& of = instance.intended;
+  int64_t stack = 0, smem = 0;
+  for (const auto& [compute, kernel] : compiled) {
+    stack = std::max(stack, kernel.stack);
+    smem = std::max(smem, kernel.smem);
   }
-  const std::string before = read_table();
-  const size_t by_hand = before.find(kByHand);
-  std::ofstream table(QKV_INSTANCES);
-  table << "# Kernel instances\n\n"
+  std::ostringstream row;
+  row << "| `" << instance.label << "` | " << of.threads << " | " << stack << " | " << smem << " + "
+      << of.dynamic_smem << " |";
+  for (const int compute : targets) {
+    const auto at = compiled.find(compute);
+    if (at == compiled.end()) {
+      row << " - |";
+    } else {
+      row << ' ' << at->second.registers << ", " << at->second.code.size() << " |";
+    }
+  }
+  return row.str();
+}
+
+int write_tables() {
+  CompiledKernels compiled = compiled_kernels();
+  const std::set<int> targets = targets_of(compiled);
+  bool written = true;
+  for (const KernelResources* kernel : KernelResources::all()) {
+    std::ofstream table(table_path(*kernel));
+    table
+        << "# Instances\n\n"
            "What libqkv carries for each architecture, as the compiler reports it: registers of a "
            "thread, bytes of code. Stack is in\nbytes a thread, shared memory in bytes a block, "
            "static (with the KiB that CUDA takes from sm_80 on) + dynamic. Written\nby "
            "`resources_test --write`; the test holds the rows, and stack, registers and shared "
-           "memory to what the policies intend.\n\n"
+           "memory to what the policy intends.\n\n"
            "| instance | threads | stack | shared memory |";
-  for (const int compute : targets) {
-    table << " sm_" << compute << " |";
-    rule << " --- |";
-    total << ' ' << code[compute] << " |";
+    for (const int compute : targets) table << " sm_" << compute << " |";
+    table << "\n| --- | --- | --- | --- |";
+    for (size_t n = 0; n < targets.size(); ++n) table << " --- |";
+    table << '\n';
+    for (const auto& instance : kernel->instances())
+      table << row_of(instance, compiled[instance.name], targets) << '\n';
+    written = written && table.good();
   }
-  table << "\n| --- | --- | --- | --- |" << rule.str() << '\n'
-        << rows.str() << "| all, bytes of code | | | |" << total.str() << '\n';
-  if (by_hand != std::string::npos) table << '\n' << before.substr(by_hand);
-  return table.good() ? 0 : 1;
+  return written ? 0 : 1;
 }
 
 // --- on other devices
@@ -286,7 +212,7 @@ INSTANTIATE_TEST_SUITE_P(ComputeCapability, Recompiled, testing::Values(86, 89))
 
 int main(int argc, char** argv) {
   try {
-    if (argc == 2 && argv[1] == std::string_view("--write")) return qkv::test::write_table();
+    if (argc == 2 && argv[1] == std::string_view("--write")) return qkv::test::write_tables();
     testing::InitGoogleTest(&argc, argv);
     return RUN_ALL_TESTS();
   } catch (const std::exception& e) {

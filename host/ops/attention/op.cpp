@@ -72,15 +72,25 @@ std::string mask_text(const Problem& p) {
   return out;
 }
 
+// The optional inputs that no other word of the options stands for: ", bias, lengths".
+std::string inputs_text(const Problem& p) {
+  std::string out;
+  for (const TensorRow& row : kTensors) {
+    const bool named = is_optional_input(row) && row.kind != Word::kNone;
+    if (named && row.view != &Problem::mask && (p.*row.view).present())
+      out += host::text(", ", row.word);
+  }
+  return out;
+}
+
 std::string text(const Problem& p) {
   return text_line("problem", "batch ", p.batch, ", heads ", p.heads_q, "/", p.heads_kv, ", s_q ",
                    p.s_q, ", s_kv ", p.s_kv, ", d_qk ", p.d_qk, ", d_v ", p.d_v, ", ",
                    type_name(p.type)) +
          text_line("options", "score ", score_name(p.score), ", selection ",
                    p.selection == QKV_SELECT_SOFT ? "soft" : "hard", ", scale ", p.scale, ", mask ",
-                   mask_text(p), p.kv_lengths.present() ? ", lengths" : "",
-                   p.softcap > 0 ? host::text(", softcap ", p.softcap) : "",
-                   p.bias.present() ? ", bias" : "", p.alibi_slopes.present() ? ", alibi" : "");
+                   mask_text(p), p.softcap > 0 ? host::text(", softcap ", p.softcap) : "",
+                   inputs_text(p));
 }
 
 // --- the problem in one word

@@ -60,8 +60,8 @@ struct Problem : AnyProblem {
   bool empty() const { return batch == 0 || s_q == 0; }
 };
 
-// --- the tensors, once: validation, plan key, repro line, kernels' refusals, program and benchmark
-// are all driven by this table
+// --- the tensors, once: validation, plan key, texts, kernels' refusals, program, benchmark and
+// tests are all driven by this table
 
 enum TensorId : size_t {
   kQ,
@@ -105,6 +105,15 @@ enum class Word {
   kMode,     // "weights=3": weights_mode; "weights32=" as above
 };
 
+// What the elements of an input mean to whoever makes some up.
+enum class Values {
+  kNone,     // an output
+  kNormal,   // numbers around 0
+  kTruth,    // 0 or 1
+  kSlopes,   // of ALiBi: powers of 2 down to 2^-8
+  kLengths,  // 0 to s_kv
+};
+
 struct TensorRow {
   const char* name;  // the descriptor's field
   qkv_tensor qkv_attention_desc::*given;
@@ -115,9 +124,16 @@ struct TensorRow {
   Innermost innermost;
   int broadcast;  // bit of an axis: an extent of 1 serves the whole axis
   Word kind;
-  const char* word;     // of the repro line, the program and the benchmark
+  const char* word;     // of the repro line, the program (--word FILE) and the benchmark
   const char* refusal;  // why a kernel that does not take it declines
+  Values values;
+  const char* about;  // what it is, for help texts
 };
+
+// An input that a problem may have or lack. Each has a file option of the program.
+constexpr bool is_optional_input(const TensorRow& row) {
+  return row.use == Use::kInput && row.element != Element::kMain;
+}
 
 // Of an axis' bit: [batch, heads, seq, dim or keys].
 inline constexpr int kBroadcastBatch = 1, kBroadcastHeads = 2, kBroadcastAll = 15;
@@ -126,36 +142,37 @@ inline constexpr int kBroadcastBatch = 1, kBroadcastHeads = 2, kBroadcastAll = 1
 inline constexpr std::array<TensorRow, kTensorCount> kTensors{{
 #define QKV_TENSOR(field) #field, &qkv_attention_desc::field, &Problem::field
     {QKV_TENSOR(q), {Extent::kBatch, Extent::kHeadsQ, Extent::kSq, Extent::kDqk},
-     Element::kMain, Use::kInput, Innermost::kOne, 0, Word::kNone, "q", ""},
+     Element::kMain, Use::kInput, Innermost::kOne, 0, Word::kNone, "q", "", Values::kNormal, "queries"},
     {QKV_TENSOR(k), {Extent::kBatch, Extent::kHeadsKv, Extent::kSkv, Extent::kDqk},
-     Element::kMain, Use::kInput, Innermost::kOne, 0, Word::kNone, "k", ""},
+     Element::kMain, Use::kInput, Innermost::kOne, 0, Word::kNone, "k", "", Values::kNormal, "keys"},
     {QKV_TENSOR(v), {Extent::kBatch, Extent::kHeadsKv, Extent::kSkv, Extent::kDv},
-     Element::kMain, Use::kInput, Innermost::kOne, 0, Word::kNone, "v", ""},
+     Element::kMain, Use::kInput, Innermost::kOne, 0, Word::kNone, "v", "", Values::kNormal, "values"},
     {QKV_TENSOR(o), {Extent::kBatch, Extent::kHeadsQ, Extent::kSq, Extent::kDv},
-     Element::kMain, Use::kOutput, Innermost::kOne, 0, Word::kNone, "o", ""},
+     Element::kMain, Use::kOutput, Innermost::kOne, 0, Word::kNone, "o", "", Values::kNone, "the result"},
     {QKV_TENSOR(mask), {Extent::kBatch, Extent::kHeadsQ, Extent::kSq, Extent::kSkv},
      Element::kBool, Use::kInput, Innermost::kAny, kBroadcastAll, Word::kAxes, "mask",
-     "takes no mask tensor"},
+     "takes no mask tensor", Values::kTruth, "truth values, false hides a key"},
     {QKV_TENSOR(bias), {Extent::kBatch, Extent::kHeadsQ, Extent::kSq, Extent::kSkv},
      Element::kWide, Use::kInput, Innermost::kAny, kBroadcastAll, Word::kAxes, "bias",
-     "takes no bias tensor"},
+     "takes no bias tensor", Values::kNormal, "added to the scores"},
     {QKV_TENSOR(alibi_slopes), {Extent::kBatch, Extent::kHeadsQ, Extent::kOne, Extent::kOne},
      Element::kF32, Use::kInput, Innermost::kAny, kBroadcastBatch | kBroadcastHeads,
-     Word::kPlain, "alibi", "takes no alibi_slopes"},
+     Word::kPlain, "alibi", "takes no alibi_slopes", Values::kSlopes, "ALiBi slopes"},
     {QKV_TENSOR(additive_weight), {Extent::kOne, Extent::kHeadsQ, Extent::kOne, Extent::kDqk},
-     Element::kF32, Use::kInput, Innermost::kOne, kBroadcastHeads, Word::kNone, "additive",
-     "takes no additive_weight"},
+     Element::kF32, Use::kInput, Innermost::kOne, kBroadcastHeads, Word::kNone, "additive-weight",
+     "takes no additive_weight", Values::kNormal, "weights w of the additive score"},
     {QKV_TENSOR(kv_lengths), {Extent::kBatch, Extent::kOne, Extent::kOne, Extent::kOne},
      Element::kI32, Use::kInput, Innermost::kAny, 0, Word::kPlain, "lengths",
-     "takes no kv_lengths"},
+     "takes no kv_lengths", Values::kLengths, "keys that count in each sequence"},
     {QKV_TENSOR(lse), {Extent::kBatch, Extent::kHeadsQ, Extent::kSq, Extent::kOne},
-     Element::kF32, Use::kOutput, Innermost::kAny, 0, Word::kPlain, "lse", "does not write LSE"},
+     Element::kF32, Use::kOutput, Innermost::kAny, 0, Word::kPlain, "lse", "does not write LSE",
+     Values::kNone, "log of the sum of exp(scores)"},
     {QKV_TENSOR(index), {Extent::kBatch, Extent::kHeadsQ, Extent::kSq, Extent::kOne},
      Element::kIndex, Use::kOutput, Innermost::kAny, 0, Word::kInteger, "index",
-     "does not write an index"},
+     "does not write an index", Values::kNone, "hard selection: the chosen key"},
     {QKV_TENSOR(weights), {Extent::kBatch, Extent::kHeadsQ, Extent::kSq, Extent::kSkv},
      Element::kWide, Use::kOutput, Innermost::kOne, 0, Word::kMode, "weights",
-     "does not write attention weights"},
+     "does not write attention weights", Values::kNone, "attention weights"},
 #undef QKV_TENSOR
 }};
 // clang-format on

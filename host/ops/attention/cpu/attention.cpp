@@ -3,6 +3,7 @@
 #include <omp.h>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <cmath>
 #include <cstring>
@@ -167,13 +168,15 @@ class Worker {
 
   void hide_masked(const QueryTile& q, const KeyTile& tile, float value) {
     const host::View& mask = p_.mask;
-    std::fill_n(scratch_.mask, tile.width, uint8_t{1});
+    std::array<uint8_t, kMaxTileKv> visible{};
+    visible.fill(1);  // columns past the last key
     for (int64_t r = 0; r < q.rows; ++r) {
       if (r == 0 || mask.stride[2] != 0) {
         const auto* row = mask.at<uint8_t>(q.b, q.h, q.first + r, tile.first);
-        for (int64_t j = 0; j < tile.keys; ++j) scratch_.mask[j] = row[j * mask.stride[3]];
+        for (int64_t j = 0; j < tile.keys; ++j)
+          visible[static_cast<size_t>(j)] = row[j * mask.stride[3]];
       }
-      hide(scratch_.s + r * tile.width, tile.width, scratch_.mask, value);
+      hide(scratch_.s + r * tile.width, tile.width, visible.data(), value);
     }
   }
 

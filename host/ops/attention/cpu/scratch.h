@@ -34,7 +34,6 @@ struct Scratch {
   int32_t* begin;  // [tile_q]          visible columns of a tile
   int32_t* end;
   float* bias;         // [tile_kv]      one row
-  uint8_t* mask;       // [tile_kv]      one row
   float* w;            // [d_qk]         additive weight
   std::byte* product;  // oneDNN's own
   size_t bytes;        // of everything
@@ -76,7 +75,6 @@ inline Scratch carve(std::byte* base, const host::attention::Problem& p, int64_t
   out.begin = reinterpret_cast<int32_t*>(take(true, tile_q, sizeof(int32_t)));
   out.end = reinterpret_cast<int32_t*>(take(true, tile_q, sizeof(int32_t)));
   out.bias = floats(p.bias.present(), tile_kv);
-  out.mask = reinterpret_cast<uint8_t*>(take(p.mask.present(), tile_kv, 1));
   out.w = floats(additive, score_width(p));
   const size_t scores = additive ? 0 : product_scratch_bytes(tile_q, tile_kv, p.d_qk);
   const size_t values = soft ? product_scratch_bytes(tile_q, p.d_v, tile_kv) : 0;
