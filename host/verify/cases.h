@@ -2,15 +2,22 @@
 // name has the default below, a small problem whose sizes are no multiple of anything.
 #pragma once
 
+#include <array>
 #include <cstdint>
+#include <initializer_list>
 #include <optional>
 #include <ostream>
 #include <string>
 #include <vector>
 
+#include "host/ops/attention/problem.h"
 #include "qkv/qkv.h"
 
 namespace qkv::verify {
+
+// The rows of the table of tensors, kQ to kWeights.
+using enum host::attention::TensorId;
+using host::attention::TensorId;
 
 enum class Layout {
   kBshd,       // contiguous [batch, seq, heads, dim]
@@ -23,10 +30,42 @@ enum class Layout {
   kRepeatedKv  // k and v with stride 0 over seq: every key is the same
 };
 
-// Axes on which a mask or bias has elements of its own; on the others it is broadcast.
+// Axes on which a tensor has elements of its own; on the others it is broadcast, where the table
+// allows that.
 inline constexpr int kAbsent = -1;
 inline constexpr int kBatch = 1, kHeads = 2, kQueries = 4, kKeys = 8;
 inline constexpr int kAllAxes = 15;
+
+// An optional input that goes with no option: a case may have it or lack it.
+constexpr bool is_free_input(TensorId id) {
+  const host::attention::TensorRow& row = host::attention::kTensors[id];
+  return row.use == host::Use::kInput && row.element != host::attention::Element::kMain &&
+         id != kAdditive && id != kLengths;
+}
+
+// The free inputs of a case: {{kBias, kHeads | kKeys}, ...}.
+class Inputs {
+ public:
+  struct Input {
+    int axes = kAbsent;
+    bool f32 = false;  // where the table allows f32 or the type of q
+  };
+  struct Named {
+    TensorId id;
+    int axes;
+    bool f32 = false;
+  };
+
+  Inputs() = default;
+  Inputs(std::initializer_list<Named> inputs) {
+    for (const Named& input : inputs) (*this)[input.id] = {input.axes, input.f32};
+  }
+  Input& operator[](TensorId id) { return inputs_[id]; }
+  const Input& operator[](TensorId id) const { return inputs_[id]; }
+
+ private:
+  std::array<Input, host::attention::kTensorCount> inputs_;
+};
 
 struct Case {
   std::string name{};
@@ -46,12 +85,9 @@ struct Case {
   qkv_alignment alignment = QKV_ALIGN_BOTTOM_RIGHT;
   int64_t offset = 0, left = -1, right = -1;
 
-  int mask = kAbsent;
-  int bias = kAbsent;
-  bool bias_f32 = false;             // else the type of q
+  Inputs inputs{};
   bool broadcast_by_stride = false;  // stride 0 over the full extent, else an extent of 1
-  bool alibi = false;
-  std::vector<int32_t> lengths{};  // of the batches, repeated as needed; empty: absent
+  std::vector<int32_t> lengths{};    // of the batches, repeated as needed; empty: absent
 
   int64_t fixed_split = 0;  // keys; 0: the library chooses
 
@@ -59,6 +95,19 @@ struct Case {
   qkv_type index = QKV_TYPE_NONE;
   qkv_type weights = QKV_TYPE_NONE;
   qkv_weights_mode weights_mode = QKV_WEIGHTS_PROBABILITIES;
+
+  // Several fields at once.
+  Case& heads(int64_t q, int64_t kv) { return heads_q = q, heads_kv = kv, *this; }
+  Case& sizes(int64_t q, int64_t kv) { return s_q = q, s_kv = kv, *this; }
+  Case& dims(int64_t qk, int64_t v) { return d_qk = qk, d_v = v, *this; }
+  Case& one_head() { return batch = 1, heads(1, 1); }
+  Case& window(int64_t to_left, int64_t to_right) {
+    return left = to_left, right = to_right, *this;
+  }
+  Case& top_left() { return alignment = QKV_ALIGN_TOP_LEFT, *this; }
+  Case& shifted(int64_t by) { return alignment = QKV_ALIGN_EXPLICIT, offset = by, *this; }
+
+  bool has(TensorId input) const { return inputs[input].axes != kAbsent; }
 
   int64_t length(int64_t b) const {
     return lengths.empty() ? s_kv : lengths[static_cast<size_t>(b) % lengths.size()];

@@ -28,14 +28,22 @@ template <class Field>
 Option two_fields(const char* name, Field Case::*first, Field Case::*second,
                   std::vector<std::pair<Field, Field>> values) {
   Option option{name, {}};
-  for (const auto& [x, y] : values)
-    option.values.push_back([=](Case& row) { row.*first = x, row.*second = y; });
+  for (const std::pair<Field, Field>& value : values)
+    option.values.push_back(
+        [=](Case& row) { row.*first = value.first, row.*second = value.second; });
+  return option;
+}
+
+// The axes of an optional input.
+Option input(const char* name, TensorId id, const std::vector<int>& axes) {
+  Option option{name, {}};
+  for (const int own : axes) option.values.push_back([=](Case& row) { row.inputs[id].axes = own; });
   return option;
 }
 
 // Sizes around the tiles of 32 and 64; the first of each option is the square one.
-const std::vector<Option>& all_options() {
-  static const std::vector<Option> options = {
+std::vector<Option> make_options() {
+  std::vector<Option> options = {
       field<qkv_type>("type", &Case::type, {QKV_TYPE_F32, QKV_TYPE_F16, QKV_TYPE_BF16}),
       field<qkv_score>("score", &Case::score, {QKV_SCORE_DOT, QKV_SCORE_ADDITIVE}),
       field<qkv_selection>("selection", &Case::selection, {QKV_SELECT_SOFT, QKV_SELECT_HARD}),
@@ -54,11 +62,11 @@ const std::vector<Option>& all_options() {
                            {QKV_ALIGN_BOTTOM_RIGHT, QKV_ALIGN_TOP_LEFT, QKV_ALIGN_EXPLICIT}),
       field<int64_t>("offset", &Case::offset, {0, 3}),
       two_fields<int64_t>("window", &Case::left, &Case::right, {{-1, -1}, {20, -1}, {9, 31}}),
-      field<int>("mask", &Case::mask, {kAbsent, kAllAxes, kQueries | kKeys, kBatch | kKeys}),
-      field<int>("bias", &Case::bias, {kAbsent, kAllAxes, kHeads | kKeys, kQueries}),
-      field<bool>("bias type", &Case::bias_f32, {false, true}),
+      input("mask", kMask, {kAbsent, kAllAxes, kQueries | kKeys, kBatch | kKeys}),
+      input("bias", kBias, {kAbsent, kAllAxes, kHeads | kKeys, kQueries}),
+      {"bias type", {[](Case&) {}, [](Case& row) { row.inputs[kBias].f32 = true; }}},
       field<bool>("broadcast", &Case::broadcast_by_stride, {false, true}),
-      field<bool>("alibi", &Case::alibi, {false, true}),
+      input("alibi", kAlibi, {kAbsent, kHeads}),
       {"lengths",
        {[](Case&) {},
         [](Case& row) {
@@ -76,6 +84,18 @@ const std::vector<Option>& all_options() {
                               {QKV_WEIGHTS_PROBABILITIES, QKV_WEIGHTS_SCORES,
                                QKV_WEIGHTS_SOFTCAPPED, QKV_WEIGHTS_MASKED}),
   };
+  // What the table has besides: there or not.
+  for (size_t at = 0; at < kTensorCount; ++at) {
+    const auto id = static_cast<TensorId>(at);
+    const bool is_above = id == kMask || id == kBias || id == kAlibi;
+    if (is_free_input(id) && !is_above)
+      options.push_back(input(host::attention::kTensors[id].word, id, {kAbsent, kAllAxes}));
+  }
+  return options;
+}
+
+const std::vector<Option>& all_options() {
+  static const std::vector<Option> options = make_options();
   return options;
 }
 

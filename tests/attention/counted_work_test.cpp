@@ -37,7 +37,7 @@ struct Tiles {
   int64_t max_dim, tile_q, tile_kv;
 };
 
-bool has_rules(const Case& row) { return row.bias != kAbsent; }
+bool has_rules(const Case& row) { return row.has(kBias); }
 
 // On one multiprocessor, where plans do not split.
 Tiles tiles_of(const Case& row) {

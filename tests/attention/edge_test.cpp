@@ -11,6 +11,8 @@
 namespace qkv::test {
 namespace {
 
+using host::attention::kTensors;
+
 constexpr qkv_type kFloats[] = {QKV_TYPE_F32, QKV_TYPE_F16, QKV_TYPE_BF16};
 constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 
@@ -27,6 +29,12 @@ class Edge : public testing::TestWithParam<qkv_type> {
 };
 INSTANTIATE_TEST_SUITE_P(Types, Edge, testing::ValuesIn(kFloats),
                          [](const auto& row) { return std::string(type_label(row.param)); });
+
+void copy_elements(const Tensor& from, const Tensor& to) {
+  to.each([&](int64_t b, int64_t h, int64_t i, int64_t d) {
+    to.set(b, h, i, d, from.get(b, h, i, d));
+  });
+}
 
 // Ends the program when a call does not come back.
 class Watchdog {
@@ -116,7 +124,7 @@ TEST_P(Edge, T4_SpecialValuesAtTheEdgeOfABlock) {
                               .s_kv = last + 2,
                               .d_qk = 64,
                               .d_v = d_v,
-                              .bias = bias});
+                              .inputs = {{kBias, bias}}});
       BuiltProblem built(row, {.seed = test_seed(), .fit = Memory::Fit::kExact});
       built.v.set(0, 0, last, 5, kNaN);
       built.v.set(0, 0, last + 1, 9, GetParam() == QKV_TYPE_F16 ? 0x1p14 : 0x1p110);
@@ -230,7 +238,7 @@ TEST_P(Edge, T13_RowsDoNotDependOnTheirBatch) {
                     .lengths = {200, 129, 64, 20, 199, 127, 65},
                     .fixed_split = 64});
   for (const bool alibi : {false, true}) {
-    row.alibi = alibi;
+    if (alibi) row.inputs = {{kAlibi, kHeads}};
     BuiltProblem whole(row, {.seed = test_seed()});
     ASSERT_EQ(whole.run(), QKV_SUCCESS) << qkv_last_error();
     ASSERT_TRUE(accepted(whole));
@@ -250,11 +258,7 @@ TEST_P(Edge, T13_RowsDoNotDependOnTheirBatch) {
             to->set(0, h, i, d, from->get(b, h, first + i, d));
           });
         }
-        if (alibi) {
-          alone.alibi_slopes.each([&](int64_t, int64_t h, int64_t, int64_t) {
-            alone.alibi_slopes.set(0, h, 0, 0, whole.alibi_slopes.get(0, h, 0, 0));
-          });
-        }
+        if (alibi) copy_elements(whole[kAlibi], alone[kAlibi]);
         ASSERT_EQ(alone.run(), QKV_SUCCESS) << qkv_last_error();
         alone.o.each([&](int64_t, int64_t h, int64_t i, int64_t d) {
           ASSERT_EQ(alone.o.get(0, h, i, d), whole.o.get(b, h, skipped + i, d))
@@ -315,38 +319,25 @@ TEST_P(Edge, T13_BatchesOfEverySize) {
 // elements: right, or refused by name where an element itself would straddle.
 TEST_P(Edge, T8_EveryAlignment) {
   const Case row = typed({.name = "alignment", .s_q = 9, .s_kv = 70, .d_qk = 64, .d_v = 64});
-  const int64_t size = host::type_size(GetParam());
-  for (const char* name : {"q", "k", "v", "o"}) {
-    for (int64_t bytes : {2, 4, 8, 16, 32}) {
-      for (int64_t pad : {0, 1, 8}) {
+  const auto size = static_cast<size_t>(host::type_size(GetParam()));
+  for (const TensorId id : {kQ, kK, kV, kO}) {
+    const auto& [name, given] = std::pair{kTensors[id].name, kTensors[id].given};
+    for (const size_t bytes : {2, 4, 8, 16, 32}) {
+      for (const int64_t pad : {0, 1, 8}) {
         SCOPED_TRACE(host::text(name, " + ", bytes, " bytes, rows of d + ", pad));
         BuiltProblem built(row, {.seed = test_seed()});
         // A copy of the tensor with the wanted base and row stride, in memory of its own.
-        const auto& from = *name == 'q'   ? built.q
-                           : *name == 'k' ? built.k
-                           : *name == 'v' ? built.v
-                                          : built.o;
-        const int64_t heads = from.view.shape[1], rows = from.view.shape[2];
-        const int64_t pitch = 64 + pad;
-        const auto whole = static_cast<size_t>(2 * heads * rows * pitch * size + 64);
-        Memory memory(whole, Memory::Fit::kRoomy);
-        std::vector<std::byte> image(whole);
-        qkv_tensor view = from.view;
-        view.stride[0] = heads * rows * pitch;
-        view.stride[1] = rows * pitch;
-        view.stride[2] = pitch;
-        const auto at = [&](int64_t b, int64_t h, int64_t i, int64_t d) {
-          return image.data() + bytes +
-                 (b * view.stride[0] + h * view.stride[1] + i * view.stride[2] + d) * size;
-        };
-        from.each([&](int64_t b, int64_t h, int64_t i, int64_t d) {
-          std::memcpy(at(b, h, i, d), from.at(b, h, i, d), static_cast<size_t>(size));
-        });
-        place().upload(memory.address(), image.data(), whole);
-        ASSERT_EQ(built.run(), QKV_SUCCESS) << qkv_last_error();
+        const Tensor& from = built[id];
+        const Shape shape{2, from.view.shape[1], from.view.shape[2], 64};
+        Tensors memory({});
+        const Tensor copy =
+            memory.add(name, GetParam(), shape, strides_of(shape, kBhsd, {0, 0, pad}),
+                       kTensors[id].use, bytes);
+        if (id != kO) copy_elements(from, copy);
+        built.upload();
+        memory.upload();
         qkv_attention_desc desc = built.desc();
-        view.data = static_cast<std::byte*>(memory.address()) + bytes;
-        (*name == 'q' ? desc.q : *name == 'k' ? desc.k : *name == 'v' ? desc.v : desc.o) = view;
+        desc.*given = copy.on_place();
         desc.flags = QKV_FLAG_ALLOW_ALLOCATION;
         const qkv_status status = qkv_attention(&desc, nullptr);
         if (bytes % size != 0) {
@@ -356,18 +347,10 @@ TEST_P(Edge, T8_EveryAlignment) {
           continue;
         }
         ASSERT_EQ(status, QKV_SUCCESS) << qkv_last_error();
-        // O, wherever it went, into the built problem, for the oracle to judge.
-        const bool is_output = *name == 'o';
-        const auto& o = built.o;
-        std::vector<std::byte>& to = o.slab->image;
-        if (is_output) {
-          place().download(image.data(), memory.address(), whole);
-          o.each([&](int64_t b, int64_t h, int64_t i, int64_t d) {
-            std::memcpy(o.at(b, h, i, d), at(b, h, i, d), static_cast<size_t>(size));
-          });
-        } else {
-          place().download(to.data(), o.slab->memory.address(), to.size());
-        }
+        built.download();
+        memory.download();
+        EXPECT_EQ(memory.damage(), "");
+        if (id == kO) copy_elements(copy, built.o);  // for the oracle to judge
         EXPECT_TRUE(accepted(built));
       }
     }

@@ -23,9 +23,9 @@ class Probe : public testing::TestWithParam<Case> {
 bool visible(const BuiltProblem& built, int64_t b, int64_t h, int64_t i, int64_t j) {
   const Case& row = built.row();
   if (!row.in_pattern(b, i, j)) return false;
-  if (!built.mask.present()) return true;
-  const auto own = [&](int axis, int64_t at) { return (row.mask & axis) != 0 ? at : 0; };
-  return built.mask.get(own(kBatch, b), own(kHeads, h), own(kQueries, i), own(kKeys, j)) != 0;
+  if (!built[kMask].present()) return true;
+  const auto own = [&](int axis, int64_t at) { return row.inputs[kMask].axes & axis ? at : 0; };
+  return built[kMask].get(own(kBatch, b), own(kHeads, h), own(kQueries, i), own(kKeys, j)) != 0;
 }
 
 template <class Visit>
@@ -224,10 +224,12 @@ std::vector<Case> probes() {
   mask("explicit_negative",
        [](Case& row) { row.causal = true, row.alignment = QKV_ALIGN_EXPLICIT, row.offset = -9; });
   mask("causal_lengths", [](Case& row) { row.causal = true, row.lengths = {64, 1}; });
-  mask("tensor", [](Case& row) { row.mask = kAllAxes; });
-  mask("tensor_keys", [](Case& row) { row.mask = kKeys, row.broadcast_by_stride = true; });
+  mask("tensor", [](Case& row) { row.inputs = {{kMask, kAllAxes}}; });
+  mask("tensor_keys", [](Case& row) {
+    row.inputs = {{kMask, kKeys}}, row.broadcast_by_stride = true;
+  });
   mask("tensor_causal_lengths", [](Case& row) {
-    row.mask = kBatch | kQueries | kKeys, row.causal = true, row.lengths = {133, 50};
+    row.inputs = {{kMask, kBatch | kQueries | kKeys}}, row.causal = true, row.lengths = {133, 50};
   });
   return rows;
 }

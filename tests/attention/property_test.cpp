@@ -29,8 +29,21 @@ using rc::gen::just;
 using rc::gen::set;
 using rc::gen::weightedOneOf;
 
-rc::Gen<int> axes() {
-  return weightedOneOf<int>({{2, just(kAbsent)}, {1, inRange(0, kAllAxes + 1)}});
+// Every optional input of the table, there or not, on any axes. What goes with another option
+// stays out.
+rc::Gen<Inputs> inputs() {
+  const auto axes = weightedOneOf<int>({{2, just(kAbsent)}, {1, inRange(0, kAllAxes + 1)}});
+  const auto input = rc::gen::build<Inputs::Input>(
+      set(&Inputs::Input::axes, axes), set(&Inputs::Input::f32, rc::gen::arbitrary<bool>()));
+  const auto all = rc::gen::container<std::vector<Inputs::Input>>(kTensorCount, input);
+  return rc::gen::map(all, [](const std::vector<Inputs::Input>& drawn) {
+    Inputs some;
+    for (size_t id = 0; id < kTensorCount; ++id)
+      if (is_free_input(static_cast<TensorId>(id))) some[static_cast<TensorId>(id)] = drawn[id];
+    int& slopes = some[kAlibi].axes;  // of batches alone there are none
+    if (slopes != kAbsent && (slopes & kBatch) != 0) slopes |= kHeads;
+    return some;
+  });
 }
 
 rc::Gen<int64_t> window() {
@@ -60,10 +73,8 @@ rc::Gen<Case> any_case() {
       set(&Case::alignment,
           element<qkv_alignment>(QKV_ALIGN_BOTTOM_RIGHT, QKV_ALIGN_TOP_LEFT, QKV_ALIGN_EXPLICIT)),
       set(&Case::offset, inRange<int64_t>(-50, 50)), set(&Case::left, window()),
-      set(&Case::right, window()), set(&Case::mask, axes()), set(&Case::bias, axes()),
-      set(&Case::bias_f32, rc::gen::arbitrary<bool>()),
+      set(&Case::right, window()), set(&Case::inputs, inputs()),
       set(&Case::broadcast_by_stride, rc::gen::arbitrary<bool>()),
-      set(&Case::alibi, rc::gen::arbitrary<bool>()),
       set(&Case::lengths,
           rc::gen::resize(4, rc::gen::container<std::vector<int32_t>>(inRange<int32_t>(0, 701)))),
       set(&Case::lse, rc::gen::arbitrary<bool>()),

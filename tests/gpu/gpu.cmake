@@ -30,13 +30,15 @@ set_target_properties(gpu_contract_test_virtual PROPERTIES
 target_link_libraries(gpu_contract_test_virtual PRIVATE qkv_virtual qkv_test_cases CUDA::cudart GTest::gtest_main)
 
 # How calls live with the CUDA runtime around them (T14 to T18), for both as well.
-add_executable(gpu_runtime_test gpu/gpu_runtime_test.cpp gpu/trap_kernel.cu)
+set(runtime_sources gpu/runtime.cpp gpu/runtime_devices_test.cpp gpu/runtime_errors_test.cpp
+  gpu/runtime_failing_calls_test.cpp gpu/runtime_graphs_test.cpp gpu/runtime_streams_test.cpp gpu/trap_kernel.cu)
+add_executable(gpu_runtime_test ${runtime_sources})
 set_target_properties(gpu_runtime_test PROPERTIES CUDA_ARCHITECTURES "${QKV_CUDA_ARCHITECTURES}")
 target_link_libraries(gpu_runtime_test PRIVATE qkv qkv_test_flags CUDA::cudart_static GTest::gtest_main)
 target_compile_definitions(gpu_runtime_test PRIVATE QKV_TEST_SHARED_RUNTIME=0)
 qkv_discover(gpu_runtime_test gpu)
 
-add_executable(gpu_runtime_test_virtual gpu/gpu_runtime_test.cpp gpu/trap_kernel.cu)
+add_executable(gpu_runtime_test_virtual ${runtime_sources})
 set_target_properties(gpu_runtime_test_virtual PROPERTIES
   OUTPUT_NAME gpu_runtime_test
   RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/virtual

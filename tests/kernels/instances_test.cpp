@@ -35,7 +35,7 @@ std::string instance(const std::string& kernel, const Case& row, const qkv_atten
     const auto policy = kernels::simt_forward_policy(static_cast<int32_t>(row.d_v));
     return name + " " + std::to_string(policy.max_dim);
   }
-  const bool rules = row.softcap > 0 || row.mask != kAbsent || row.bias != kAbsent || row.alibi;
+  const bool rules = row.softcap > 0 || row.has(kMask) || row.has(kBias) || row.has(kAlibi);
   const auto dim = static_cast<int32_t>(std::max(row.d_qk, row.d_v));
   if (kernel == "sm80_tf32x3") {
     return kernel + " " + std::to_string(kernels::sm80_tf32x3_policy(dim, rules).max_dim) +

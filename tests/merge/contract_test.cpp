@@ -2,10 +2,8 @@
 // where the linked place computes.
 #include <gtest/gtest.h>
 
-#include <array>
 #include <cmath>
-#include <cstring>
-#include <memory>
+#include <string>
 #include <vector>
 
 #include "tests/support/verify.h"
@@ -13,100 +11,71 @@
 namespace qkv::test {
 namespace {
 
-using Index = std::array<int64_t, 4>;
-
-// A tensor [batch, heads, seq, dim] in memory of the place, with an image of it here.
-class Array {
+// Parts of O and LSE in different layouts, and what they are merged into.
+class Parts {
  public:
-  Array(qkv_type type, Index shape, bool heads_first, int64_t padding = 0)
-      : shape_(shape), type_(type) {
-    const int64_t row = shape[3] + padding;
-    stride_ = heads_first ? Index{shape[1] * shape[2] * row, shape[2] * row, row, 1}
-                          : Index{shape[2] * shape[1] * row, row, shape[1] * row, 1};
-    image_.assign(static_cast<size_t>(shape[0] * shape[1] * shape[2] * row) *
-                      static_cast<size_t>(host::type_size(type)),
-                  std::byte{0xa5});
-    memory_ = std::make_unique<Memory>(image_.size(), Memory::Fit::kExact);
-  }
+  using Fit = Memory::Fit;
 
-  qkv_tensor view() const {
-    qkv_tensor t{memory_->address(), type_, 0, {}, {}};
-    for (size_t axis = 0; axis < 4; ++axis)
-      t.shape[axis] = shape_[axis], t.stride[axis] = stride_[axis];
-    return t;
-  }
-  double get(Index at) const { return load(type_, image_.data() + offset(at)); }
-  void set(Index at, double x) { store(type_, image_.data() + offset(at), x); }
-  const std::vector<std::byte>& bytes() const { return image_; }
-
-  template <class Visit>
-  void each(Visit&& visit) const {
-    for (int64_t b = 0; b < shape_[0]; ++b)
-      for (int64_t h = 0; h < shape_[1]; ++h)
-        for (int64_t i = 0; i < shape_[2]; ++i)
-          for (int64_t d = 0; d < shape_[3]; ++d) visit(Index{b, h, i, d});
-  }
-
-  void upload() { place().upload(memory_->address(), image_.data(), image_.size()); }
-  void download() { place().download(image_.data(), memory_->address(), image_.size()); }
-
- private:
-  size_t offset(Index at) const {
-    int64_t element = 0;
-    for (size_t axis = 0; axis < 4; ++axis) element += at[axis] * stride_[axis];
-    return static_cast<size_t>(element) * static_cast<size_t>(host::type_size(type_));
-  }
-
-  Index shape_, stride_{};
-  qkv_type type_;
-  std::vector<std::byte> image_;
-  std::unique_ptr<Memory> memory_;
-};
-
-struct Parts {
-  std::vector<std::unique_ptr<Array>> o, lse;
-  std::unique_ptr<Array> merged_o, merged_lse;
-
-  Parts(int n, qkv_type part_type, qkv_type type, Index shape) {
-    const Index row{shape[0], shape[1], shape[2], 1};
+  Parts(int n, qkv_type part_type, qkv_type type, const Shape& shape,
+        const BuildOptions& options = {.fit = Fit::kExact})
+      : memory_(options) {
+    const Shape row{shape[0], shape[1], shape[2], 1};
     Random random(test_seed());
     for (int part = 0; part < n; ++part) {
-      o.push_back(std::make_unique<Array>(part_type, shape, part % 2 == 0, part % 3));
-      lse.push_back(std::make_unique<Array>(QKV_TYPE_F32, row, part % 2 == 1));
-      o.back()->each([&](Index at) { o.back()->set(at, random.normal()); });
-      lse.back()->each([&](Index at) { lse.back()->set(at, 5 * random.normal()); });
+      const bool heads_first = part % 2 == 0;
+      const std::string name = host::text("_parts[", part, "]");
+      Shape pad{};
+      pad[heads_first ? 2 : 1] = part % 3;  // after each row
+      o.push_back(memory_.add("o" + name, part_type, shape,
+                              strides_of(shape, heads_first ? kBhsd : kBshd, pad), Use::kInput));
+      lse.push_back(memory_.add("lse" + name, QKV_TYPE_F32, row,
+                                strides_of(row, heads_first ? kBshd : kBhsd), Use::kInput));
+      o.back().draw([&] { return random.normal(); });
+      lse.back().draw([&] { return 5 * random.normal(); });
     }
-    merged_o = std::make_unique<Array>(type, shape, false, 3);
-    merged_lse = std::make_unique<Array>(QKV_TYPE_F32, row, true);
+    merged_o = memory_.add("o", type, shape, strides_of(shape, kBshd, {0, 3}), Use::kOutput);
+    merged_lse = memory_.add("lse", QKV_TYPE_F32, row, strides_of(row, kBhsd), Use::kOutput);
   }
 
   // In place: the merged tensors are those of part `into`.
   qkv_status run(int into = -1) {
+    if (into >= 0) {
+      merged_o = o[static_cast<size_t>(into)];
+      merged_lse = lse[static_cast<size_t>(into)];
+      merged_o.allow_writes(), merged_lse.allow_writes();
+    }
     std::vector<qkv_tensor> o_views, lse_views;
-    for (auto& part : o) part->upload(), o_views.push_back(part->view());
-    for (auto& part : lse) part->upload(), lse_views.push_back(part->view());
-    merged_o->upload(), merged_lse->upload();
-    Array& to_o = into < 0 ? *merged_o : *o[static_cast<size_t>(into)];
-    Array& to_lse = into < 0 ? *merged_lse : *lse[static_cast<size_t>(into)];
+    for (const Tensor& part : o) o_views.push_back(part.on_place());
+    for (const Tensor& part : lse) lse_views.push_back(part.on_place());
     qkv_merge_desc desc;
     if (qkv_merge_desc_init(&desc, sizeof desc) != QKV_SUCCESS) return QKV_INTERNAL;
     desc.device = place().device();
     desc.parts = static_cast<int32_t>(o.size());
     desc.o_parts = o_views.data();
     desc.lse_parts = lse_views.data();
-    desc.o = to_o.view();
-    desc.lse = to_lse.view();
+    desc.o = merged_o.on_place();
+    desc.lse = merged_lse.on_place();
+    memory_.upload();
     const qkv_status status = qkv_merge(&desc, nullptr);
-    if (status == QKV_SUCCESS) to_o.download(), to_lse.download();
+    memory_.download();
+    EXPECT_EQ(memory_.damage(), "");
     return status;
   }
 
-  double lse64(Index at) const {
-    at[3] = 0;
+  void download() { memory_.download(); }
+
+  double lse64(int64_t b, int64_t h, int64_t i) const {
     double sum = 0;
-    for (const auto& part : lse) sum += std::exp(part->get(at));
+    for (const Tensor& part : lse) sum += std::exp(part.get(b, h, i, 0));
     return std::log(sum);
   }
+
+ private:
+  Tensors memory_;
+
+ public:
+  std::vector<Tensor> o, lse;
+  Tensor merged_o, merged_lse;
 };
 
 class Merge : public testing::Test {
@@ -124,19 +93,20 @@ TEST_F(Merge, WeighsPartsByTheirLse) {
   for (const int n : {1, 2, 3, 31, 32})
     for (const qkv_type part_type : kTypes)
       for (const qkv_type type : kTypes) {
-        Parts parts(n, part_type, type, {2, 3, 5, n % 2 == 0 ? 70 : 33});
+        const Parts::Fit fit = part_type == type ? Parts::Fit::kRoomy : Parts::Fit::kExact;
+        Parts parts(n, part_type, type, {2, 3, 5, n % 2 == 0 ? 70 : 33}, {.fit = fit});
         ASSERT_EQ(parts.run(), QKV_SUCCESS) << qkv_last_error();
-        parts.merged_o->each([&](Index at) {
-          const Index row{at[0], at[1], at[2], 0};
-          const double lse = parts.lse64(at);
+        parts.merged_o.each([&](int64_t b, int64_t h, int64_t i, int64_t d) {
+          const double lse = parts.lse64(b, h, i);
           double o = 0, size = 0;
           for (size_t p = 0; p < parts.o.size(); ++p) {
-            const double x = std::exp(parts.lse[p]->get(row) - lse) * parts.o[p]->get(at);
+            const double x =
+                std::exp(parts.lse[p].get(b, h, i, 0) - lse) * parts.o[p].get(b, h, i, d);
             o += x, size += std::abs(x);
           }
           const double allowed = (2 * n + 12) * 0x1p-24 * size + ulp(type, o) / 2 * 1.001;
-          ASSERT_LE(std::abs(parts.merged_o->get(at) - o), allowed) << n << " parts";
-          ASSERT_LE(std::abs(parts.merged_lse->get(row) - lse),
+          ASSERT_LE(std::abs(parts.merged_o.get(b, h, i, d) - o), allowed) << n << " parts";
+          ASSERT_LE(std::abs(parts.merged_lse.get(b, h, i, 0) - lse),
                     (n + 6) * 0x1p-24 * (1 + std::abs(lse)));
         });
       }
@@ -147,48 +117,49 @@ TEST_F(Merge, EmptyPartsChangeNothing) {
   for (const qkv_type type : kTypes)
     for (const int n : {2, 3, 32}) {
       Parts parts(n, type, type, {2, 2, 7, 40});
-      const auto full = [&](Index at) { return static_cast<size_t>((at[2] + at[1]) % n); };
+      const auto full = [&](int64_t h, int64_t i) { return static_cast<size_t>((i + h) % n); };
       for (size_t p = 0; p < parts.o.size(); ++p) {
-        parts.lse[p]->each([&](Index at) {
-          if (p != full(at)) parts.lse[p]->set(at, -kInf);
+        const Tensor &o = parts.o[p], &lse = parts.lse[p];
+        lse.each([&](int64_t b, int64_t h, int64_t i, int64_t) {
+          if (p != full(h, i)) lse.set(b, h, i, 0, -kInf);
         });
-        parts.o[p]->each([&](Index at) {
-          if (p != full(at)) parts.o[p]->set(at, p % 2 == 0 ? std::nan("") : kInf);
-          if (p == full(at) && at[3] == 1) parts.o[p]->set(at, -0.0);
+        o.each([&](int64_t b, int64_t h, int64_t i, int64_t d) {
+          if (p != full(h, i)) o.set(b, h, i, d, p % 2 == 0 ? std::nan("") : kInf);
+          if (p == full(h, i) && d == 1) o.set(b, h, i, d, -0.0);
         });
       }
       ASSERT_EQ(parts.run(), QKV_SUCCESS) << qkv_last_error();
-      parts.merged_o->each([&](Index at) {
-        const Index row{at[0], at[1], at[2], 0};
-        const double got = parts.merged_o->get(at), want = parts.o[full(at)]->get(at);
+      parts.merged_o.each([&](int64_t b, int64_t h, int64_t i, int64_t d) {
+        const size_t p = full(h, i);
+        const double got = parts.merged_o.get(b, h, i, d), want = parts.o[p].get(b, h, i, d);
         ASSERT_EQ(got, want);
         ASSERT_EQ(std::signbit(got), std::signbit(want));
-        ASSERT_EQ(parts.merged_lse->get(row), parts.lse[full(at)]->get(row));
+        ASSERT_EQ(parts.merged_lse.get(b, h, i, 0), parts.lse[p].get(b, h, i, 0));
       });
     }
 }
 
 TEST_F(Merge, NoKeysAtAll) {
   Parts parts(3, QKV_TYPE_F16, QKV_TYPE_F32, {1, 2, 3, 33});
-  for (auto& part : parts.lse) part->each([&](Index at) { part->set(at, -kInf); });
-  for (auto& part : parts.o) part->each([&](Index at) { part->set(at, std::nan("")); });
+  for (const Tensor& part : parts.lse) part.fill(-kInf);
+  for (const Tensor& part : parts.o) part.fill(std::nan(""));
   ASSERT_EQ(parts.run(), QKV_SUCCESS) << qkv_last_error();
-  parts.merged_o->each([&](Index at) {
-    ASSERT_EQ(parts.merged_o->get(at), 0);
-    ASSERT_FALSE(std::signbit(parts.merged_o->get(at)));
-    ASSERT_EQ(parts.merged_lse->get({at[0], at[1], at[2], 0}), -kInf);
+  parts.merged_o.each([&](int64_t b, int64_t h, int64_t i, int64_t d) {
+    ASSERT_EQ(parts.merged_o.get(b, h, i, d), 0);
+    ASSERT_FALSE(std::signbit(parts.merged_o.get(b, h, i, d)));
+    ASSERT_EQ(parts.merged_lse.get(b, h, i, 0), -kInf);
   });
 }
 
 TEST_F(Merge, NanStaysInItsRow) {
   Parts parts(3, QKV_TYPE_F32, QKV_TYPE_F32, {1, 2, 4, 8});
-  parts.lse[1]->set({0, 1, 2, 0}, std::nan(""));
-  parts.o[2]->set({0, 0, 3, 5}, std::nan(""));
+  parts.lse[1].set(0, 1, 2, 0, std::nan(""));
+  parts.o[2].set(0, 0, 3, 5, std::nan(""));
   ASSERT_EQ(parts.run(), QKV_SUCCESS) << qkv_last_error();
-  parts.merged_o->each([&](Index at) {
-    const bool row = at[1] == 1 && at[2] == 2, one = at[1] == 0 && at[2] == 3 && at[3] == 5;
-    ASSERT_EQ(std::isnan(parts.merged_o->get(at)), row || one);
-    ASSERT_EQ(std::isnan(parts.merged_lse->get({at[0], at[1], at[2], 0})), row);
+  parts.merged_o.each([&](int64_t b, int64_t h, int64_t i, int64_t d) {
+    const bool row = h == 1 && i == 2, one = h == 0 && i == 3 && d == 5;
+    ASSERT_EQ(std::isnan(parts.merged_o.get(b, h, i, d)), row || one);
+    ASSERT_EQ(std::isnan(parts.merged_lse.get(b, h, i, 0)), row);
   });
 }
 
@@ -198,59 +169,60 @@ TEST_F(Merge, InPlaceIsTheSame) {
     Parts in_place(3, QKV_TYPE_BF16, QKV_TYPE_BF16, {2, 3, 9, 72});
     ASSERT_EQ(apart.run(), QKV_SUCCESS) << qkv_last_error();
     ASSERT_EQ(in_place.run(into), QKV_SUCCESS) << qkv_last_error();
-    const auto at = static_cast<size_t>(into);
-    apart.merged_o->each([&](Index i) {
-      ASSERT_EQ(in_place.o[at]->get(i), apart.merged_o->get(i));
-      const Index row{i[0], i[1], i[2], 0};
-      ASSERT_EQ(in_place.lse[at]->get(row), apart.merged_lse->get(row));
-    });
+    ASSERT_EQ(in_place.merged_o.bits(), apart.merged_o.bits());
+    ASSERT_EQ(in_place.merged_lse.bits(), apart.merged_lse.bits());
   }
 }
 
-// Padding between the rows keeps what it held.
+// Parts, guards and the padding between the rows keep what they held, as run() says; and the
+// result is the same whatever the outputs held and whatever lies between the rows of the parts.
 TEST_F(Merge, WritesNothingElse) {
-  Parts parts(2, QKV_TYPE_F32, QKV_TYPE_F16, {2, 2, 3, 5});
-  ASSERT_EQ(parts.run(), QKV_SUCCESS) << qkv_last_error();
-  const auto& bytes = parts.merged_o->bytes();
-  for (size_t row = 0; row < 12; ++row)
-    for (size_t byte = 10; byte < 16; ++byte) ASSERT_EQ(bytes[row * 16 + byte], std::byte{0xa5});
+  std::vector<std::byte> first;
+  for (const Fill fill : kFills) {
+    const auto poison = static_cast<unsigned char>(fill == Fill::kNaN ? 0xa5 : 0xff);
+    Parts parts(3, QKV_TYPE_F32, QKV_TYPE_F16, {2, 2, 3, 5}, {.fill = fill, .poison = poison});
+    ASSERT_EQ(parts.run(), QKV_SUCCESS) << qkv_last_error();
+    if (first.empty()) first = parts.merged_o.bits();
+    EXPECT_EQ(parts.merged_o.bits(), first);
+  }
 }
 
 // Attention over all keys against attention over three runs of them, merged: both sides err by a
 // few ulp of numbers below 4.
 TEST_F(Merge, RestoresTheWholeFromASplit) {
   const int64_t s_kv = 150, cuts[] = {0, 20, 90, 150};
-  const Index q_shape{2, 4, 33, 48}, kv_shape{2, 2, s_kv, 48}, row_shape{2, 4, 33, 1};
-  Array q(QKV_TYPE_F32, q_shape, false), k(QKV_TYPE_F32, kv_shape, false),
-      v(QKV_TYPE_F32, kv_shape, false), whole(QKV_TYPE_F32, q_shape, false),
-      whole_lse(QKV_TYPE_F32, row_shape, true);
+  const Shape q_shape{2, 4, 33, 48}, kv_shape{2, 2, s_kv, 48};
+  Parts whole(1, QKV_TYPE_F32, QKV_TYPE_F32, q_shape),
+      parts(3, QKV_TYPE_F32, QKV_TYPE_F32, q_shape);
+  Tensors memory({.fit = Memory::Fit::kExact});
+  const auto input = [&](const char* name, const Shape& shape) {
+    return memory.add(name, QKV_TYPE_F32, shape, strides_of(shape, kBshd), Use::kInput);
+  };
+  const Tensor q = input("q", q_shape), k = input("k", kv_shape), v = input("v", kv_shape);
   Random random(test_seed());
-  for (Array* input : {&q, &k, &v}) {
-    input->each([&](Index at) { input->set(at, random.normal()); });
-    input->upload();
-  }
-  const auto attend = [&](int64_t first, int64_t last, Array* o, Array* lse) {
+  for (const Tensor& tensor : {q, k, v}) tensor.draw([&] { return random.normal(); });
+  memory.upload();
+  const auto attend = [&](int64_t first, int64_t last, const Tensor& o, const Tensor& lse) {
     qkv_attention_desc desc;
     ASSERT_EQ(qkv_attention_desc_init(&desc, sizeof desc), QKV_SUCCESS);
     desc.device = place().device();
     desc.flags = QKV_FLAG_ALLOW_ALLOCATION;
-    desc.q = q.view(), desc.k = k.view(), desc.v = v.view(), desc.o = o->view();
-    desc.lse = lse->view();
+    desc.q = q.on_place(), desc.k = k.on_place(), desc.v = v.on_place();
+    desc.o = o.on_place(), desc.lse = lse.on_place();
     for (qkv_tensor* t : {&desc.k, &desc.v}) {
       t->data = static_cast<float*>(t->data) + first * t->stride[2];
       t->shape[2] = last - first;
     }
     ASSERT_EQ(qkv_attention(&desc, nullptr), QKV_SUCCESS) << qkv_last_error();
-    o->download(), lse->download();
   };
-  attend(0, s_kv, &whole, &whole_lse);
-  Parts parts(3, QKV_TYPE_F32, QKV_TYPE_F32, q_shape);
-  for (size_t p = 0; p < 3; ++p) attend(cuts[p], cuts[p + 1], parts.o[p].get(), parts.lse[p].get());
+  attend(0, s_kv, whole.o[0], whole.lse[0]);
+  whole.download();
+  for (size_t p = 0; p < 3; ++p) attend(cuts[p], cuts[p + 1], parts.o[p], parts.lse[p]);
+  parts.download();
   ASSERT_EQ(parts.run(), QKV_SUCCESS) << qkv_last_error();
-  whole.each([&](Index at) {
-    ASSERT_NEAR(parts.merged_o->get(at), whole.get(at), 2e-6);
-    const Index row{at[0], at[1], at[2], 0};
-    ASSERT_NEAR(parts.merged_lse->get(row), whole_lse.get(row), 4e-6);
+  whole.o[0].each([&](int64_t b, int64_t h, int64_t i, int64_t d) {
+    ASSERT_NEAR(parts.merged_o.get(b, h, i, d), whole.o[0].get(b, h, i, d), 2e-6);
+    ASSERT_NEAR(parts.merged_lse.get(b, h, i, 0), whole.lse[0].get(b, h, i, 0), 4e-6);
   });
 }
 
@@ -260,8 +232,7 @@ TEST_F(Merge, NothingToMerge) {
 }
 
 TEST_F(Merge, RefusesWithAReason) {
-  Array part(QKV_TYPE_F16, {1, 2, 3, 8}, false), part_lse(QKV_TYPE_F32, {1, 2, 3, 1}, false),
-      out(QKV_TYPE_F32, {1, 2, 3, 8}, false);
+  Parts parts(1, QKV_TYPE_F16, QKV_TYPE_F32, {1, 2, 3, 8});
   const struct {
     qkv_status status;
     const char* says;
@@ -296,15 +267,15 @@ TEST_F(Merge, RefusesWithAReason) {
   };
   for (const auto& row : rows) {
     qkv_tensor o_parts[33], lse_parts[33];
-    std::fill_n(o_parts, 33, part.view());
-    std::fill_n(lse_parts, 33, part_lse.view());
+    std::fill_n(o_parts, 33, parts.o[0].on_place());
+    std::fill_n(lse_parts, 33, parts.lse[0].on_place());
     qkv_merge_desc desc;
     ASSERT_EQ(qkv_merge_desc_init(&desc, sizeof desc), QKV_SUCCESS);
     desc.device = place().device();
     desc.parts = 2;
     desc.o_parts = o_parts;
     desc.lse_parts = lse_parts;
-    desc.o = out.view();
+    desc.o = parts.merged_o.on_place();
     row.edit(desc, o_parts, lse_parts);
     EXPECT_EQ(qkv_merge(&desc, nullptr), row.status) << row.says;
     EXPECT_NE(std::string(qkv_last_error()).find(row.says), std::string::npos) << qkv_last_error();

@@ -1,0 +1,211 @@
+// Cases of what kernels have to get right inside: tiles, their tails, splits, warpgroups.
+#include <utility>
+
+#include "host/verify/case_group.h"
+
+namespace qkv::verify {
+namespace {
+
+using host::text;
+
+const char* rules_label(bool rules) { return rules ? "_rules" : ""; }
+
+// Several tiles of queries and keys for the tensor-core kernels, whose tiles are up to 128 x 64,
+// with every way in which blocks of keys are left out. Their counted work is held too.
+void add_tiles(Rows* rows) {
+  struct Pattern {
+    const char* name;
+    void (*apply)(Case&);
+    bool in_all = false;  // in bf16 too, and in fp32 with the other width
+  };
+  constexpr Pattern kPatterns[] = {
+      {"full", [](Case&) {}},
+      {"causal", [](Case& c) { c.causal = true; }, true},
+      {"causal_top_left", [](Case& c) { c.top_left().causal = true; }},
+      {"window", [](Case& c) { c.window(70, 40); }},
+      // The first queries see no key.
+      {"blind", [](Case& c) { c.shifted(-90).causal = true; }},
+      {"lengths",
+       [](Case& c) {
+         c.causal = true, c.lengths = {200, 129};
+       }},
+  };
+  for (const Pattern& pattern : kPatterns) {
+    for (const int64_t d : {64, 128, 256}) {
+      for (const bool rules : {false, true}) {
+        Group group{rows,
+                    text("tiles_", pattern.name, "_d", d, rules_label(rules)),
+                    Case().one_head().sizes(250, 200).dims(d, d),
+                    {kF16}};
+        if (d == 128 && pattern.in_all) group.types.push_back(kBf16);
+        if (d == (rules ? 64 : 128) || (d != 256 && pattern.in_all)) group.types.push_back(kF32);
+        if (rules) group.base.inputs = {{kBias, kHeads | kKeys}};
+        group.add("", pattern.apply);
+      }
+    }
+  }
+}
+
+// Both bounds of a window at every place of a tensor-core kernel's fragments: each batch is eight
+// keys further. On one multiprocessor in the tallest tiles.
+void add_bounds(Rows* rows) {
+  Group group{rows, "bounds_", Case().heads(1, 1).sizes(126, 200).window(70, 40)};
+  group.base.batch = 4;
+  group.base.lengths = {200, 192, 184, 176};
+  for (const auto& [type, d] : {std::pair{kF16, 64}, {kF16, 128}, {kF32, 64}}) {
+    group.base.dims(d, d);
+    group.add(text("d", d), {type}, [](Case&) {});
+    group.add(text("d", d, "_rules"), {type}, [](Case& c) { c.inputs = {{kBias, kKeys}}; });
+  }
+}
+
+// Last rows, last keys and widths at every place of a tensor-core kernel's copies and fragments.
+// The keys of tails_split_* are split: in short tiles by an A100, in the tallest ones by five of
+// its multiprocessors.
+void add_tails(Rows* rows) {
+  Group f16{rows, "tails_", Case().one_head(), {kF16}};
+  f16.base.layout = Layout::kPadded;
+  constexpr int64_t kRows[] = {70, 76, 84, 92, 100, 110, 122};
+  for (int64_t n = 0; n < 7; ++n) {
+    Group group = f16;
+    group.base.sizes(kRows[n], 516 + 16 * (n % 4)).dims(8 * (n + 1), 8 * (n + 1)).causal = true;
+    group.add(text("split_", n));
+    group.base.s_kv -= 448;
+    group.base.inputs = {{kBias, kKeys}};
+    group.add(text("rules_", n));
+    group.add(text("rules_split_", n), [](Case& c) { c.fixed_split = 64; });
+  }
+  for (const int64_t s_q : {278, 300, 310}) {
+    f16.add(text("q", s_q), [&](Case& c) { c.batch = 2, c.sizes(s_q, 70).dims(56, 56); });
+  }
+  // The same for sm80_tf32x3, which declines narrower ones.
+  constexpr int64_t kWidths[][2] = {{64, 24}, {60, 28}, {56, 32}, {52, 36},
+                                    {48, 40}, {44, 44}, {48, 52}, {40, 60}};
+  Group f32{rows, "tails_", f16.base, {kF32}};
+  for (int64_t n = 0; n < 8; ++n) {
+    f32.base.sizes(64 + 8 * n + 4, 36 + 8 * (n % 4)).dims(kWidths[n][0], kWidths[n][1]);
+    f32.add(text(n));
+    f32.add(text(n, "_rules"), [](Case& c) { c.inputs = {{kBias, kKeys}}; });
+  }
+  // Behind the last key, at the edge of a tile.
+  Group unseen{rows, "tails_unseen", Case().sizes(3, 64).dims(64, 64).shifted(90).window(11, -1)};
+  unseen.add("");
+  unseen.add("_rules", [](Case& c) { c.inputs = {{kBias, kKeys}}; });
+}
+
+// Few queries and many keys, where kernels pack the rows of grouped heads and split the keys; and
+// splits of a fixed size, whose edges lie everywhere in and around what is visible.
+void add_splits(Rows* rows) {
+  Group decode{rows, "splits_", Case().sizes(1, 300).dims(64, 64)};
+  for (const auto& [heads_q, heads_kv] : {std::pair{3, 3}, {8, 2}, {16, 2}}) {
+    for (const int64_t s_q : {1, 3}) {
+      decode.base.heads(heads_q, heads_kv).s_q = s_q;
+      decode.base.causal = true;
+      const std::string name = text("group", heads_q / heads_kv, "_q", s_q);
+      decode.add(name, {s_q == 1 ? kBf16 : kF16}, [](Case&) {});
+      decode.add(name + "_fixed", {s_q == 1 ? kF16 : kBf16},
+                 [](Case& c) { c.dims(128, 128).fixed_split = 64; });
+    }
+  }
+  // Packed: 2 heads in tiles of 64 rows, the last one cut. Splits of 128 keys.
+  Group fixed{rows, "splits_", Case().heads(4, 2).sizes(40, 300).dims(64, 64)};
+  fixed.base.batch = 1;
+  fixed.base.fixed_split = 100;
+  fixed.add("tails", {kF16}, [](Case& c) { c.dims(40, 72); });
+  fixed.add("tails_256", {kBf16}, [](Case& c) { c.dims(200, 136).s_kv = 200; });
+  fixed.add("lengths", {kBf16}, [](Case& c) {
+    c.batch = 5, c.s_q = 2, c.causal = true, c.lengths = {300, 0, 127, 128, 129};
+  });
+  fixed.add("window", {kF16}, [](Case& c) { c.window(150, 3); });
+  fixed.add("window_in_one", {kBf16}, [](Case& c) { c.window(9, 0).shifted(140); });
+  fixed.add("blind", {kF16}, [](Case& c) { c.shifted(-13).causal = true; });
+  fixed.add("mask", {kBf16}, [](Case& c) { c.batch = 2, c.inputs = {{kMask, kAllAxes}}; });
+  fixed.add("mask_window", {kF16}, [](Case& c) {
+    c.inputs = {{kMask, kHeads | kKeys}}, c.left = 60, c.broadcast_by_stride = true;
+  });
+  fixed.add("bias_alibi", {kF16}, [](Case& c) {
+    c.batch = 2, c.inputs = {{kBias, kAllAxes}, {kAlibi, kHeads}};
+    c.causal = true, c.lengths = {290, 77};
+  });
+  fixed.add("bias_f32_softcap", {kBf16}, [](Case& c) {
+    c.inputs = {{kBias, kHeads | kQueries | kKeys, true}}, c.softcap = 3;
+  });
+  fixed.add("alibi_128", {kBf16}, [](Case& c) { c.dims(128, 128).inputs = {{kAlibi, kHeads}}; });
+  fixed.add("rules_256", {kF16}, [](Case& c) {
+    c.sizes(5, 140).dims(256, 256).inputs = {{kAlibi, kHeads}};
+  });
+  fixed.add("no_lse", {kF16}, [](Case& c) { c.lse = false; });
+  fixed.add("padded", {kBf16}, [](Case& c) { c.layout = Layout::kPadded; });
+  fixed.add("f32", {kF32}, [](Case& c) { c.causal = true; });
+  fixed.add("many", {kF16}, [](Case& c) { c.heads(1, 1).sizes(2, 2100).fixed_split = 1; });
+  // As many as each loop of combine takes in one pass; the last one has all visible keys. Nothing
+  // lies between the partial results and the end of the workspace.
+  for (const int64_t splits : {16, 128, 512}) {
+    fixed.add(text("of_", splits), {kF16}, [&](Case& c) {
+      c.heads(1, 1).sizes(4, 64 * splits).dims(8, 8).left = 60, c.fixed_split = 64;
+      if (splits == 128) c.inputs = {{kBias, kKeys}};
+    });
+  }
+}
+
+// What the kernel of warpgroups has to get right: several blocks of 128 keys, warpgroups of 64
+// rows that see different ones, many tiles for each multiprocessor, tails that hold NaN.
+void add_warpgroups(Rows* rows) {
+  Group group{rows, "warpgroups_", Case().dims(128, 128), {kF16, kBf16}};
+  group.base.batch = 1;
+  Group one_head = group;
+  one_head.base.one_head();
+  group.add("causal_gqa", [](Case& c) { c.heads(4, 2).sizes(390, 390).causal = true; });
+  one_head.add("square", [](Case& c) { c.sizes(256, 256).causal = true; });
+  group.add("causal_shifted", [](Case& c) { c.sizes(256, 320).causal = true; });
+  one_head.add("causal_lengths", [](Case& c) {
+    c.batch = 6, c.sizes(140, 300).layout = Layout::kBhsd;
+    c.causal = true, c.lengths = {300, 0, 1, 129, 64, 257};
+  });
+  one_head.add("lengths", [](Case& c) {
+    c.batch = 4, c.sizes(70, 390).lengths = {65, 256, 128, 385}, c.lse = false;
+  });
+  // 1 to 8 rows of V to be set to 0: the loop over them is unrolled.
+  one_head.add("tail_rows", [](Case& c) {
+    c.batch = 8, c.sizes(5, 130).lengths = {127, 126, 125, 124, 123, 122, 121, 120};
+  });
+  group.add("window", [](Case& c) { c.sizes(400, 400).window(150, 10).layout = Layout::kPacked; });
+  group.add("narrow_window", [](Case& c) { c.sizes(300, 600).window(20, 0); });
+  group.add("offset", [](Case& c) { c.sizes(200, 500).shifted(190).causal = true; });
+  group.add("one_row", [](Case& c) { c.batch = 2, c.sizes(1, 700).causal = true; });
+  group.add("softcap", [](Case& c) { c.sizes(130, 300).softcap = 2, c.causal = true; });
+  one_head.add("softcap_lengths", [](Case& c) {
+    c.batch = 6, c.sizes(60, 640).softcap = 2, c.lengths = {600, 0, 1, 100, 1, 1};
+  });
+  // The first block of keys is the first warpgroup's alone, and the next tile has one block.
+  for (const float softcap : {0.0f, 2.0f}) {
+    one_head.add(softcap > 0 ? "softcap_window" : "short_window", [&](Case& c) {
+      c.batch = 4, c.sizes(200, 340).window(20, 0).softcap = softcap;
+      c.lengths = {340, 100, 300, 100};
+    });
+  }
+  // A tile without keys, or the end, is behind one of one or two blocks: V is loaded there without
+  // a K before it, so that nothing but its own stage's barrier keeps it from coming too early.
+  one_head.add("then_none", [](Case& c) {
+    c.batch = 4, c.sizes(100, 256).lengths = {256, 250, 0, 256};
+  });
+  for (const float softcap : {0.0f, 2.0f}) {
+    one_head.add(softcap > 0 ? "softcap_window_then_none" : "window_then_none", [&](Case& c) {
+      c.batch = 6, c.sizes(128, 256).window(20, 0).softcap = softcap;
+      c.lengths = {256, 180, 0, 256, 100, 0};
+    });
+  }
+  group.base.batch = 3;
+  group.add("many", {kF16}, [](Case& c) { c.heads(48, 12).sizes(20, 70); });
+  group.add("many_causal", {kBf16}, [](Case& c) {
+    c.heads(24, 24).sizes(130, 140).layout = Layout::kPadded, c.causal = true;
+  });
+}
+
+}  // namespace
+
+void add_kernel_cases(Rows* rows) {
+  for (const auto& add : {add_tiles, add_bounds, add_tails, add_splits, add_warpgroups}) add(rows);
+}
+
+}  // namespace qkv::verify
