@@ -17,10 +17,6 @@
 namespace qkv::bench {
 namespace {
 
-constexpr int kSize = 8192;
-constexpr int kRuns = 31;
-constexpr double kWarmSeconds = 0.5;
-
 // Written out because the header overloads it.
 using GemmEx = cublasStatus_t (*)(cublasHandle_t, cublasOperation_t, cublasOperation_t, int m,
                                   int n, int k, const void* alpha, const void* a, cudaDataType_t,
@@ -72,8 +68,8 @@ cudaDataType_t cuda_type(qkv_type type) {
   return type == QKV_TYPE_F16 ? CUDA_R_16F : CUDA_R_16BF;
 }
 
-DeviceBuffer random_matrix(qkv_type type, uint64_t seed) {
-  const size_t bytes = size_t{kSize} * kSize * static_cast<size_t>(host::type_size(type));
+DeviceBuffer random_matrix(qkv_type type, int64_t size, uint64_t seed) {
+  const auto bytes = static_cast<size_t>(size * size * host::type_size(type));
   const Buffer host_copy(bytes);
   fill_random(host_copy, type, seed);
   DeviceBuffer matrix(bytes);
@@ -83,25 +79,26 @@ DeviceBuffer random_matrix(qkv_type type, uint64_t seed) {
 
 }  // namespace
 
-double gemm_ceiling_tflops(qkv_type type, DeviceTimer* timer) {
+double gemm_ceiling_tflops(qkv_type type, DeviceTimer* timer, const GemmRuns& how) {
   if (!CublasAttention::available().empty()) return std::numeric_limits<double>::quiet_NaN();
   const Cublas cublas;
   check(cublas.set_stream(cublas.handle, timer->stream()), "cublasSetStream");
-  const DeviceBuffer a = random_matrix(type, 1), b = random_matrix(type, 2),
-                     c = random_matrix(type, 3);
+  const int n = how.size;
+  const DeviceBuffer a = random_matrix(type, n, 1), b = random_matrix(type, n, 2),
+                     c = random_matrix(type, n, 3);
   const cudaDataType_t element = cuda_type(type);
   const float one = 1, zero = 0;
   const auto product = [&](cudaStream_t) {
-    check(cublas.gemm(cublas.handle, CUBLAS_OP_N, CUBLAS_OP_N, kSize, kSize, kSize, &one, a.data(),
-                      element, kSize, b.data(), element, kSize, &zero, c.data(), element, kSize,
-                      CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT),
+    check(cublas.gemm(cublas.handle, CUBLAS_OP_N, CUBLAS_OP_N, n, n, n, &one, a.data(), element, n,
+                      b.data(), element, n, &zero, c.data(), element, n, CUBLAS_COMPUTE_32F,
+                      CUBLAS_GEMM_DEFAULT),
           "cublasGemmEx");
   };
-  for (double warm = 0; warm < kWarmSeconds;) warm += timer->seconds(product);
+  for (double warm = 0; warm < how.warm_seconds;) warm += timer->seconds(product);
   std::vector<double> seconds;
-  for (int run = 0; run < kRuns; ++run) seconds.push_back(timer->seconds(product));
-  std::nth_element(seconds.begin(), seconds.begin() + kRuns / 2, seconds.end());
-  return 2.0 * kSize * kSize * kSize / seconds[kRuns / 2] * 1e-12;
+  for (int run = 0; run < how.runs; ++run) seconds.push_back(timer->seconds(product));
+  std::nth_element(seconds.begin(), seconds.begin() + how.runs / 2, seconds.end());
+  return 2.0 * n * n * n / seconds[static_cast<size_t>(how.runs / 2)] * 1e-12;
 }
 
 }  // namespace qkv::bench

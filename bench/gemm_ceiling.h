@@ -6,8 +6,14 @@
 
 namespace qkv::bench {
 
-// Median TFLOP/s of C = A B, all 8192 x 8192 and of the type, fp32 accumulation, random numbers, on
-// a card that is warm. NaN without cuBLAS.
-double gemm_ceiling_tflops(qkv_type type, DeviceTimer* timer);
+struct GemmRuns {
+  int size = 8192;  // of the square matrices
+  int runs = 31;
+  double warm_seconds = 0.5;  // of device time, before
+};
+
+// Median TFLOP/s of C = A B of the type, fp32 accumulation, random numbers, on a card that is warm.
+// NaN without cuBLAS.
+double gemm_ceiling_tflops(qkv_type type, DeviceTimer* timer, const GemmRuns& how = {});
 
 }  // namespace qkv::bench

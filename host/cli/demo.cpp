@@ -22,7 +22,7 @@ namespace fs = std::filesystem;
 struct DemoOptions {
   std::string out, data;
   bool quick = false;
-  std::string color = "auto";
+  std::string speed = "full", device = "auto", color = "auto";
 };
 
 Color parse_color(const std::string& text) {
@@ -30,6 +30,27 @@ Color parse_color(const std::string& text) {
   if (text == "always") return Color::kAlways;
   if (text == "never") return Color::kNever;
   throw BadInput(fmt::format("--color is {}; allowed: auto, always, never", io::quoted(text)));
+}
+
+SpeedSizes parse_speed(const std::string& text, bool quick) {
+  if (text == "tiny") return SpeedSizes::kTiny;
+  if (text == "quick" || (text == "full" && quick)) return SpeedSizes::kQuick;
+  if (text == "full") return SpeedSizes::kFull;
+  throw BadInput(fmt::format("--speed is {}; allowed: full, quick, tiny", io::quoted(text)));
+}
+
+// The CPU, then the GPU that --device names or, with auto, the first one.
+void choose_places(const std::string& option, Demo* demo) {
+  demo->places = {{"CPU", {}}};
+  const DeviceChoice chosen = choose_device(option);
+  if (chosen.device == QKV_DEVICE_CUDA) {
+    demo->gpu.struct_size = sizeof demo->gpu;
+    check(qkv_device_query(chosen.index, &demo->gpu));  // throws if there is none such
+    demo->places.push_back({"GPU", chosen});
+  } else if (option == "auto") {
+    demo->why_no_gpu = QKV_HAS_CUDA ? "there is no CUDA device here (`qkv info` says what is)"
+                                    : "this build of qkv is without CUDA";
+  }
 }
 
 fs::path data_folder(const std::string& option) {
@@ -50,7 +71,8 @@ Demo prepare(const DemoOptions& options) {
   demo.terminal = find_terminal(parse_color(options.color));
   demo.data = data_folder(options.data);
   demo.out = out_folder(options.out);
-  demo.quick = options.quick;
+  demo.sizes = parse_speed(options.speed, options.quick);
+  choose_places(options.device, &demo);
   for (const char* name : {"minilm.safetensors", "books.safetensors"}) {
     if (!fs::is_regular_file(demo.data / name)) {
       throw BadInput(fmt::format("there is no {} in {}; --data or QKV_DATA_DIR names its folder",
@@ -105,7 +127,15 @@ void add_demo(CLI::App* app, Command* chosen) {
   sub->add_option("--data", options->data,
                   "Folder of the demo's data (default QKV_DATA_DIR, else tests/data)")
       ->type_name("DIR");
-  sub->add_flag("--quick", options->quick, "Leave out the larger sizes of the throughput table");
+  sub->add_option("--device", options->device,
+                  "auto, cpu, cuda or cuda:N; with a GPU the demo computes on it as well as on the "
+                  "CPU, and times it (default auto)")
+      ->type_name("DEVICE");
+  sub->add_flag("--quick", options->quick, "As --speed quick");
+  sub->add_option("--speed", options->speed,
+                  "Sizes of the throughput table: full, quick (leaves out the larger ones), tiny "
+                  "(for a GPU that is simulated; default full)")
+      ->type_name("SIZES");
   sub->add_option("--color", options->color, "auto, always, never (default auto)")
       ->type_name("WHEN");
   sub->final_callback([=] { *chosen = [=] { return run_demo(*options); }; });

@@ -5,15 +5,24 @@
 #include <string>
 #include <vector>
 
+#include "layer_run.h"
 #include "terminal.h"
 
 namespace qkv::cli {
+
+// How much part 5 measures. kTiny: so little that a simulated GPU is done with it in a minute.
+enum class SpeedSizes { kFull, kQuick, kTiny };
 
 struct Demo {
   Terminal terminal;
   std::filesystem::path data;  // minilm.safetensors, books.safetensors
   std::filesystem::path out;   // for pictures
-  bool quick = false;
+  SpeedSizes sizes = SpeedSizes::kFull;
+  std::vector<Place> places;  // the CPU, then the GPU if there is one; texts show the last one's
+  qkv_device_facts gpu{};     // if there is one
+  std::string why_no_gpu;     // "" if there is one, or none was wanted
+
+  bool has_gpu() const { return places.size() > 1; }
 };
 
 // Attention over a real layer's Q, K, V, beside the model's own output; which word looks at which.
@@ -26,7 +35,8 @@ void show_books(const Demo& demo);
 // One sentence of nine tokens step by step, with shapes; then with additive scores.
 void show_nine(const Demo& demo);
 
-// Throughput beside the unfused BLAS baseline. Throws Failure if a result is wrong.
+// Throughput beside the unfused BLAS baseline: the GPU's, then the CPU's. Throws Failure if a
+// result is wrong.
 void show_speed(const Demo& demo);
 
 }  // namespace qkv::cli

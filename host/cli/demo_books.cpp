@@ -65,11 +65,11 @@ std::string mixture(const Library& books, const std::vector<float>& weights) {
   return out + (order.size() > 3 ? " + a little of the others" : "");
 }
 
-void show_soft(const Library& books, const Terminal& terminal) {
+void show_soft(const Library& books, const Terminal& terminal, Comparison* on) {
   std::vector<float> o, weights(books.titles.size());
   Attention problem = search(books, Selection::kSoft, &o);
   problem.weights = bhsd(weights.data(), 1, 1, 1, books.count);
-  attend_and_check(problem);
+  on->attend(problem);
   fmt::print("Soft attention mixes: every book gets a weight.\n\n");
   for (size_t i = 0; i < books.titles.size(); ++i) {
     const std::string shown = bar(terminal, static_cast<double>(weights[i]), 45);
@@ -79,17 +79,18 @@ void show_soft(const Library& books, const Terminal& terminal) {
   fmt::print("\n{}", wrap(mixture(books, weights), 2));
 }
 
-void show_hard(const Library& books, const Terminal& terminal) {
+void show_hard(const Library& books, const Terminal& terminal, Comparison* on) {
   std::vector<float> o;
   int64_t index = -1;
   Attention problem = search(books, Selection::kHard, &o);
   problem.index = bhsd(&index, 1, 1, 1, 1);
-  attend_and_check(problem);
+  on->attend(problem, [&] {
+    if (index < 0 || index >= books.count ||
+        !std::equal(o.begin(), o.end(), books.v.begin() + index * books.dim)) {
+      throw Failure("hard attention did not return one book's vector as it is");
+    }
+  });
   const auto at = static_cast<size_t>(index);
-  if (index < 0 || index >= books.count ||
-      !std::equal(o.begin(), o.end(), books.v.begin() + index * books.dim)) {
-    throw Failure("hard attention did not return one book's vector as it is");
-  }
   fmt::print("\nHard attention retrieves: the best title's book alone, bit for bit.\n\n");
   fmt::print("  {}\n{}", bold(terminal, books.titles[at]), wrap(books.books[at], 2));
 }
@@ -106,8 +107,10 @@ void show_books(const Demo& demo) {
                               "made of the books (the values). Query, titles and books are "
                               "vectors of {} numbers that the same model made of the words.",
                               books.count, books.dim)));
-  show_soft(books, demo.terminal);
-  show_hard(books, demo.terminal);
+  Comparison on(demo.places);
+  show_soft(books, demo.terminal, &on);
+  show_hard(books, demo.terminal, &on);
+  fmt::print("{}", on.text());
   std::fflush(stdout);
 }
 

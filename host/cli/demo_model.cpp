@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cctype>
 #include <cstdio>
+#include <utility>
 
 #include "demo.h"
 #include "errors.h"
@@ -64,23 +65,62 @@ std::vector<Link> links(const Grid& grid) {
   return out;
 }
 
-std::string shortened(const std::string& text) {
-  constexpr size_t kShown = 40;
-  return '"' + (text.size() <= kShown ? text : text.substr(0, kShown - 3) + "...") + '"';
+std::string shortened(const std::string& text, size_t columns) {
+  const size_t shown = columns - 2;
+  return '"' + (text.size() <= shown ? text : text.substr(0, shown - 3) + "...") + '"';
 }
 
-void compare_with_model(const io::SafetensorsFile& file) {
-  fmt::print("  {:<46}{:>8}{:>12}{:>12}{:>12}\n", "largest difference from the model", "tokens",
-             "fp32", "fp16", "bf16");
+// A column for each type, on each place.
+struct Column {
+  const Place* place;
+  qkv_type type;
+  const char* name;
+  std::string kernel;
+};
+
+std::vector<Column> columns_of(const Demo& demo) {
+  std::vector<Column> out;
+  for (const Place& place : demo.places) {
+    out.push_back({&place, QKV_TYPE_F32, "fp32", {}});
+    out.push_back({&place, QKV_TYPE_F16, "fp16", {}});
+    out.push_back({&place, QKV_TYPE_BF16, "bf16", {}});
+  }
+  return out;
+}
+
+// "GPU kernels: fp32 simt_forward, fp16 sm80_forward, bf16 sm80_forward"
+void print_kernels(const std::vector<Column>& columns) {
+  std::string out;
+  for (const Column& column : columns) {
+    if (column.place->device.device != QKV_DEVICE_CUDA) continue;
+    out += fmt::format("{}{} {}", out.empty() ? "" : ", ", column.name, column.kernel);
+  }
+  if (!out.empty()) fmt::print("\n{}", wrap("GPU kernels: " + out + ".", 2));
+}
+
+void compare_with_model(const Demo& demo, const io::SafetensorsFile& file) {
+  std::vector<Column> columns = columns_of(demo);
+  // Both tables are as wide as the page.
+  const size_t text_width = demo.has_gpu() ? 30 : 42, width = demo.has_gpu() ? 9 : 12;
+  fmt::print("  {}{:>8}", fit("largest difference from model", text_width), "tokens");
+  for (const Column& column : columns) {
+    const std::string name = demo.has_gpu() ? column.place->name + " " + column.name : column.name;
+    fmt::print("{:>{}}", name, width);
+  }
+  fmt::print("\n");
   double worst = 0;
   for (const char* name : {"paragraph", "sentence", "nine"}) {
     const LayerData data = layer_data(file, name);
-    const double difference = largest_difference(attend_layer(data, QKV_TYPE_F32).o, data.out);
-    const double fp16 = largest_difference(attend_layer(data, QKV_TYPE_F16).o, data.out);
-    const double bf16 = largest_difference(attend_layer(data, QKV_TYPE_BF16).o, data.out);
-    fmt::print("  {:<46}{:>8}{:>12.1e}{:>12.1e}{:>12.1e}\n", shortened(data.text), data.tokens,
-               difference, fp16, bf16);
-    worst = std::max(worst, difference);
+    fmt::print("  {}{:>8}", fit(shortened(data.text, text_width - 1), text_width), data.tokens);
+    for (Column& column : columns) {
+      const LayerResult result = attend_layer(data, column.type, *column.place);
+      const double difference = largest_difference(result.o, data.out);
+      fmt::print("{:>{}.1e}", difference, width);
+      std::fflush(stdout);
+      if (column.type == QKV_TYPE_F32) worst = std::max(worst, difference);
+      column.kernel = result.kernel;
+    }
+    fmt::print("\n");
   }
   if (!(worst <= kLimit)) {
     throw Failure(
@@ -92,6 +132,7 @@ void compare_with_model(const io::SafetensorsFile& file) {
       "\n  fp32 has to be within {:.0e} of the model: it is, at {:.1e}. fp16 and bf16 round "
       "Q, K, V first.\n",
       kLimit, worst);
+  print_kernels(columns);
 }
 
 // Where to look first.
@@ -136,6 +177,25 @@ void print_heads(const LayerData& data, const LayerResult& result, const std::st
   if (data.heads % kColumns != 0) fmt::print("\n");
 }
 
+// The sentence with its weights, the last place's; all places must agree on them.
+LayerResult attend_everywhere(const Demo& demo, const LayerData& data) {
+  LayerResult result = attend_layer(data, QKV_TYPE_F32, demo.places.front(), true);
+  for (size_t i = 1; i < demo.places.size(); ++i) {
+    LayerResult other = attend_layer(data, QKV_TYPE_F32, demo.places[i], true);
+    const double difference = largest_difference(other.weights, result.weights);
+    if (!(difference <= kLimit)) {
+      throw Failure(
+          fmt::format("the weights of {} and {} differ by {:.1e}; at most {:.0e} is "
+                      "allowed",
+                      demo.places[i].name, demo.places.front().name, difference, kLimit));
+    }
+    fmt::print("  The weights below are the {}'s ({}); the {}'s differ by {:.1e} at most.\n",
+               demo.places[i].name, other.kernel, demo.places.front().name, difference);
+    result = std::move(other);
+  }
+  return result;
+}
+
 }  // namespace
 
 void show_model(const Demo& demo) {
@@ -149,9 +209,9 @@ void show_model(const Demo& demo) {
                                       "own Q, K, V go into qkv, and what comes out is compared "
                                       "with what the model itself computed.",
                                       layer, model, data.heads, data.dim)));
-  compare_with_model(file);
+  compare_with_model(demo, file);
 
-  const LayerResult result = attend_layer(data, QKV_TYPE_F32);
+  const LayerResult result = attend_everywhere(demo, data);
   const Grid grid = word_grid(data, result, kShownHead);
   fmt::print("\n{}\n", bold(demo.terminal, '"' + data.text + '"'));
   fmt::print("{}\n",

@@ -47,7 +47,7 @@ struct Answer {
   std::vector<float> o, weights;
 };
 
-Answer ask(const Head& head, Attention problem) {
+Answer ask(const Head& head, Attention problem, Comparison* on) {
   Answer out{std::vector<float>(static_cast<size_t>(head.n)),
              std::vector<float>(static_cast<size_t>(head.tokens))};
   problem.q = bhsd(head.query().data(), 1, 1, 1, head.n);
@@ -55,7 +55,7 @@ Answer ask(const Head& head, Attention problem) {
   problem.v = bhsd(head.v.data(), 1, 1, head.tokens, head.n);
   problem.o = bhsd(out.o.data(), 1, 1, 1, head.n);
   problem.weights = bhsd(out.weights.data(), 1, 1, 1, head.tokens);
-  attend_and_check(problem);
+  on->attend(problem);
   return out;
 }
 
@@ -104,8 +104,9 @@ void show_dot(const Demo& demo, const LayerData& data, const Head& head) {
                          "n = {} (head {} of the layer above). Follow the query of \"{}\":",
                          n, kHead, head.names[kQuery])));
 
-  const Answer scores = ask(head, {.weights_mode = WeightsMode::kScores});
-  const Answer answer = ask(head, {});
+  Comparison on(demo.places);
+  const Answer scores = ask(head, {.weights_mode = WeightsMode::kScores}, &on);
+  const Answer answer = ask(head, {}, &on);
   const std::string n_by_1 = n + " x 1", n_by_nine = n + " x " + nine, nine_by_1 = nine + " x 1";
   fmt::print("     {} shape  here\n", fit("step", 46));
   print_step(1, "take the query", "n x 1", n_by_1, numbers(head.query()));
@@ -123,16 +124,18 @@ void show_dot(const Demo& demo, const LayerData& data, const Head& head) {
                          "within {:.0e} of the model's own. All {} tokens ask at once: {} "
                          "queries in, {} outputs out, one call of qkv.",
                          head.names[kQuery], difference, nine, n_by_nine, n_by_nine)));
+  fmt::print("{}", on.text());
   if (!(difference <= 1e-5)) throw Failure("the nine tokens' output is not the model's");
 }
 
 void show_additive(const Demo& demo, const Head& head) {
   const std::vector<float> w(static_cast<size_t>(head.n), 1.0f);
   Attention problem{.score = Score::kAdditive, .additive_weight = bhsd(w.data(), 1, 1, 1, head.n)};
+  Comparison on(demo.places);
   problem.weights_mode = WeightsMode::kScores;
-  const Answer scores = ask(head, problem);
+  const Answer scores = ask(head, problem, &on);
   problem.weights_mode = WeightsMode::kProbabilities;
-  const Answer answer = ask(head, problem);
+  const Answer answer = ask(head, problem, &on);
   fmt::print("{}", headline(demo.terminal, "4. The same with another score: additive attention"));
   fmt::print(
       "{}", wrap("Here a small network compares query and key: score = w^T tanh(query + key), with "
@@ -140,6 +143,7 @@ void show_additive(const Demo& demo, const Head& head) {
                  "trained so, and w is all ones here: the weights show the way, not a meaning."));
   print_table(head, scores.weights, answer.weights, demo.terminal);
   fmt::print("\n  output  {} x 1  {}\n", head.n, numbers(answer.o));
+  fmt::print("{}", on.text());
 }
 
 }  // namespace

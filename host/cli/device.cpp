@@ -94,7 +94,7 @@ class AttentionJob : public Job {
   std::unique_ptr<qkv_plan, DestroyPlan> plan_;
 };
 
-RunReport run_on_cpu(Job* job) {
+RunReport run_on_cpu(Job* job, int most_runs) {
   RunReport report;
   report.kernel = job->check_support();
   const Workspace workspace(job->prepare());
@@ -102,7 +102,7 @@ RunReport run_on_cpu(Job* job) {
   report.device = fmt::format("cpu, {} thread{}", threads, threads == 1 ? "" : "s");
   report.workspace_bytes = workspace.size();
   double total = 0;
-  while (report.runs == 0 || (report.runs < kMostRuns && total < kEnoughMilliseconds)) {
+  while (report.runs == 0 || (report.runs < most_runs && total < kEnoughMilliseconds)) {
     const auto begin = std::chrono::steady_clock::now();
     job->run(workspace.data(), workspace.size());
     const std::chrono::duration<double, std::milli> time = std::chrono::steady_clock::now() - begin;
@@ -126,6 +126,16 @@ bool names_device(const std::string& option, DeviceChoice* choice) {
         fmt::format("--device is {}; allowed: auto, cpu, cuda, cuda:N", io::quoted(option)));
   }
   return false;
+}
+
+// From a tensor's first element to its last.
+std::span<std::byte> memory_of(const qkv_tensor& tensor) {
+  int64_t elements = 1;
+  for (size_t axis = 0; axis < 4; ++axis) {
+    elements += (tensor.shape[axis] - 1) * tensor.stride[axis];
+  }
+  return {static_cast<std::byte*>(tensor.data),
+          static_cast<size_t>(elements * host::type_size(tensor.type))};
 }
 
 std::string time_text(double milliseconds) {
@@ -170,14 +180,27 @@ DeviceChoice choose_device(const std::string& option, const qkv_attention_desc& 
   return choice;
 }
 
-RunReport run(Job* job, const DeviceChoice& where, const std::vector<Buffer>& buffers) {
-  return where.device == QKV_DEVICE_CPU ? run_on_cpu(job) : run_on_cuda(job, where.index, buffers);
+RunReport run(Job* job, const DeviceChoice& where, const std::vector<Buffer>& buffers,
+              int most_runs) {
+  return where.device == QKV_DEVICE_CPU ? run_on_cpu(job, most_runs)
+                                        : run_on_cuda(job, where.index, buffers, most_runs);
 }
 
 RunReport run(const qkv_attention_desc& desc, const DeviceChoice& where,
-              const std::vector<Buffer>& buffers) {
+              const std::vector<Buffer>& buffers, int most_runs) {
   AttentionJob job(desc, where);
-  return run(&job, where, buffers);
+  return run(&job, where, buffers, most_runs);
+}
+
+RunReport run_once(const qkv_attention_desc& desc, const DeviceChoice& where) {
+  std::vector<Buffer> buffers;
+  for (const auto& row : host::attention::kTensors) {
+    const qkv_tensor& tensor = desc.*row.given;
+    if (tensor.data != nullptr) {
+      buffers.push_back({memory_of(tensor), row.use == host::Use::kOutput});
+    }
+  }
+  return run(desc, where, buffers, 1);
 }
 
 }  // namespace qkv::cli

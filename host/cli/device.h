@@ -70,11 +70,15 @@ class Job {
 
 // Computes. `buffers` hold all of the job's tensors; only a GPU needs them. Throws qkv::Error or
 // Failure.
-RunReport run(Job* job, const DeviceChoice& where, const std::vector<Buffer>& buffers);
+RunReport run(Job* job, const DeviceChoice& where, const std::vector<Buffer>& buffers,
+              int most_runs = kMostRuns);
 RunReport run(const qkv_attention_desc& desc, const DeviceChoice& where,
-              const std::vector<Buffer>& buffers);
+              const std::vector<Buffer>& buffers, int most_runs = kMostRuns);
 
-// The same on CUDA device `index` (device_cuda.cpp).
-RunReport run_on_cuda(Job* job, int32_t index, const std::vector<Buffer>& buffers);
+// Computes once, with tensors that share no memory.
+RunReport run_once(const qkv_attention_desc& desc, const DeviceChoice& where);
+
+// The same as run() on CUDA device `index` (device_cuda.cpp).
+RunReport run_on_cuda(Job* job, int32_t index, const std::vector<Buffer>& buffers, int most_runs);
 
 }  // namespace qkv::cli

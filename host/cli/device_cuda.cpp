@@ -1,4 +1,5 @@
-// The one file of the program that knows the CUDA runtime. Without CUDA it says so.
+// A problem on a GPU. This file and speed_cuda.cpp alone know the CUDA runtime; without it they say
+// so.
 #include "device.h"
 #include "errors.h"
 #include "qkv/qkv.hpp"
@@ -86,7 +87,7 @@ class Mirror {
 
 }  // namespace
 
-RunReport run_on_cuda(Job* job, int32_t index, const std::vector<Buffer>& buffers) {
+RunReport run_on_cuda(Job* job, int32_t index, const std::vector<Buffer>& buffers, int most_runs) {
   qkv_device_facts facts{};
   facts.struct_size = sizeof facts;
   check(qkv_device_query(index, &facts));
@@ -102,7 +103,7 @@ RunReport run_on_cuda(Job* job, int32_t index, const std::vector<Buffer>& buffer
   const Event begin = make_event(), end = make_event();
   RunReport report{kernel, fmt::format("cuda:{}, {}", index, facts.name), 0, 0, bytes};
   double total = 0;
-  while (report.runs == 0 || (report.runs < kMostRuns && total < kEnoughMilliseconds)) {
+  while (report.runs == 0 || (report.runs < most_runs && total < kEnoughMilliseconds)) {
     check_cuda(cudaEventRecord(begin.get(), nullptr), "timing");
     job->run(workspace.get(), bytes);
     check_cuda(cudaEventRecord(end.get(), nullptr), "timing");
@@ -125,7 +126,7 @@ RunReport run_on_cuda(Job* job, int32_t index, const std::vector<Buffer>& buffer
 
 namespace qkv::cli {
 
-RunReport run_on_cuda(Job* job, int32_t, const std::vector<Buffer>&) {
+RunReport run_on_cuda(Job* job, int32_t, const std::vector<Buffer>&, int) {
   // The library refuses in its own words.
   job->move([](qkv_tensor* tensor) { tensor->data = nullptr; });
   job->prepare();

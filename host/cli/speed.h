@@ -1,8 +1,9 @@
-// How fast qkv's CPU backend is, beside the unfused BLAS baseline of the same run.
+// How fast qkv is, beside the unfused BLAS baseline of the same run: on the CPU, and on a GPU.
 #pragma once
 
 #include <cstdint>
 #include <memory>
+#include <string>
 
 #include "qkv/qkv.h"
 
@@ -33,6 +34,46 @@ class SpeedTest {
  private:
   struct Data;
   std::unique_ptr<Data> data_;
+};
+
+// What is measured on a GPU. The default's inputs are 64 MiB each, as others measure.
+struct GpuSpeedSizes {
+  int64_t tokens = 16384;  // of all batches together; sequences divide it
+  int64_t heads = 16;
+  int least_runs = 5;    // of each side, and ...
+  double seconds = 0.1;  // so long of device time
+  // cuBLAS's square product, and for how long it warms the card before.
+  int gemm_size = 8192, gemm_runs = 31;
+  double gemm_warm_seconds = 0.5;
+};
+
+struct GpuSpeed {
+  std::string kernel;
+  double qkv = 0;      // TFLOP/s; a pair of query and key counts if it is visible
+  double unfused = 0;  // 0: not measured
+  std::string why_not_unfused;
+};
+
+// On CUDA device `index` (speed_cuda.cpp). Throws Failure, or std::runtime_error with CUDA's words.
+class GpuSpeedTest {
+ public:
+  GpuSpeedTest(int32_t index, const GpuSpeedSizes& sizes);
+  ~GpuSpeedTest();
+  GpuSpeedTest(const GpuSpeedTest&) = delete;
+  GpuSpeedTest& operator=(const GpuSpeedTest&) = delete;
+
+  qkv_type type() const;  // bf16; f16 where the GPU's tensor cores know no bf16
+  static bool has_cublas();
+  double gemm() const;  // TFLOP/s of cuBLAS's product of the type; 0: not measured
+
+  // Self-attention over tokens / sequence batches of `sequence` tokens, kSpeedDim numbers a head.
+  // Each side's output is checked against the oracle before it is timed. The unfused side may fail:
+  // then there is a reason instead of its figure.
+  GpuSpeed measure(int64_t sequence, bool causal) const;
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
 };
 
 }  // namespace qkv::cli

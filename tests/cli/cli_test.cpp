@@ -13,6 +13,9 @@ TEST(ProgramTest, UsageAndExitCodes) {
   EXPECT_EQ(run_program({}).code, 2);
   EXPECT_EQ(run_program({"attention"}).code, 2);
   EXPECT_EQ(run_program({"demo", "--color", "blue"}).code, 2);
+  EXPECT_EQ(run_program({"demo", "--speed", "huge"}).code, 2);
+  EXPECT_EQ(run_program({"demo", "--device", "gpu"}).code, 2);
+  EXPECT_NE(run_program({"demo", "--device", "cuda:63"}).code, 0);
   EXPECT_EQ(run_program({"info"}, {}, "/dev/full").code, 1);
 }
 
@@ -76,12 +79,13 @@ size_t longest_line(const std::string& text) {
 
 TEST(DemoTest, QuickRunShowsAllPartsAndAPicture) {
   const TempFolder folder;
-  const Outcome demo = run_program({"demo", "--quick", "--out", folder / "new/pictures"},
-                                   {"QKV_DATA_DIR=" QKV_DATA_DIR, "LC_ALL=C.UTF-8"});
+  const Outcome demo =
+      run_program({"demo", "--quick", "--out", folder / "new/pictures"},
+                  {"QKV_DATA_DIR=" QKV_DATA_DIR, "LC_ALL=C.UTF-8", "CUDA_VISIBLE_DEVICES="});
   ASSERT_EQ(demo.code, 0) << demo.err;
-  for (const char* word :
-       {"it → animal", "pirates looking for gold", "Treasure Island", "\"I like NLP, a lot !\"",
-        "n x 9", "9 x 1", "n x 1", "tanh", "causal", "All checks passed"}) {
+  for (const char* word : {"it → animal", "pirates looking for gold", "Treasure Island",
+                           "\"I like NLP, a lot !\"", "n x 9", "9 x 1", "n x 1", "tanh", "causal",
+                           "The GPU's part is missing", "./dev gpu-kit", "All checks passed"}) {
     EXPECT_NE(demo.out.find(word), std::string::npos) << word;
   }
   EXPECT_EQ(demo.out.find('\033'), std::string::npos);  // no colours into a file

@@ -29,6 +29,27 @@ set_target_properties(gpu_contract_test_virtual PROPERTIES
   CUDA_RUNTIME_LIBRARY Shared)
 target_link_libraries(gpu_contract_test_virtual PRIVATE qkv_virtual qkv_test_cases CUDA::cudart GTest::gtest_main)
 
+# The program `qkv` for the virtual GPU, virtual/qkv: the same objects with the second libqkv's kernels, as an archive,
+# since the program looks inside.
+add_library(qkv_static_virtual STATIC EXCLUDE_FROM_ALL $<TARGET_OBJECTS:qkv_host> ${qkv_virtual_kernel_objects}
+  ${PROJECT_SOURCE_DIR}/host/ops/attention/reference/attention.cpp)
+set_target_properties(qkv_static_virtual PROPERTIES CUDA_RUNTIME_LIBRARY Shared)
+target_link_libraries(qkv_static_virtual PUBLIC OpenMP::OpenMP_CXX qkv::dnnl hwy::hwy CUDA::cudart PRIVATE qkv_build_flags)
+set(virtual_softmax_rows "")
+if(TARGET qkv_softmax_rows)
+  add_library(qkv_softmax_rows_virtual OBJECT ${PROJECT_SOURCE_DIR}/bench/baselines/softmax_rows.cu)
+  set_target_properties(qkv_softmax_rows_virtual PROPERTIES
+    CUDA_ARCHITECTURES "${QKV_VIRTUAL_ARCHITECTURES}" CUDA_RUNTIME_LIBRARY Shared)
+  target_link_libraries(qkv_softmax_rows_virtual PRIVATE qkv_build_flags)
+  set(virtual_softmax_rows $<TARGET_OBJECTS:qkv_softmax_rows_virtual>)
+endif()
+add_executable(qkv_cli_virtual $<TARGET_OBJECTS:qkv_cli_objects> ${virtual_softmax_rows})
+set_target_properties(qkv_cli_virtual PROPERTIES
+  OUTPUT_NAME qkv
+  RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/virtual
+  CUDA_RUNTIME_LIBRARY Shared)
+target_link_libraries(qkv_cli_virtual PRIVATE qkv_build_flags qkv_static_virtual qkv_cli_links)
+
 # How calls live with the CUDA runtime around them (T14 to T18), for both as well.
 set(runtime_sources gpu/runtime.cpp gpu/runtime_devices_test.cpp gpu/runtime_errors_test.cpp
   gpu/runtime_failing_calls_test.cpp gpu/runtime_graphs_test.cpp gpu/runtime_streams_test.cpp gpu/trap_kernel.cu)
@@ -144,6 +165,14 @@ if(TARGET vgpu-run)
   add_test(NAME vgpu_same_bits COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/attention/same_bits.sh $<TARGET_FILE:vgpu-run> h100
     $<TARGET_FILE:gpu_contract_test_virtual>)
   set_tests_properties(vgpu_same_bits PROPERTIES LABELS vgpu TIMEOUT 600)
+
+  # The program's demo, with cuBLAS as the virtual GPU stands in for it.
+  foreach(place "h100;sm90_forward" "a100;sm80_forward" "t4;simt_forward")
+    list(POP_FRONT place device)
+    add_test(NAME vgpu_demo_${device} COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/gpu/demo_test.sh $<TARGET_FILE:vgpu-run> ${device}
+      $<TARGET_FILE:qkv_cli_virtual> ${place})
+    set_tests_properties(vgpu_demo_${device} PROPERTIES LABELS vgpu TIMEOUT 300)
+  endforeach()
 
   # qkv_virtual_risk(name device seed filter [option...])
   function(qkv_virtual_risk name device seed filter)
