@@ -187,6 +187,16 @@ if(TARGET vgpu-run)
     qkv_virtual_risk(T18 ${place} T18_*)
   endforeach()
   qkv_virtual_risk(T17 h100 1 T17_* --gpus 2)
+
+  if(QKV_HAS_SM90)
+    add_executable(tensor_map_test gpu/tensor_map_test.cpp)
+    set_target_properties(tensor_map_test PROPERTIES
+      RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/virtual
+      CUDA_RUNTIME_LIBRARY Shared)
+    target_link_libraries(tensor_map_test PRIVATE qkv_virtual qkv_test_flags CUDA::cudart GTest::gtest_main)
+    add_test(NAME vgpu_tensor_maps COMMAND vgpu-run --device h100 -- $<TARGET_FILE:tensor_map_test> --gtest_brief=1)
+    set_tests_properties(vgpu_tensor_maps PROPERTIES LABELS vgpu ENVIRONMENT VGPU_MAP_ADDRESSES=own)
+  endif()
   add_test(NAME vgpu_T16_faults
     COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/gpu/gpu_faults.sh $<TARGET_FILE:vgpu-run> h100
             $<TARGET_FILE:gpu_runtime_test_virtual>)

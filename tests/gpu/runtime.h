@@ -21,6 +21,7 @@ namespace qkv::test {
 
 using CallsOf = unsigned long long (*)(const char* name);
 using FailCall = int (*)(unsigned long long n);
+using FailWith = void (*)(int error);
 
 template <class F>
 F probe(const char* name) {

@@ -3,6 +3,7 @@
 #include <cuda_runtime_api.h>
 
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 
 #include "async/tensor_map.h"
@@ -141,6 +142,14 @@ VGPU_EXPORT CUresult cuPointerGetAttribute(void* data, CUpointer_attribute attri
   }
 }
 
+// Drivers known so far take any aligned address. Under VGPU_MAP_ADDRESSES=own this one is stricter.
+static bool may_be_encoded(const void* address) {
+  const char* rule = std::getenv("VGPU_MAP_ADDRESSES");
+  if (rule == nullptr || std::strcmp(rule, "own") != 0) return true;
+  cudaPointerAttributes a;
+  return cudaPointerGetAttributes(&a, address) == cudaSuccess && a.type == cudaMemoryTypeDevice;
+}
+
 VGPU_EXPORT CUresult cuTensorMapEncodeTiled(
     CUtensorMap* map, CUtensorMapDataType type, cuuint32_t rank, void* address,
     const cuuint64_t* dims, const cuuint64_t* strides, const cuuint32_t* box,
@@ -154,6 +163,7 @@ VGPU_EXPORT CUresult cuTensorMapEncodeTiled(
         strides == nullptr || address == nullptr)
       return "a pointer is null";
     if (reinterpret_cast<uintptr_t>(map) % 64 != 0) return "the map is not aligned to 64 bytes";
+    if (!may_be_encoded(address)) return "the address is no device memory";
     vgpu::TensorMap encoded;
     std::string wrong = vgpu::TensorMap::encode(
         {static_cast<vgpu::u32>(type), rank, reinterpret_cast<vgpu::u64>(address), dims, strides,

@@ -14,5 +14,10 @@ VGPU_EXPORT int __cudaVgpuFailCall(unsigned long long n) {
   std::lock_guard lock(rt().mutex);
   return rt().fail_call(n) ? 1 : 0;
 }
+// What a call that fails so returns; 0: what is likeliest of that call.
+VGPU_EXPORT void __cudaVgpuFailWith(int error) {
+  std::lock_guard lock(rt().mutex);
+  rt().fail_with = static_cast<cudaError_t>(error);
+}
 // Whether the calling thread has a context: the stand-in driver asks.
 VGPU_EXPORT int __cudaVgpuHasContext() { return rt().has_context() ? 1 : 0; }

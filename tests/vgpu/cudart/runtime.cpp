@@ -128,7 +128,7 @@ cudaError_t Runtime::call(const char* name, cudaError_t injected,
   if (calls_ == fail_call_) {
     std::fprintf(stderr, "vgpu: call %llu, %s, fails as asked\n",
                  static_cast<unsigned long long>(calls_), name);
-    result = injected;
+    result = fail_with != cudaSuccess ? fail_with : injected;
   } else if (sticky != cudaSuccess && use == ContextUse::kUses) {
     result = sticky;
   } else {

@@ -179,6 +179,7 @@ class Runtime {
   u64 calls() const { return calls_; }
   u64 calls_of(const std::string& name) const;
   bool fail_call(u64 from_now);  // whether the one chosen before has failed
+  cudaError_t fail_with = cudaSuccess;
   double now() const;
 
   // The host address of `bytes` at a device or host pointer, or nullptr. Sets `a` for device
