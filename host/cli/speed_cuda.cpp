@@ -122,7 +122,7 @@ std::string GpuSpeedTest::State::check(int64_t sequence, bool causal, const Side
   (void)timer.seconds(side.queue);
   cuda_check(cudaMemcpy(o.data(), device_o.data(), o.bytes(), cudaMemcpyDeviceToHost), "download");
   const host::attention::Problem problem = bench::make_problem(
-      attention(sequence, causal, Device::kCpu, {q.data(), k.data(), v.data(), o.data()}));
+      attention(sequence, causal, Device::kCpu, {q.data(), k.data(), v.data(), o.data()}).desc());
   return bench::Reference(problem).check(side.rounds_scores);
 }
 
