@@ -12,7 +12,8 @@
 
 namespace qkv::verify {
 
-__extension__ typedef __int128 Wide;  // for sums and products that int64 may not hold
+// For sums and products that int64 may not hold. GCC knows no `__extension__ using`.
+__extension__ typedef __int128 Wide;  // NOLINT(modernize-use-using)
 
 inline constexpr double kInf = std::numeric_limits<double>::infinity();
 

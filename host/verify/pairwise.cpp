@@ -19,8 +19,10 @@ struct Option {
 template <class Field>
 Option field(const char* name, Field Case::*member, std::vector<Field> values) {
   Option option{name, {}};
-  for (const Field& value : values)
-    option.values.push_back([member, value](Case& row) { row.*member = value; });
+  for (const auto& listed : values) {
+    const Field value = listed;
+    option.values.emplace_back([member, value](Case& row) { row.*member = value; });
+  }
   return option;
 }
 
@@ -29,7 +31,7 @@ Option two_fields(const char* name, Field Case::*first, Field Case::*second,
                   std::vector<std::pair<Field, Field>> values) {
   Option option{name, {}};
   for (const std::pair<Field, Field>& value : values)
-    option.values.push_back(
+    option.values.emplace_back(
         [=](Case& row) { row.*first = value.first, row.*second = value.second; });
   return option;
 }
@@ -37,7 +39,8 @@ Option two_fields(const char* name, Field Case::*first, Field Case::*second,
 // The axes of an optional input.
 Option input(const char* name, TensorId id, const std::vector<int>& axes) {
   Option option{name, {}};
-  for (const int own : axes) option.values.push_back([=](Case& row) { row.inputs[id].axes = own; });
+  for (const int own : axes)
+    option.values.emplace_back([=](Case& row) { row.inputs[id].axes = own; });
   return option;
 }
 
@@ -156,7 +159,7 @@ class Uncovered {
   size_t gain(const std::vector<size_t>& chosen, Value value) {
     size_t n = 0;
     for (size_t o = 0; o < chosen.size(); ++o)
-      if (o != value.option && chosen[o] != kUnset) n += at({o, chosen[o]}, value);
+      if (o != value.option && chosen[o] != kUnset) n += at({o, chosen[o]}, value) ? 1 : 0;
     return n;
   }
 
@@ -164,7 +167,7 @@ class Uncovered {
     for (size_t a = 0; a < chosen.size(); ++a)
       for (size_t b = a + 1; b < chosen.size(); ++b) {
         auto open = at({a, chosen[a]}, {b, chosen[b]});
-        left_ -= open;
+        left_ -= open ? 1 : 0;
         open = false;
       }
   }

@@ -144,7 +144,7 @@ if(TARGET vgpu-run)
   # qkv_counting_test(name gtest_library): counts of the contract test's launches, by the virtual GPU.
   function(qkv_counting_test name gtest)
     add_executable(${name}_test attention/${name}_test.cpp support/counted_launches.cpp $<TARGET_OBJECTS:qkv_test_place_host>)
-    target_link_libraries(${name}_test PRIVATE qkv_test_fakes qkv_test_cases qkv_static ${gtest})
+    target_link_libraries(${name}_test PRIVATE qkv_test_fakes qkv_test_cases qkv_verify qkv_static ${gtest})
     target_compile_definitions(${name}_test PRIVATE
       "QKV_VGPU_RUN=\"$<TARGET_FILE:vgpu-run>\""
       "QKV_GPU_CONTRACT_TEST=\"$<TARGET_FILE:gpu_contract_test_virtual>\"")

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "host/verify/cases.h"
+#include "tests/support/elements.h"
 
 namespace qkv::test {
 
