@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Fills a folder with all that a GPU machine without network needs: test and benchmark programs, the libraries they
-# load, and run.sh.
+# Fills a folder with all that a GPU machine without network needs: the program qkv, test and benchmark programs, the
+# libraries they load, and run.sh.
 #   bench/gpu_kit.sh BUILD DIR     BUILD: a build with CUDA and tests, as `./dev gpu-kit DIR` makes it
 set -euo pipefail
 shopt -s inherit_errexit
 source_dir=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-readonly limit_mib=60
+readonly limit_mib=45
 
 die() {
   echo "gpu_kit.sh: $*" >&2
@@ -15,10 +15,10 @@ die() {
 [[ $# == 2 ]] || die "usage: gpu_kit.sh BUILD DIR"
 build=$1
 kit=$2
-for tool in patchelf ldd strip; do
-  command -v "$tool" >/dev/null || die "$tool is missing (Debian packages patchelf, libc-bin, binutils)"
+for tool in patchelf ldd strip gzip; do
+  command -v "$tool" >/dev/null || die "$tool is missing (Debian packages patchelf, libc-bin, binutils, gzip)"
 done
-for file in attention_bench_kit libqkv.so; do
+for file in attention_bench_kit qkv_kit libqkv.so; do
   [[ -e $build/$file ]] || die "$build/$file is missing: build it first, with QKV_CUDA=on"
 done
 if [[ -d $kit && -n $(ls -A "$kit") && ! -e $kit/run.sh ]]; then
@@ -26,7 +26,9 @@ if [[ -d $kit && -n $(ls -A "$kit") && ! -e $kit/run.sh ]]; then
 fi
 mkdir -p "$kit"
 kit=$(cd "$kit" && pwd)
-for old in run.sh peers.py qkv_ctypes.py table.awk README.txt attention_bench tests lib; do rm -rf "${kit:?}/$old"; done
+for old in run.sh peers.py qkv_ctypes.py table.awk README.txt attention_bench attention_experiments qkv tests lib; do
+  rm -rf "${kit:?}/$old"
+done
 mkdir "$kit/tests" "$kit/lib"
 
 # The programs gpu_* and example_* behind the tests that carry the label gpu.
@@ -64,6 +66,8 @@ add_program() {
 }
 
 add_program "$build/attention_bench_kit" "$kit/attention_bench" lib
+add_program "$build/qkv_kit" "$kit/qkv" lib
+[[ ! -x $build/attention_experiments ]] || add_program "$build/attention_experiments" "$kit/attention_experiments" lib
 programs=$(gpu_tests)
 [[ -n $programs ]] || echo "gpu_kit.sh: no test carries the label gpu in $build: the kit has benchmarks only"
 while read -r program; do
@@ -80,10 +84,12 @@ cp "$source_dir"/{peers.py,qkv_ctypes.py,table.awk} "$kit/"
 cat >"$kit/README.txt" <<EOF
 qkv for a GPU machine without network; commit $(git -C "$source_dir" rev-parse --short=12 HEAD 2>/dev/null || echo unknown).
 
-  ./run.sh [--quick] [--out DIR]
+  ./run.sh [--seconds 420] [--from STAGE] [--out DIR]
 
-runs the GPU tests, then the benchmarks: qkv and cuBLAS (taken from the machine's CUDA or Python packages), PyTorch's
-attention backends where PyTorch is installed. It prints one table and writes JSON with GPU, driver and clocks.
+In so many seconds: info, verify (every kernel against fp64), headline (qkv beside cuBLAS, taken from the machine's CUDA or
+Python packages, and PyTorch's attention backends where PyTorch is installed), experiments, tests, sweep. Each stage has
+its share of the time; results are written as they are measured. The last 60 lines that it prints are the tables. What
+lib/ holds packed, it unpacks first: the programs start afterwards.
 
 Needs $(uname -s) on $(uname -m) with glibc $(getconf GNU_LIBC_VERSION | cut -d ' ' -f 2) or newer, and an NVIDIA driver at least as new as the CUDA it was built with.
 EOF
@@ -95,7 +101,13 @@ while read -r file; do
   while read -r path; do
     is_system "${path##*/}" || [[ $(realpath -s "$path") == "$kit"/* ]] || die "$file would load $path"
   done < <(awk '$2 == "=>" && $3 ~ /^\// { print $3 }' <<<"$listing")
-done < <(find "$kit/attention_bench" "$kit/lib" "$kit/tests" -type f)
+done < <(
+  find "$kit" -maxdepth 1 -type f -perm -100 ! -name run.sh ! -name '*.py'
+  find "$kit/lib" "$kit/tests" -type f
+)
+
+# What is large travels packed; run.sh unpacks it when it starts for the first time.
+find "$kit/lib" -size +16M -exec gzip -f {} +
 
 kib=$(du -sk --apparent-size "$kit" | cut -f 1)
 ((kib <= limit_mib * 1024)) || die "$kit holds $((kib / 1024)) MiB, more than $limit_mib"

@@ -44,11 +44,24 @@ def arguments():
     parser.add_argument("--size", default="512,1024,2048,4096,8192,16384")
     parser.add_argument("--dim", type=int, default=128)
     parser.add_argument("--heads", type=int, default=16)
+    parser.add_argument("--heads-kv", type=int, default=0, help="default: as many")
+    parser.add_argument("--mask", default="full,causal", help="of full, causal")
+    parser.add_argument("--queries", type=int, default=0,
+                        help="default: as many as keys; fewer need --mask full")
     parser.add_argument("--batch", type=int, default=0, help="default: 16384 / size")
     parser.add_argument("--repetitions", type=int, default=REPETITIONS)
     parser.add_argument("--json", help="write the results as JSON")
-    parser.add_argument("--tsv", help="write the results as tab-separated values")
-    return parser.parse_args()
+    parser.add_argument("--tsv", help="write the results as tab-separated values, row by row")
+    options = parser.parse_args()
+    options.heads_kv = options.heads_kv or options.heads
+    options.masks = options.mask.split(",")
+    if not set(options.masks) <= {"full", "causal"}:
+        parser.error(f"--mask is {options.mask}; allowed: full, causal")
+    if options.heads % options.heads_kv:
+        parser.error("--heads-kv must divide --heads")
+    if options.queries and "causal" in options.masks:
+        parser.error("--queries needs --mask full")
+    return options
 
 
 def import_torch():
@@ -65,45 +78,58 @@ def import_torch():
 class Problem:
     """Q, K, V of one shape, the same for every implementation, and the reference's sampled rows."""
 
-    def __init__(self, torch, device, type_name, batch, heads, size, dim, causal):
+    def __init__(self, torch, options, type_name, causal, size):
+        device = options.device
         self.torch, self.device, self.type_name, self.causal = torch, device, type_name, causal
-        self.batch, self.heads, self.size, self.dim = batch, heads, size, dim
+        self.batch = options.batch or max(1, GPU_TOKENS // size)
+        self.heads, self.heads_kv, self.dim = options.heads, options.heads_kv, options.dim
+        self.queries, self.size = options.queries or size, size
         self.dtype = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}[type_name]
         generator = torch.Generator(device=device).manual_seed(1)
-        shape = (batch, heads, size, dim)
+        q_shape = (self.batch, self.heads, self.queries, self.dim)
+        kv_shape = (self.batch, self.heads_kv, size, self.dim)
         self.q, self.k, self.v = (
             torch.randn(shape, generator=generator, device=device, dtype=torch.float32)
-            .to(self.dtype) for _ in range(3))
+            .to(self.dtype) for shape in (q_shape, kv_shape, kv_shape))
         self.rows = self._sample()
 
+    def name(self):
+        heads = f"h{self.heads}" if self.heads == self.heads_kv else \
+            f"hq{self.heads}_hkv{self.heads_kv}"
+        length = f"s{self.size}" if self.queries == self.size else \
+            f"sq{self.queries}_skv{self.size}"
+        return f"{self.type_name}/d{self.dim}/{'causal' if self.causal else 'full'}/" \
+               f"b{self.batch}_{heads}_{length}"
+
     def flops(self):
-        pairs = self.size * (self.size + 1) / 2 if self.causal else self.size * self.size
+        pairs = self.size * (self.size + 1) / 2 if self.causal else self.queries * self.size
         return 4.0 * self.batch * self.heads * pairs * self.dim
 
     def bytes(self):
-        return 4.0 * self.batch * self.heads * self.size * self.dim * self.q.element_size()
+        return 2.0 * (self.q.numel() + self.k.numel()) * self.q.element_size()
 
     def _row(self, b, h, i, rounds):
         """O of one query in fp64, or by the textbook in fp32 with the roundings named."""
         torch = self.torch
         real = torch.float32 if rounds else torch.float64
         end = i + 1 if self.causal else self.size
-        scores = (self.k[b, h, :end].to(real) @ self.q[b, h, i].to(real)) / math.sqrt(self.dim)
+        kv = h * self.heads_kv // self.heads
+        scores = (self.k[b, kv, :end].to(real) @ self.q[b, h, i].to(real)) / math.sqrt(self.dim)
         if "scores" in rounds:
             scores = scores.to(self.dtype).to(real)
         weights = torch.softmax(scores, 0)
         if "weights" in rounds:
             weights = weights.to(self.dtype).to(real)
-        o = weights @ self.v[b, h, :end].to(real)
+        o = weights @ self.v[b, kv, :end].to(real)
         return o.to(self.dtype).double() if rounds else o
 
     def _sample(self):
         """(place, exact O, by qkv's contract, with the scores rounded too), row by row."""
-        queries = [0, 1, 63, 64, 127, 128, self.size - 2, self.size - 1]
-        queries += [(2 * n + 1) * self.size // 32 for n in range(16)]
+        queries = [0, 1, 63, 64, 127, 128, self.queries - 2, self.queries - 1]
+        queries += [(2 * n + 1) * self.queries // 32 for n in range(16)]
         places = [(n % self.batch, (self.heads - 1 + 5 * n) % self.heads, i)
-                  for n, i in enumerate(queries) if 0 <= i < self.size]
-        places.append((self.batch - 1, self.heads - 1, self.size - 1))
+                  for n, i in enumerate(queries) if 0 <= i < self.queries]
+        places.append((self.batch - 1, self.heads - 1, self.queries - 1))
         return [(place, self._row(*place, ()), self._row(*place, ("weights",)),
                  self._row(*place, ("scores", "weights"))) for place in places]
 
@@ -159,11 +185,12 @@ def qkv_runner(library, problem):
 def torch_runner(problem, backend_name):
     torch = problem.torch
     backend = getattr(torch.nn.attention.SDPBackend, backend_name)
+    grouped = {"enable_gqa": True} if problem.heads != problem.heads_kv else {}
 
     def run():
         with torch.nn.attention.sdpa_kernel(backend):
             return torch.nn.functional.scaled_dot_product_attention(
-                problem.q, problem.k, problem.v, is_causal=problem.causal)
+                problem.q, problem.k, problem.v, is_causal=problem.causal, **grouped)
 
     return run
 
@@ -236,8 +263,8 @@ def measure(problem, library, stopwatch, repetitions, failures):
             "implementation": name, "device": problem.device, "type": problem.type_name,
             "d_qk": problem.dim, "d_v": problem.dim,
             "mask": "causal" if problem.causal else "full",
-            "b": problem.batch, "hq": problem.heads, "hkv": problem.heads,
-            "sq": problem.size, "skv": problem.size, "ms": median * 1e3,
+            "b": problem.batch, "hq": problem.heads, "hkv": problem.heads_kv,
+            "sq": problem.queries, "skv": problem.size, "ms": median * 1e3,
             "tflops": problem.flops() / median * 1e-12, "gbs": problem.bytes() / median * 1e-9,
             "ms_of_runs": [value * 1e3 for value in values]})
         print(f"  {name:<16} {median * 1e3:>10.4g} ms {rows[-1]['tflops']:>10.4g} TFLOP/s")
@@ -263,18 +290,26 @@ def context(torch, device, library):
     return out
 
 
-def write_tsv(path, facts, rows):
-    columns = ["implementation", "device", "type", "d_qk", "d_v", "mask", "b", "hq", "hkv", "sq",
+class TsvFile:
+    """Facts, a header line, then a line for each result, on disk once it is added."""
+
+    COLUMNS = ["implementation", "device", "type", "d_qk", "d_v", "mask", "b", "hq", "hkv", "sq",
                "skv", "ms", "tflops", "gbs", "x_unfused", "ceiling_percent", "options"]
-    with open(path, "w", encoding="utf-8") as out:
+
+    def __init__(self, path, facts):
+        self._out = open(path, "w", encoding="utf-8")
         for key, value in facts.items():
             text = json.dumps(value) if isinstance(value, dict) else value
-            out.write(f"# {key}: {text}\n")
-        out.write("\t".join(columns) + "\n")
+            self._out.write(f"# {key}: {text}\n")
+        self._out.write("\t".join(self.COLUMNS) + "\n")
+        self._out.flush()
+
+    def add(self, rows):
         for row in rows:
-            values = [row.get(column, "-") for column in columns]
-            out.write("\t".join(f"{v:.5g}" if isinstance(v, float) else str(v) for v in values)
-                      + "\n")
+            values = [row.get(column, "-") for column in self.COLUMNS]
+            self._out.write("\t".join(f"{v:.5g}" if isinstance(v, float) else str(v)
+                                      for v in values) + "\n")
+        self._out.flush()
 
 
 def main():
@@ -289,26 +324,26 @@ def main():
         print(f"peers.py: {options.lib} cannot be loaded ({error}): qkv is left out")
         library = None
     stopwatch = Stopwatch(torch, options.device)
+    tsv = TsvFile(options.tsv, context(torch, options.device, library)) if options.tsv else None
     rows, failures = [], []
     for type_name in options.type.split(","):
-        for causal in (False, True):
+        for mask in options.masks:
             for size in map(int, options.size.split(",")):
-                batch = options.batch or max(1, GPU_TOKENS // size)
-                print(f"{type_name}/d{options.dim}/{'causal' if causal else 'full'}/"
-                      f"b{batch}_h{options.heads}_s{size}", flush=True)
                 try:
-                    problem = Problem(torch, options.device, type_name, batch, options.heads,
-                                      size, options.dim, causal)
+                    problem = Problem(torch, options, type_name, mask == "causal", size)
                 except RuntimeError as error:  # out of memory
-                    print(f"  left out: {str(error).splitlines()[0]}")
+                    print(f"{type_name}/{mask}/s{size} left out: {str(error).splitlines()[0]}")
                     continue
-                rows += measure(problem, library, stopwatch, options.repetitions, failures)
-    facts = context(torch, options.device, library)
+                print(problem.name(), flush=True)
+                measured = measure(problem, library, stopwatch, options.repetitions, failures)
+                sys.stdout.flush()
+                rows += measured
+                if tsv:
+                    tsv.add(measured)
     if options.json:
+        facts = context(torch, options.device, library)  # with the clocks under load
         with open(options.json, "w", encoding="utf-8") as out:
             json.dump({"context": facts, "benchmarks": rows}, out, indent=1)
-    if options.tsv:
-        write_tsv(options.tsv, facts, rows)
     return 1 if failures else 0
 
 

@@ -18,6 +18,7 @@ using host::attention::kOutputs;
 using host::attention::kRequired;
 using host::attention::kTensors;
 using host::attention::TensorRow;
+using host::attention::Values;
 
 size_t size_of(qkv_type type) { return static_cast<size_t>(host::type_size(type)); }
 
@@ -77,15 +78,6 @@ uint64_t stream_of(TensorId id) {
   return static_cast<uint64_t>(at == std::end(kOrder) ? static_cast<std::ptrdiff_t>(id)
                                                       : at - kOrder) +
          1;
-}
-
-// What random elements must be.
-enum class Values { kNormal, kTruth, kSlopes, kLengths };
-
-Values values_of(TensorId id) {
-  if (id == kAlibi) return Values::kSlopes;
-  if (id == kLengths) return Values::kLengths;
-  return kTensors[id].element == Element::kBool ? Values::kTruth : Values::kNormal;
 }
 
 const host::CudaRuntime& no_cuda() {
@@ -164,7 +156,9 @@ void BuiltProblem::draw(TensorId id) {
   Random random(options_.seed * 1000003 + stream_of(id));
   // The terms of an additive score sum up as those of a scaled dot product do.
   const double spread = id == kAdditive ? 2 / std::sqrt(static_cast<double>(row_.d_qk)) : 1;
-  switch (values_of(id)) {
+  switch (kTensors[id].values) {
+    case Values::kNone:
+      return;
     case Values::kNormal:
       return tensor.draw([&] { return spread * random.normal(); });
     case Values::kTruth:  // every byte but 0 is true

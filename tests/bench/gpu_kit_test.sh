@@ -10,7 +10,19 @@ failed=0
 fail() { echo "FAIL: $*" && failed=1; }
 
 "$root/bench/gpu_kit.sh" "$1" "$kit" || exit 1
+kib=$(du -sk --apparent-size "$kit" | cut -f 1)
+((kib <= 45 * 1024)) || fail "the kit holds $((kib / 1024)) MiB, more than 45"
+# Without a GPU, as on any machine here. It unpacks what is packed.
+CUDA_VISIBLE_DEVICES='' "$kit/run.sh" --out "$kit/none" >"$kit/run.txt"
+status=$?
+[[ $status == 3 ]] || fail "run.sh without a GPU: status $status, $(cat "$kit/run.txt")"
+for wrong in "--seconds 5" "--seconds ten" "--from start" "--sizes huge" "--out"; do
+  # shellcheck disable=SC2086
+  "$kit/run.sh" $wrong >/dev/null
+  [[ $? == 64 ]] || fail "run.sh $wrong is taken"
+done
 env -i "$kit/attention_bench" --help >/dev/null || fail "attention_bench does not start"
+env -i "$kit/qkv" info | grep -q '^CUDA .*built for' || fail "qkv info does not start, or is built without CUDA"
 for program in gpu_contract_test gpu_runtime_test; do
   tests=$(env -i "$kit/tests/$program" --gtest_list_tests)
   [[ $tests == *$'\n  '* ]] || fail "$program lists no tests"

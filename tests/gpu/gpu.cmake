@@ -35,20 +35,13 @@ add_library(qkv_static_virtual STATIC EXCLUDE_FROM_ALL $<TARGET_OBJECTS:qkv_host
   ${PROJECT_SOURCE_DIR}/host/ops/attention/reference/attention.cpp)
 set_target_properties(qkv_static_virtual PROPERTIES CUDA_RUNTIME_LIBRARY Shared)
 target_link_libraries(qkv_static_virtual PUBLIC OpenMP::OpenMP_CXX qkv::dnnl hwy::hwy CUDA::cudart PRIVATE qkv_build_flags)
-set(virtual_softmax_rows "")
-if(TARGET qkv_softmax_rows)
-  add_library(qkv_softmax_rows_virtual OBJECT ${PROJECT_SOURCE_DIR}/bench/baselines/softmax_rows.cu)
-  set_target_properties(qkv_softmax_rows_virtual PROPERTIES
-    CUDA_ARCHITECTURES "${QKV_VIRTUAL_ARCHITECTURES}" CUDA_RUNTIME_LIBRARY Shared)
-  target_link_libraries(qkv_softmax_rows_virtual PRIVATE qkv_build_flags)
-  set(virtual_softmax_rows $<TARGET_OBJECTS:qkv_softmax_rows_virtual>)
-endif()
-add_executable(qkv_cli_virtual $<TARGET_OBJECTS:qkv_cli_objects> ${virtual_softmax_rows})
+add_executable(qkv_cli_virtual $<TARGET_OBJECTS:qkv_cli_objects> $<TARGET_OBJECTS:qkv_cli_speed>
+  $<TARGET_OBJECTS:qkv_softmax_rows_virtual>)
 set_target_properties(qkv_cli_virtual PROPERTIES
   OUTPUT_NAME qkv
   RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/virtual
   CUDA_RUNTIME_LIBRARY Shared)
-target_link_libraries(qkv_cli_virtual PRIVATE qkv_build_flags qkv_static_virtual qkv_cli_links)
+target_link_libraries(qkv_cli_virtual PRIVATE qkv_build_flags qkv_static_virtual qkv_cli_links qkv_cli_blas)
 
 # How calls live with the CUDA runtime around them (T14 to T18), for both as well.
 set(runtime_sources gpu/runtime.cpp gpu/runtime_devices_test.cpp gpu/runtime_errors_test.cpp
