@@ -9,7 +9,7 @@
 #include "tests/support/full_problem.h"
 #include "tests/support/verify.h"
 
-namespace qkv::test {
+namespace qkv::verify {
 
 void showValue(Fill fill, std::ostream& out) { out << "fill " << static_cast<int>(fill); }
 void showValue(Memory::Fit fit, std::ostream& out) {
@@ -17,6 +17,9 @@ void showValue(Memory::Fit fit, std::ostream& out) {
 }
 void showValue(Api api, std::ostream& out) { out << (api == Api::kPlan ? "plan" : "one-shot"); }
 
+}  // namespace qkv::verify
+
+namespace qkv::test {
 namespace {
 
 using rc::gen::element;

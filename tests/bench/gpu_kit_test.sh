@@ -3,7 +3,7 @@
 # for each implementation.
 #   gpu_kit_test.sh BUILD
 set -uo pipefail
-root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 kit=$(mktemp -d)
 trap 'rm -rf "$kit"' EXIT
 failed=0

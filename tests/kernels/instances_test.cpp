@@ -10,6 +10,7 @@
 #include "kernels/attention/simt_forward/policy.h"
 #include "kernels/attention/sm80_forward/policy.h"
 #include "kernels/attention/sm80_tf32x3/policy.h"
+#include "tests/support/verify.h"
 
 namespace qkv::test {
 namespace {
@@ -96,7 +97,6 @@ TEST(Instances, EveryOneIsLaunched) {
   EXPECT_EQ(launches["sm90_forward " #type " " #softcap] > 0, facts.compute_major == 9) \
       << #type ", " #softcap;
 #include "kernels/kernels.inc"
-#include "tests/support/verify.h"
 }
 
 }  // namespace

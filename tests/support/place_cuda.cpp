@@ -7,7 +7,7 @@
 
 #include "host/verify/place.h"
 
-namespace qkv::test {
+namespace qkv::verify {
 namespace {
 
 void check(cudaError_t error, const char* what) {
@@ -63,4 +63,4 @@ Place& place() {
   return instance;
 }
 
-}  // namespace qkv::test
+}  // namespace qkv::verify

@@ -10,7 +10,7 @@
 
 #include "host/verify/place.h"
 
-namespace qkv::test {
+namespace qkv::verify {
 namespace {
 
 class HostPlace final : public Place {
@@ -70,4 +70,4 @@ Place& place() {
   return instance;
 }
 
-}  // namespace qkv::test
+}  // namespace qkv::verify
