@@ -29,6 +29,19 @@ set_target_properties(gpu_contract_test_virtual PROPERTIES
   CUDA_RUNTIME_LIBRARY Shared)
 target_link_libraries(gpu_contract_test_virtual PRIVATE qkv_virtual qkv_test_cases CUDA::cudart GTest::gtest_main)
 
+# The program `qkv` for the virtual GPU, virtual/qkv: the same objects with the second libqkv's kernels, as an archive,
+# since the program looks inside.
+add_library(qkv_static_virtual STATIC EXCLUDE_FROM_ALL $<TARGET_OBJECTS:qkv_host> ${qkv_virtual_kernel_objects}
+  ${PROJECT_SOURCE_DIR}/host/ops/attention/reference/attention.cpp)
+set_target_properties(qkv_static_virtual PROPERTIES CUDA_RUNTIME_LIBRARY Shared)
+target_link_libraries(qkv_static_virtual PUBLIC OpenMP::OpenMP_CXX qkv::dnnl hwy::hwy CUDA::cudart PRIVATE qkv_build_flags)
+add_executable(qkv_cli_virtual $<TARGET_OBJECTS:qkv_cli_objects>)
+set_target_properties(qkv_cli_virtual PROPERTIES
+  OUTPUT_NAME qkv
+  RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/virtual
+  CUDA_RUNTIME_LIBRARY Shared)
+target_link_libraries(qkv_cli_virtual PRIVATE qkv_build_flags qkv_static_virtual qkv_cli_links)
+
 # How calls live with the CUDA runtime around them (T14 to T18), for both as well.
 add_executable(gpu_runtime_test gpu/gpu_runtime_test.cpp gpu/trap_kernel.cu)
 set_target_properties(gpu_runtime_test PROPERTIES CUDA_ARCHITECTURES "${QKV_CUDA_ARCHITECTURES}")
