@@ -125,6 +125,7 @@ BuiltProblem::BuiltProblem(const Case& row, const BuildOptions& options)
   add_qkv();
   add_outputs();
   add_options();
+  if (!options.contents) return;
   randomize();
   poison_hidden_keys();
 }
@@ -134,8 +135,8 @@ BuiltProblem::Slab* BuiltProblem::add_slab(const char* name, qkv_type type, size
   const bool roomy = options_.fit == Memory::Fit::kRoomy;
   const size_t guard = roomy ? kGuard : 0, bytes = elements * size_of(type);
   std::vector<std::byte> image(bytes + 2 * guard);
-  for (size_t at = 0; at < image.size(); ++at) image[at] = guard_byte(at);
-  for (size_t at = 0; at < bytes; at += size_of(type)) {
+  for (size_t at = 0; options_.contents && at < image.size(); ++at) image[at] = guard_byte(at);
+  for (size_t at = 0; options_.contents && at < bytes; at += size_of(type)) {
     if (use == Use::kInput) {
       fill_element(type, options_.fill, image.data() + guard + at);
     } else {
@@ -309,6 +310,7 @@ qkv_attention_desc BuiltProblem::desc(bool images) const {
     return out;
   };
   desc.device = images ? qkv_device{QKV_DEVICE_CPU} : place().device();
+  desc.device_index = images ? 0 : place().index();
   desc.score = row_.score;
   desc.selection = row_.selection;
   desc.q = view(q);

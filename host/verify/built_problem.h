@@ -29,6 +29,7 @@ struct BuildOptions {
   // What outputs hold before the run: two runs with different poison agree only on bytes written.
   unsigned char poison = 0xff;
   Memory::Fit fit = Memory::Fit::kRoomy;  // kRoomy: 4 KiB of guard bytes on both sides
+  bool contents = true;                   // false: for questions about the problem alone
 };
 
 enum class Api { kOneShot, kPlan };
