@@ -1,4 +1,5 @@
 // The entry points that belong to no operation: version, status, devices, and what all plans share.
+#include <span>
 #include <string>
 
 #include "host/core/descriptor.h"
@@ -26,6 +27,8 @@ constexpr const Op* kOps[] = {&attention::kOp, &merge::kOp};
 
 }  // namespace
 
+std::span<const qkv::host::Op* const> qkv::host::all_ops() { return kOps; }
+
 extern "C" {
 
 int32_t qkv_version(void) {
@@ -35,7 +38,7 @@ int32_t qkv_version(void) {
 const char* qkv_build_info(void) {
   static const std::string info = [] {
     std::string names;
-    for (const Op* op : kOps)
+    for (const Op* op : all_ops())
       for (const Kernel* kernel : op->kernels)
         names += text(names.empty() ? "" : ", ", '"', kernel->name, '"');
     return text("{\"version\": \"", QKV_VERSION_MAJOR, ".", QKV_VERSION_MINOR, ".",

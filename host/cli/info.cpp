@@ -1,5 +1,6 @@
 // qkv info: what this build is and what it finds on the machine.
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <CLI/CLI.hpp>
 #include <memory>
@@ -7,6 +8,7 @@
 
 #include "commands.h"
 #include "errors.h"
+#include "host/core/disable.h"
 #include "machine.h"
 
 namespace qkv::cli {
@@ -19,6 +21,7 @@ void print_json(const Machine& machine, const Json& build) {
   out["version"] = build.at("version");
   out["build"] = build;
   out["build"].erase("version");
+  out["disabled"] = {{"kernels", host::disabled().kernels}, {"unknown", host::disabled().unknown}};
   out["cpu"] = {{"name", machine.cpu},
                 {"engine", machine.engine},
                 {"isa", machine.isa},
@@ -44,6 +47,12 @@ void print_text(const Machine& machine, const Json& build) {
     names += (names.empty() ? "" : ", ") + kernel.get<std::string>();
   }
   fmt::print("kernels   {}\n", names);
+  const host::Disabled& off = host::disabled();
+  if (!off.kernels.empty())
+    fmt::print("          disabled by QKV_DISABLE: {}\n", fmt::join(off.kernels, ", "));
+  if (!off.unknown.empty())
+    fmt::print("          no such kernel, named by QKV_DISABLE: {}\n",
+               fmt::join(off.unknown, ", "));
   fmt::print("CPU       {}\n", cpu_text(machine));
   fmt::print("engine    {}\n", machine.engine);
   const Json& cuda = build.at("cuda");

@@ -160,18 +160,53 @@ Status release(void* pointer, void* stream) {
   return check(quietly(call), "cudaFreeAsync");
 }
 
-Status made(const char* what, CudaCall call) {
-  return check(quietly([&] { return static_cast<cudaError_t>(call()); }), what);
+// What CUDA says of a kernel that this device or driver does not run: its machine code is for
+// others, its PTX too new, an attribute out of range, its tensors nothing that the driver's tensor
+// maps describe. All else says nothing of the kernel: memory that has run out, a graph capture, a
+// device that is lost, errors without a cause (cudaErrorUnknown). Those fail the call, and the next
+// one tries again.
+bool not_for_here(cudaError_t error) {
+  switch (error) {
+    case cudaErrorInvalidValue:
+    case cudaErrorCallRequiresNewerDriver:
+    case cudaErrorInvalidDeviceFunction:
+    case cudaErrorInvalidKernelImage:
+    case cudaErrorNoKernelImageForDevice:
+    case cudaErrorInvalidPtx:
+    case cudaErrorUnsupportedPtxVersion:
+    case cudaErrorJitCompilerNotFound:
+    case cudaErrorJitCompilationDisabled:
+    case cudaErrorInvalidSource:
+    case cudaErrorSymbolNotFound:
+    case cudaErrorNotSupported:
+      return true;
+    default:
+      return false;
+  }
 }
 
-Status queue(const Run& run, CudaCall call) { return made(run.name, call); }
+Status made(const char* what, CudaCall call, cudaError_t* error) {
+  *error = quietly([&] { return static_cast<cudaError_t>(call()); });
+  return check(*error, what);
+}
+
+Status load(const char* what, CudaCall call) {
+  cudaError_t error{};
+  Status status = made(what, call, &error);
+  return not_for_here(error) ? Status(QKV_UNSUPPORTED_KERNEL, status.reason()) : status;
+}
+
+Status queue(const Run& run, CudaCall call) {
+  cudaError_t error{};
+  return made(run.name, call, &error);
+}
 
 }  // namespace
 
 const CudaRuntime& real_cuda_runtime() {
   static constexpr CudaRuntime kTable{device_count,  device_info, pointer_info,
                                       pending_error, set_device,  allocate,
-                                      release,       made,        queue};
+                                      release,       load,        queue};
   return kTable;
 }
 

@@ -66,7 +66,8 @@ struct CudaRuntime {
   Status (*allocate)(size_t bytes, void* stream, void** pointer);  // stream-ordered pool
   Status (*release)(void* pointer, void* stream);
   // Makes `call`, which loads a kernel onto the current device; `what` begins the words of a
-  // failure.
+  // failure. QKV_UNSUPPORTED_KERNEL: CUDA says that this kernel does not run on this device with
+  // this driver. Any other failure says nothing of the kernel.
   Status (*load)(const char* what, CudaCall call);
   // Makes `call`, which queues work on run.stream of the current device. A test's table may do
   // without the GPU instead.

@@ -54,7 +54,9 @@ struct Kernel {
 // A kernel from four functions of its file, which know their op's Problem and their own plan, Own:
 //   decline   why the kernel cannot run the problem on the device; empty: it can
 //   plan      fills its plan. Pure: no CUDA call, no data read
-//   prepare   once per plan, before any run or graph capture: generated code, module, attributes
+//   prepare   once per plan, before any run or graph capture: generated code, module, attributes.
+//             QKV_UNSUPPORTED_KERNEL: it cannot run here after all; plans pass over it as if it had
+//             declined
 //   launch    computes it on the CPU, or hands what queues it to cuda.queue()
 template <class Problem, class Own, std::string (*kDecline)(const Problem&, const DeviceInfo&),
           void (*kPlan)(const Problem&, const DeviceInfo&, Own*),
@@ -117,5 +119,8 @@ constexpr Op op_of(const char* name, std::span<const Kernel* const> kernels, con
           [](const AnyProblem& p) { return kRepro(static_cast<const Problem&>(p)); },
           [](const AnyProblem& p) { return kText(static_cast<const Problem&>(p)); }};
 }
+
+// All operations of the library: defined in api.cpp, which alone knows them.
+std::span<const Op* const> all_ops();
 
 }  // namespace qkv::host

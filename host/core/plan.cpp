@@ -3,7 +3,36 @@
 #include <algorithm>
 #include <stdexcept>
 
+#include "host/core/disable.h"
+
 namespace qkv::host {
+namespace {
+
+// Plans for the first kernel in [first, end of the op's) that takes the problem.
+Status plan_from(std::span<const Kernel* const>::iterator first, const Op& op,
+                 const AnyProblem& problem, const DeviceInfo& device, Plan* plan) {
+  bool tried = plan->kernel != nullptr;
+  for (auto at = first; at != op.kernels.end(); ++at) {
+    const Kernel& kernel = **at;
+    if (kernel.device != problem.device) continue;
+    tried = true;
+    const std::string reason =
+        disabled().has(kernel.name) ? "disabled by QKV_DISABLE" : kernel.decline(problem, device);
+    if (reason.empty()) {
+      plan->kernel = &kernel;
+      plan->own = kernel.plan(problem, device);
+      return {};
+    }
+    plan->declined += text(kernel.name, ": ", reason, "\n");
+  }
+  QKV_REQUIRE(tried, QKV_UNSUPPORTED_BUILD,
+              "this build of qkv has no kernel for the tensors' device");
+  std::string reasons = plan->declined;
+  reasons.pop_back();
+  return Status(QKV_UNSUPPORTED_KERNEL, "no kernel runs this problem; " + reasons);
+}
+
+}  // namespace
 
 PlanKey& PlanKey::operator=(const PlanKey& other) {
   words_ = other.words_;
@@ -47,26 +76,21 @@ PlanKey plan_key(const Op& op, const AnyProblem& problem, const DeviceInfo& devi
   key.add(problem.device);
   key.add(problem.device_index);
   key.add(device.threads);
+  key.add(static_cast<int64_t>(reinterpret_cast<intptr_t>(&disabled())));
   op.add_key(problem, &key);
   return key;
 }
 
 Status make_plan(const Op& op, const AnyProblem& problem, const DeviceInfo& device, Plan* plan) {
-  for (const Kernel* kernel : op.kernels) {
-    if (kernel->device != problem.device) continue;
-    std::string reason = kernel->decline(problem, device);
-    if (reason.empty()) {
-      plan->kernel = kernel;
-      plan->own = kernel->plan(problem, device);
-      return {};
-    }
-    plan->declined += text(kernel->name, ": ", reason, "\n");
-  }
-  QKV_REQUIRE(!plan->declined.empty(), QKV_UNSUPPORTED_BUILD,
-              "this build of qkv has no kernel for the tensors' device");
-  std::string reasons = plan->declined;
-  reasons.pop_back();
-  return Status(QKV_UNSUPPORTED_KERNEL, "no kernel runs this problem; " + reasons);
+  for (const std::string& name : disabled().unknown)
+    plan->declined += text(name, ": QKV_DISABLE names it, but there is no such kernel\n");
+  return plan_from(op.kernels.begin(), op, problem, device, plan);
+}
+
+Status pass_over(const Op& op, const AnyProblem& problem, const DeviceInfo& device,
+                 const std::string& reason, Plan* plan) {
+  plan->declined += text(plan->kernel->name, ": ", reason, "\n");
+  return plan_from(std::ranges::find(op.kernels, plan->kernel) + 1, op, problem, device, plan);
 }
 
 std::string plan_text(const Op& op, const Plan& plan, const AnyProblem& problem,

@@ -1,5 +1,5 @@
-// The plan: which kernel runs a problem, and how. A pure function of problem and device: no CUDA
-// call, no data read.
+// The plan: which kernel runs a problem, and how. A pure function of problem, device and
+// QKV_DISABLE: no CUDA call, no data read.
 #pragma once
 
 #include <algorithm>
@@ -23,8 +23,14 @@ struct Plan {
   size_t workspace_bytes() const { return own->workspace_bytes; }
 };
 
-// QKV_UNSUPPORTED_KERNEL with every reason if all kernels of the problem's device decline.
+// QKV_UNSUPPORTED_KERNEL with every reason if all kernels of the problem's device decline, or are
+// disabled.
 Status make_plan(const Op& op, const AnyProblem& problem, const DeviceInfo& device, Plan* plan);
+
+// The plan of the next kernel that does not decline: plan->kernel could not be prepared, for this
+// reason.
+Status pass_over(const Op& op, const AnyProblem& problem, const DeviceInfo& device,
+                 const std::string& reason, Plan* plan);
 
 // The plan as text, for people.
 std::string plan_text(const Op& op, const Plan& plan, const AnyProblem& problem,

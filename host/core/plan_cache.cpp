@@ -99,22 +99,32 @@ Status find_device(const AnyProblem& problem, const CudaRuntime& cuda, const Dev
   return {};
 }
 
+// Prepares the plan's kernel, or the next one that can be. If none can, that is a failure of
+// CUDA's, not a problem that qkv does not know.
+static Status prepare(const Op& op, const AnyProblem& problem, const DeviceInfo& device,
+                      const CudaRuntime& cuda, Plan* plan) {
+  for (;;) {
+    Status prepared = plan->kernel->prepare(problem, cuda, plan->own.get());
+    if (prepared.code() != QKV_UNSUPPORTED_KERNEL) return prepared;
+    const Status next = pass_over(op, problem, device, prepared.reason(), plan);
+    if (!next.ok()) return Status(QKV_DEVICE_ERROR_CALL, next.reason());
+  }
+}
+
 Status new_plan(const Op& op, const AnyProblem& problem, const PlanKey& key,
                 const DeviceInfo& device, const CudaRuntime& cuda,
                 std::unique_ptr<qkv_plan>* plan) {
   auto made = std::make_unique<qkv_plan>(qkv_plan{&op, key, device, {}, nullptr});
   QKV_RETURN_IF_ERROR(make_plan(op, problem, device, &made->plan));
-  if (verbose(kVerboseDispatch | kVerboseRepro)) log_plan(op, made->plan, problem);
-  const Kernel& kernel = *made->plan.kernel;
-  KernelPlan* const own = made->plan.own.get();
   if (problem.device == QKV_DEVICE_CPU) {
-    QKV_RETURN_IF_ERROR(kernel.prepare(problem, cuda, own));
+    QKV_RETURN_IF_ERROR(prepare(op, problem, device, cuda, &made->plan));
   } else {
     CurrentDevice current(cuda);
     QKV_RETURN_IF_ERROR(current.set(problem.device_index));
-    QKV_RETURN_IF_ERROR(kernel.prepare(problem, cuda, own));
+    QKV_RETURN_IF_ERROR(prepare(op, problem, device, cuda, &made->plan));
     QKV_RETURN_IF_ERROR(current.restore());
   }
+  if (verbose(kVerboseDispatch | kVerboseRepro)) log_plan(op, made->plan, problem);
   *plan = std::move(made);
   return {};
 }
@@ -140,6 +150,11 @@ Status cached_plan(const Op& op, const AnyProblem& problem, const CudaRuntime& c
   slot = {hash, found};
   *plan = std::move(found);
   return {};
+}
+
+SharedPlan known_plan(const Op& op, const AnyProblem& problem, const DeviceInfo& device) {
+  const PlanKey key = plan_key(op, problem, device);
+  return cache().find(key.hash(), key);
 }
 
 void clear_plan_cache() {

@@ -15,7 +15,12 @@ using SharedPlan = std::shared_ptr<const qkv_plan>;
 Status cached_plan(const Op& op, const AnyProblem& problem, const CudaRuntime& cuda,
                    SharedPlan* plan);
 
-// Makes and prepares a plan without the cache.
+// The plan that cached_plan() has made for such a problem, null if none: what a run will take,
+// where make_plan() says what it would try first.
+SharedPlan known_plan(const Op& op, const AnyProblem& problem, const DeviceInfo& device);
+
+// Makes and prepares a plan without the cache. Kernels that turn out not to run here when they are
+// prepared are passed over.
 Status new_plan(const Op& op, const AnyProblem& problem, const PlanKey& key,
                 const DeviceInfo& device, const CudaRuntime& cuda, std::unique_ptr<qkv_plan>* plan);
 

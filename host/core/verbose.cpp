@@ -11,13 +11,14 @@
 namespace qkv::host {
 namespace {
 
+constexpr uint32_t kEveryWord = 31;
 constexpr std::pair<std::string_view, uint32_t> kWords[] = {
     {"error", kVerboseError},
     {"check", kVerboseCheck},
     {"dispatch", kVerboseDispatch},
     {"exec", kVerboseExec},
     {"repro", kVerboseRepro},
-    {"all", 31},
+    {"all", kEveryWord},
     {"none", 0},
 };
 
@@ -82,6 +83,12 @@ void log_plan(const Op& op, const Plan& plan, const AnyProblem& problem) {
     }
   }
   if (verbose(kVerboseRepro)) print(text("repro: ", op.replay, " ", line));
+}
+
+void log_unknown_kernels(const std::vector<std::string>& names) {
+  if (!verbose(kEveryWord)) return;
+  for (const std::string& name : names)
+    print(text("error: QKV_DISABLE has '", name, "', which is no kernel; see qkv_build_info"));
 }
 
 void log_run(const std::string& kernel, const std::string& problem, double microseconds) {

@@ -10,6 +10,7 @@
 #include <atomic>
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "host/core/plan.h"
 
@@ -40,6 +41,7 @@ inline bool verbose(uint32_t any_of) {
 
 void log_failure(const Status& status);                                    // error or check
 void log_plan(const Op& op, const Plan& plan, const AnyProblem& problem);  // dispatch, repro
+void log_unknown_kernels(const std::vector<std::string>& names);  // of QKV_DISABLE; any word
 void log_run(const std::string& kernel, const std::string& problem, double microseconds);
 
 // A number as such lines have it.

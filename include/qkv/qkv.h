@@ -17,6 +17,10 @@
  * Every function is thread-safe. None allocates device memory, synchronises or prints unless its
  * comment says so.
  *
+ * Two environment variables are read, each once, when first needed: QKV_VERBOSE, a list of words
+ * (error, check, dispatch, exec, repro, all) says on stderr what calls do; QKV_DISABLE, a list of
+ * kernels' names, keeps those out of all plans.
+ *
  * A program built against 0.x runs with every later 0.x. Structs that begin with struct_size grow
  * at their end, release by release. A struct_size that an earlier release had is an older caller:
  * fields that it lacks have their defaults, results are written up to its size, and what that
@@ -67,7 +71,8 @@ enum {
 
   QKV_UNSUPPORTED = 2000,          /**< class: a valid call that this library cannot serve */
   QKV_UNSUPPORTED_RESERVED = 2001, /**< a field reserved for a later version is set */
-  QKV_UNSUPPORTED_KERNEL = 2002,   /**< every kernel declined; the message lists the reasons */
+  QKV_UNSUPPORTED_KERNEL = 2002,   /**< every kernel declined or is disabled; the message lists the
+                                      reasons */
   QKV_UNSUPPORTED_BUILD = 2003,    /**< this build has no CUDA */
 
   QKV_RESOURCE = 3000,           /**< class: something ran out */
@@ -76,7 +81,9 @@ enum {
 
   QKV_DEVICE_ERROR = 4000,      /**< class: the device or its driver said no */
   QKV_DEVICE_ERROR_NONE = 4001, /**< no such device on this machine */
-  QKV_DEVICE_ERROR_CALL = 4002, /**< a CUDA call failed; the message carries CUDA's words */
+  QKV_DEVICE_ERROR_CALL = 4002, /**< a CUDA call failed; the message carries CUDA's words. A kernel
+                                   that CUDA will not load here is passed over instead, as long as
+                                   there is another */
   QKV_DEVICE_ERROR_PRIOR =
       4003, /**< an error was pending before this call; it is reported, not cleared */
 
@@ -326,7 +333,9 @@ QKV_API qkv_status qkv_attention_desc_init(qkv_attention_desc* desc, size_t stru
 
 /** Says whether, by which kernel and with what workspace a problem would run. An unsupported
  * problem is an answer, not an error; a malformed descriptor is an error. Data is not read; null
- * data pointers count as fully aligned memory, and under QKV_DEVICE_AUTO as host memory. */
+ * data pointers count as fully aligned memory, and under QKV_DEVICE_AUTO as host memory. Loads
+ * nothing: where a kernel turns out later not to run on the device (qkv_plan_create says so, and so
+ * does a query after a qkv_attention), another one takes its place, with a workspace of its own. */
 QKV_API qkv_status qkv_query(const qkv_attention_desc* desc, qkv_query_result* result);
 
 /** Makes a plan for problems like *desc: same shapes, strides, types, options, device and at least

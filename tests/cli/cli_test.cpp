@@ -31,6 +31,21 @@ TEST(ProgramTest, InfoNamesTheMachine) {
   }
 }
 
+TEST(ProgramTest, SaysWhatIsDisabled) {
+  const std::vector<std::string> disable{"QKV_DISABLE=cpu_forward,cpu_foward"};
+  const Outcome info = run_program({"info"}, disable);
+  EXPECT_EQ(info.code, 0);
+  for (const char* line : {"          disabled by QKV_DISABLE: cpu_forward\n",
+                           "          no such kernel, named by QKV_DISABLE: cpu_foward\n"})
+    EXPECT_NE(info.out.find(line), std::string::npos) << info.out;
+  EXPECT_EQ(run_program({"info"}).out.find("QKV_DISABLE"), std::string::npos);
+  const Outcome explained =
+      run_program({"explain", "--device", "cpu", "--seq", "4", "--dim", "4"}, disable);
+  EXPECT_EQ(explained.code, 1);
+  EXPECT_NE(explained.out.find("cpu_forward: disabled by QKV_DISABLE"), std::string::npos)
+      << explained.out;
+}
+
 TEST(ProgramTest, ExplainSaysWhatWouldRun) {
   const std::vector<std::string> shapes{"explain", "--device", "cpu",     "--seq", "64,128",
                                         "--dim",   "32",       "--heads", "8,2",   "--causal"};

@@ -6,8 +6,11 @@
 
 #include <memory>
 #include <set>
+#include <string>
 #include <thread>
+#include <vector>
 
+#include "host/core/disable.h"
 #include "host/core/plan_cache.h"
 #include "host/ops/attention/op.h"
 #include "tests/support/fake_cuda.h"
@@ -96,6 +99,166 @@ TEST_F(Cache, DoesNotKeepWhatFails) {
   EXPECT_EQ(qkv_attention(&f.desc, nullptr), QKV_UNSUPPORTED_KERNEL);
   cuda.devices[0].compute = 90;
   EXPECT_EQ(qkv_attention(&f.desc, nullptr), QKV_SUCCESS) << qkv_last_error();
+}
+
+// --- kernels that are passed over
+
+// A problem that sm90_forward, sm80_forward, simt_forward and simt_general run, in this order.
+struct HopperProblem {
+  HopperProblem() {
+    EXPECT_EQ(qkv_attention_desc_init(&desc, sizeof desc), QKV_SUCCESS);
+    desc.device = QKV_DEVICE_CUDA;
+    desc.flags = QKV_FLAG_ALLOW_ALLOCATION;
+    for (qkv_tensor* tensor : {&desc.q, &desc.k, &desc.v, &desc.o})
+      *tensor = {memory.data(), QKV_TYPE_F16, 0, {1, 1, kRows, kDim}, {0, 0, kDim, 1}};
+  }
+
+  static constexpr int64_t kRows = 3, kDim = 128;
+  std::vector<uint16_t> memory = std::vector<uint16_t>(kRows * kDim + 8);
+  qkv_attention_desc desc;
+};
+
+class PassedOver : public testing::Test {
+ protected:
+  PassedOver() : cuda({fake_device(90)}) {
+    host::clear_plan_cache();
+    cuda.map_everything(0);
+  }
+  ~PassedOver() override {
+    host::set_disabled_for_test("");
+    host::clear_plan_cache();
+  }
+
+  // The kernel that a call ran; "" if it failed.
+  std::string runs() {
+    const size_t before = cuda.launches().size();
+    if (qkv_attention(&f.desc, nullptr) != QKV_SUCCESS) return "";
+    EXPECT_EQ(cuda.launches().size(), before + 1);
+    return cuda.launches().back().kernel;
+  }
+  qkv_query_result query() {
+    qkv_query_result result{};
+    result.struct_size = sizeof result;
+    EXPECT_EQ(qkv_query(&f.desc, &result), QKV_SUCCESS) << qkv_last_error();
+    return result;
+  }
+  std::string printed_plan() {
+    qkv_plan* plan = nullptr;
+    EXPECT_EQ(qkv_plan_create(&f.desc, &plan), QKV_SUCCESS) << qkv_last_error();
+    std::string text(4096, '\0');
+    size_t length = 0;
+    EXPECT_EQ(qkv_plan_print(plan, text.data(), text.size(), &length), QKV_SUCCESS);
+    qkv_plan_destroy(plan);
+    text.resize(length);
+    return text;
+  }
+  // As a table of CUDA answers where the kernel is the matter.
+  static Status cannot_run(const char* words) { return {QKV_UNSUPPORTED_KERNEL, words}; }
+
+  FakeCuda cuda;
+  HopperProblem f;
+};
+
+TEST_F(PassedOver, AKernelThatCannotBeLoaded) {
+  ASSERT_STREQ(query().kernel, "sm90_forward");
+  cuda.load_results = {cannot_run("loading: no image for this device")};
+  EXPECT_EQ(runs(), "sm80_forward") << qkv_last_error();
+  const size_t loads = cuda.prepared_on.size();
+  EXPECT_GE(loads, 2u);
+  EXPECT_EQ(runs(), "sm80_forward");
+  EXPECT_EQ(cuda.prepared_on.size(), loads) << "the plan is cached: nothing is tried again";
+  // Who asks is told the kernel that runs, and the workspace that it needs.
+  const qkv_query_result answer = query();
+  EXPECT_STREQ(answer.kernel, "sm80_forward");
+  EXPECT_EQ(std::string(answer.reasons), "sm90_forward: loading: no image for this device\n");
+}
+
+TEST_F(PassedOver, ThePlanSaysWhy) {
+  cuda.load_results = {cannot_run("loading: no image"), cannot_run("loading: no image either")};
+  const std::string plan = printed_plan();
+  EXPECT_EQ(plan.rfind("kernel      simt_forward\n", 0), 0) << plan;
+  EXPECT_NE(plan.find("\ndeclined\n  sm90_forward: loading: no image\n"
+                      "  sm80_forward: loading: no image either\n"),
+            std::string::npos)
+      << plan;
+}
+
+TEST_F(PassedOver, TheCurrentDeviceIsRestored) {
+  cuda.devices.push_back(fake_device(80));
+  FakeCuda::current_device() = 1;
+  cuda.load_results = {cannot_run("no image")};
+  EXPECT_EQ(runs(), "sm80_forward") << qkv_last_error();
+  for (const int32_t device : cuda.prepared_on) EXPECT_EQ(device, 0);
+  EXPECT_EQ(FakeCuda::current_device(), 1);
+  FakeCuda::current_device() = 0;
+}
+
+TEST_F(PassedOver, WhenNoneIsLeftTheCallFails) {
+  cuda.load_results.assign(4, cannot_run("no image"));
+  EXPECT_EQ(qkv_attention(&f.desc, nullptr), QKV_DEVICE_ERROR_CALL);
+  const std::string message = qkv_last_error();
+  for (const char* kernel : {"sm90_forward", "sm80_forward", "simt_forward", "simt_general"})
+    EXPECT_NE(message.find(std::string(kernel) + ": no image"), std::string::npos) << message;
+  EXPECT_TRUE(cuda.launches().empty());
+  EXPECT_EQ(runs(), "sm90_forward") << "a failure is not cached";
+}
+
+// What does not say that the kernel is the matter fails the call, and the next call tries again.
+TEST_F(PassedOver, NotForWantOfMemoryNorForABrokenDevice) {
+  const Status failures[] = {{QKV_RESOURCE_OUT_OF_MEMORY, "loading: out of memory"},
+                             {QKV_DEVICE_ERROR_PRIOR, "an earlier CUDA call left a fault"},
+                             {QKV_DEVICE_ERROR_CALL, "loading: unknown error"}};
+  for (const Status& failure : failures) {
+    host::clear_plan_cache();
+    cuda.load_results = {failure};
+    EXPECT_EQ(qkv_attention(&f.desc, nullptr), failure.code());
+    EXPECT_EQ(qkv_last_error(), failure.reason());
+    EXPECT_EQ(runs(), "sm90_forward") << qkv_last_error();
+  }
+  // Nor does a kernel behind it run where the second one meets such a failure.
+  host::clear_plan_cache();
+  cuda.load_results = {cannot_run("no image"), failures[0]};
+  EXPECT_EQ(qkv_attention(&f.desc, nullptr), QKV_RESOURCE_OUT_OF_MEMORY);
+}
+
+TEST_F(PassedOver, ADisabledKernel) {
+  EXPECT_EQ(runs(), "sm90_forward");
+  host::set_disabled_for_test("sm90_forward,simt_general");
+  EXPECT_EQ(runs(), "sm80_forward") << "the cached plan is another list's";
+  EXPECT_EQ(std::string(query().reasons), "sm90_forward: disabled by QKV_DISABLE\n");
+  EXPECT_NE(printed_plan().find("  sm90_forward: disabled by QKV_DISABLE\n"), std::string::npos);
+  host::set_disabled_for_test("");
+  EXPECT_EQ(runs(), "sm90_forward");
+}
+
+TEST_F(PassedOver, AllDisabledIsUnsupported) {
+  host::set_disabled_for_test("sm90_forward,sm80_forward,sm80_tf32x3,simt_forward,simt_general");
+  EXPECT_EQ(qkv_attention(&f.desc, nullptr), QKV_UNSUPPORTED_KERNEL);
+  EXPECT_NE(std::string(qkv_last_error()).find("simt_general: disabled by QKV_DISABLE"),
+            std::string::npos)
+      << qkv_last_error();
+  EXPECT_TRUE(cuda.prepared_on.empty());
+}
+
+TEST_F(PassedOver, AnUnknownNameIsNoted) {
+  host::set_disabled_for_test("sm90_foward,,sm80_forward");
+  EXPECT_EQ(runs(), "sm90_forward") << qkv_last_error();
+  EXPECT_EQ(std::string(query().reasons),
+            "sm90_foward: QKV_DISABLE names it, but there is no such kernel\n");
+  EXPECT_EQ(host::disabled().kernels, std::vector<std::string>{"sm80_forward"});
+  EXPECT_EQ(host::disabled().unknown, std::vector<std::string>{"sm90_foward"});
+}
+
+// Kernels of the CPU and of other operations have names too.
+TEST_F(PassedOver, OnTheCpu) {
+  host::set_disabled_for_test("cpu_forward,merge");
+  EXPECT_TRUE(host::disabled().unknown.empty());
+  FullProblem on_cpu;
+  cuda.devices.clear();
+  EXPECT_EQ(qkv_attention(&on_cpu.desc, nullptr), QKV_UNSUPPORTED_KERNEL);
+  EXPECT_NE(std::string(qkv_last_error()).find("cpu_forward: disabled by QKV_DISABLE"),
+            std::string::npos)
+      << qkv_last_error();
 }
 
 // --- devices

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "host/core/disable.h"
 #include "host/core/plan_cache.h"
 #include "host/ops/attention/op.h"
 #include "tests/support/fake_cuda.h"
@@ -147,6 +148,22 @@ TEST_F(Verbose, UnknownWordsAreNamed) {
   EXPECT_NE(lines()[0].find("'speed'; known: error, check,"), std::string::npos) << lines()[0];
   EXPECT_TRUE(host::verbose(host::kVerboseExec));
   EXPECT_FALSE(host::verbose(host::kVerboseRepro));
+}
+
+TEST_F(Verbose, DisabledKernelsAndUnknownOnes) {
+  listen("exec");
+  host::set_disabled_for_test("cpu_merge,cpu_foward");
+  ASSERT_EQ(lines().size(), 1);
+  EXPECT_EQ(lines()[0],
+            "qkv:error: QKV_DISABLE has 'cpu_foward', which is no kernel; see qkv_build_info\n");
+  lines().clear();
+  listen("dispatch");
+  call();
+  host::set_disabled_for_test("");
+  ASSERT_EQ(lines().size(), 2);
+  EXPECT_EQ(lines()[1],
+            "qkv:dispatch:   declined by cpu_foward: QKV_DISABLE names it, but there is no such "
+            "kernel\n");
 }
 
 TEST(Repro, SaysAllOfAProblem) {

@@ -48,8 +48,7 @@ Status release(void* pointer, void*) {
 
 // Whatever is to be loaded or queued is the test's word instead.
 Status load(const char* what, host::CudaCall) {
-  if (active->record_launches) active->record_load(FakeCuda::current_device());
-  return status_of(active->prepare_code, what);
+  return active->record_load(FakeCuda::current_device(), what);
 }
 
 Status queue(const host::Run& run, host::CudaCall) {
@@ -140,9 +139,13 @@ std::vector<FakeCuda::Launch> FakeCuda::launches() const {
   return launches_;
 }
 
-void FakeCuda::record_load(int32_t device) {
+Status FakeCuda::record_load(int32_t device, const char* what) {
   const std::lock_guard lock(mutex_);
-  prepared_on.push_back(device);
+  if (record_launches) prepared_on.push_back(device);
+  if (load_results.empty()) return status_of(prepare_code, what);
+  Status result = std::move(load_results.front());
+  load_results.pop_front();
+  return result;
 }
 
 void FakeCuda::record(const Launch& launch) {

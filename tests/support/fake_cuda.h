@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <deque>
 #include <mutex>
 #include <string>
 #include <vector>
@@ -40,7 +41,7 @@ class FakeCuda {
 
   std::vector<Launch> launches() const;
   void record(const Launch& launch);
-  void record_load(int32_t device);
+  host::Status record_load(int32_t device, const char* what);
   host::PointerInfo info(const void* pointer) const;
 
   // Set by a test before it calls.
@@ -53,6 +54,7 @@ class FakeCuda {
   int32_t fail_return_to = -1;                // the next switch to this device fails
   int launch_code = 0;                        // what a launch returns
   int prepare_code = 0;                       // what loading a kernel returns
+  std::deque<host::Status> load_results;      // what the first loads return instead
   bool throws = false;                        // from pointer_info
   bool exhausted = false;                     // throws std::bad_alloc from pointer_info
 

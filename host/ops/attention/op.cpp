@@ -42,7 +42,7 @@ void add_key(const Problem& p, PlanKey* key) {
                          p.left,
                          p.right,
                          p.fixed_split_size};
-  constexpr size_t kCore = 4;  // words that plan_key() puts in front
+  constexpr size_t kCore = 5;  // words that plan_key() puts in front
   static_assert(kTensorCount <= PlanKey::kTensors &&
                 kCore + words.size() + kTensorCount * PlanKey::kTensorWords <= PlanKey::kWords);
   for (const int64_t word : words) key->add(word);

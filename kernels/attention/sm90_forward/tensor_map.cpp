@@ -43,9 +43,12 @@ const Driver& driver() {
   return instance;
 }
 
-cudaError_t runtime_error(CUresult result) {
-  return result == CUDA_SUCCESS ? cudaSuccess : cudaErrorInvalidValue;
-}
+// The runtime has the driver's numbers for these errors.
+static_assert(static_cast<int>(cudaErrorInvalidValue) == CUDA_ERROR_INVALID_VALUE);
+static_assert(static_cast<int>(cudaErrorMemoryAllocation) == CUDA_ERROR_OUT_OF_MEMORY);
+static_assert(static_cast<int>(cudaErrorDeviceUninitialized) == CUDA_ERROR_INVALID_CONTEXT);
+static_assert(static_cast<int>(cudaErrorIllegalAddress) == CUDA_ERROR_ILLEGAL_ADDRESS);
+cudaError_t runtime_error(CUresult result) { return static_cast<cudaError_t>(result); }
 
 // A tensor as its descriptor has it: [batch, heads, rows, group, dim].
 struct Sizes {
@@ -55,7 +58,9 @@ struct Sizes {
 // One copy moves a box of one panel of dims and `box_rows` rows of a tile: of a packed tile
 // box_rows / group queries with all `group` heads.
 int encode(Type type, const Tensor& tensor, const Sizes& sizes, int32_t box_rows, void* map) {
-  constexpr int64_t kAnyStride = 16;  // of an axis with one element, and of the address
+  constexpr int64_t kAnyStride = 16;  // of an axis with one element
+  // A plan of shapes alone has no address yet: any aligned one, which each launch replaces.
+  void* const address = tensor.data != nullptr ? tensor.data : reinterpret_cast<void*>(kAnyStride);
   const auto bytes = [](int32_t size, int64_t stride) {
     return static_cast<cuuint64_t>(size == 1 ? kAnyStride : stride * 2);
   };
@@ -72,8 +77,8 @@ int encode(Type type, const Tensor& tensor, const Sizes& sizes, int32_t box_rows
   const CUresult result = driver().encode(
       &made,
       type == Type::kF16 ? CU_TENSOR_MAP_DATA_TYPE_FLOAT16 : CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 5,
-      reinterpret_cast<void*>(kAnyStride), shape, strides, boxes, steps,
-      CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
+      address, shape, strides, boxes, steps, CU_TENSOR_MAP_INTERLEAVE_NONE,
+      CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
       CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
   std::memcpy(map, &made, sizeof made);
   return runtime_error(result);
