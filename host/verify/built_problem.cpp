@@ -26,15 +26,15 @@ size_t size_of(qkv_type type) { return static_cast<size_t>(host::type_size(type)
 Shape strides(Layout layout, const Shape& shape) {
   switch (layout) {
     case Layout::kBhsd:
-      return strides_of(shape, kBhsd);
+      return strides_of(shape, kAsBhsd);
     case Layout::kSbhd:
-      return strides_of(shape, kSbhd);
+      return strides_of(shape, kAsSbhd);
     case Layout::kPadded:
-      return strides_of(shape, kBhsd, {64, 40, 8});
+      return strides_of(shape, kAsBhsd, {64, 40, 8});
     case Layout::kOddPadded:
-      return strides_of(shape, kBshd, {3, 1, 5});
+      return strides_of(shape, kAsBshd, {3, 1, 5});
     default:
-      return strides_of(shape, kBshd);
+      return strides_of(shape, kAsBshd);
   }
 }
 
@@ -105,6 +105,7 @@ BuiltProblem::BuiltProblem(const Case& row, const BuildOptions& options)
   for (size_t id = 0; id < kTensors.size(); ++id) {
     if (!tensors_[id].present()) add(static_cast<TensorId>(id));
   }
+  if (!options.contents) return;
   for (size_t id = 0; id < kTensors.size(); ++id) {
     if (tensors_[id].present() && kTensors[id].use == Use::kInput) draw(static_cast<TensorId>(id));
   }
@@ -116,7 +117,7 @@ void BuiltProblem::add_packed() {
   if (c.s_q != c.s_kv || c.d_qk != c.d_v) throw std::invalid_argument("packed " + c.name);
   const int64_t heads = c.heads_q + 2 * c.heads_kv;
   const Shape shape{c.batch, heads, c.s_q, c.d_qk};
-  Tensor part = memory_.add("qkv", c.type, shape, strides_of(shape, kBshd), Use::kInput,
+  Tensor part = memory_.add("qkv", c.type, shape, strides_of(shape, kAsBshd), Use::kInput,
                             static_cast<size_t>(c.misalign) * size_of(c.type));
   for (const auto& [id, own] : {std::pair{kQ, c.heads_q}, {kK, c.heads_kv}, {kV, c.heads_kv}}) {
     part.view.shape[1] = own;
@@ -198,6 +199,7 @@ qkv_attention_desc BuiltProblem::desc(bool images) const {
   for (size_t id = 0; id < kTensors.size(); ++id)
     desc.*kTensors[id].given = images ? tensors_[id].on_image() : tensors_[id].on_place();
   desc.device = images ? qkv_device{QKV_DEVICE_CPU} : place().device();
+  desc.device_index = images ? 0 : place().index();
   desc.score = row_.score;
   desc.selection = row_.selection;
   // A row may say what it has no use for; a descriptor may not.

@@ -1,8 +1,9 @@
-// Where a test's tensors live, hence which backend computes. The contract tests are written once;
-// each of their programs links one place: host memory, or a CUDA device (a real or a virtual one).
+// Where tensors live that are checked, hence which backend computes: host memory, or a CUDA device
+// (a real or a virtual one). Checks are written once; each program says which place it means.
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <string>
 
 #include "qkv/qkv.h"
@@ -16,6 +17,7 @@ class Place {
   // Why no test can run here; "" if they can.
   virtual std::string missing() const = 0;
   virtual qkv_device device() const = 0;
+  virtual int32_t index() const { return 0; }  // of the CUDA device
 
   // 256-byte aligned.
   virtual void* allocate(size_t bytes) = 0;
@@ -31,6 +33,12 @@ class Place {
   virtual void set_threads(int threads) = 0;
 };
 
+// The places there are.
+Place& host_place();
+// The first caller's index is the process's. Builds with CUDA alone have it.
+Place& cuda_place(int32_t index);
+
+// The place of this program: a test's own file defines it, `qkv verify` chooses by its --device.
 Place& place();
 
 // Bytes of a place.

@@ -108,7 +108,7 @@ void Tensor::allow_writes() const {
 
 Slab* Tensors::add_slab(const std::string& name, size_t bytes, Memory::Fit fit) {
   std::vector<std::byte> image(bytes + 2 * guard_of(fit));
-  for (size_t at = 0; at < image.size(); ++at) image[at] = guard_byte(at);
+  for (size_t at = 0; options_.contents && at < image.size(); ++at) image[at] = guard_byte(at);
   const size_t whole = image.size();
   slabs_.push_back({name, std::move(image), {}, std::vector<bool>(whole), Memory(whole, fit)});
   return &slabs_.back();
@@ -121,8 +121,9 @@ Tensor Tensors::add(const std::string& name, qkv_type type, const Shape& shape, 
   const size_t guard = guard_of(options_.fit), bytes = elements * size + shift;
   Tensor tensor{add_slab(name, bytes, options_.fit), guard + shift, {}};
   std::byte* const first = tensor.slab->image.data() + guard;
-  if (use == Use::kOutput && bytes > 0) std::memset(first, options_.poison, bytes);
-  for (size_t at = shift % size; use == Use::kInput && at + size <= bytes; at += size)
+  const bool is_filled = options_.contents;
+  if (is_filled && use == Use::kOutput && bytes > 0) std::memset(first, options_.poison, bytes);
+  for (size_t at = shift % size; is_filled && use == Use::kInput && at + size <= bytes; at += size)
     fill_element(type, options_.fill, first + at);
   tensor.view.type = type;
   for (size_t axis = 0; axis < 4; ++axis) {

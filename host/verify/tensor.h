@@ -30,11 +30,12 @@ struct BuildOptions {
   // What outputs hold before the run: two runs with different poison agree only on bytes written.
   unsigned char poison = 0xff;
   Memory::Fit fit = Memory::Fit::kRoomy;  // kRoomy: 4 KiB of guard bytes on both sides
+  bool contents = true;                   // false: for questions about the problem alone
 };
 
 // The axes but dim, outermost first.
 using Order = std::array<size_t, 3>;
-inline constexpr Order kBhsd{0, 1, 2}, kBshd{0, 2, 1}, kSbhd{2, 0, 1};
+inline constexpr Order kAsBhsd{0, 1, 2}, kAsBshd{0, 2, 1}, kAsSbhd{2, 0, 1};
 
 // Strides of a tensor with memory of its own: `pad[axis]` elements follow each index of the axis.
 Shape strides_of(const Shape& shape, const Order& order, const Shape& pad = {});

@@ -44,6 +44,12 @@ struct Sums {
   }
 };
 
+// Adds one error to the largest quotient. Where nothing is allowed, nothing may be wrong.
+void add_error(double error, double allowed, double* worst) {
+  const double quotient = error == 0 ? 0 : allowed > 0 ? error / allowed : kInf;
+  *worst = std::max(*worst, std::isnan(quotient) ? kInf : quotient);
+}
+
 reference::Result with_scores(host::attention::Problem problem) {
   problem.weights_mode = QKV_WEIGHTS_MASKED;
   return reference::attention(problem);
@@ -173,28 +179,31 @@ std::string Tolerance::element(const char* name, size_t row, int64_t last) const
                     at % p_.s_q, ", ", last, "]");
 }
 
-std::string Tolerance::check_o(const std::vector<double>& o) const {
+std::string Tolerance::check_o(const std::vector<double>& o, double* worst) const {
   Sums ours, lowp;
   double largest = 0;
-  size_t worst = 0;
+  size_t worst_at = 0;
   for (size_t at = 0; at < o.size(); ++at) {
     const auto width = static_cast<size_t>(p_.d_v);
     const size_t row = at / width;
     const auto d = static_cast<int64_t>(at % width);
     const double want = oracle_.o[at], rounded = round_to(p_.type, want);
     if (row_is_empty(row) && (o[at] != 0 || std::signbit(o[at]))) {
+      *worst = kInf;
       return host::text(element("o", row, d), " is ", o[at], "; the row sees no key: +0");
     }
     if (kind(o[at]) != kind(rounded)) {
+      *worst = kInf;
       return host::text(element("o", row, d), " is ", o[at], "; the oracle says ", want);
     }
     if (kind(rounded) != Kind::kFinite) continue;
     const double error = o[at] - want;
-    if (std::abs(error) > ours.worst) worst = at;
+    if (std::abs(error) > ours.worst) worst_at = at;
     ours.add(error);
     lowp.add(lowp_.o[at] - want);
     largest = std::max(largest, std::abs(want));
     if (row_is_empty(row)) continue;
+    add_error(std::abs(error), allowed_o_[at], worst);
     if (!(std::abs(error) <= allowed_o_[at])) {
       return host::text(element("o", row, d), " is ", o[at], "; the oracle says ", want,
                         ", the error ", std::abs(error), " exceeds ", allowed_o_[at], " (rule c)");
@@ -202,9 +211,10 @@ std::string Tolerance::check_o(const std::vector<double>& o) const {
   }
   // The floor: rounding O, and rounding one score and its weight in fp32.
   const double floor = ulp(p_.type, largest) + 2 * kE * (1 + largest_score_) * largest_v_;
+  add_error(ours.worst, 2 * lowp.worst + floor, worst);
   if (!(ours.worst <= 2 * lowp.worst + floor)) {
-    return host::text(element("o", worst / static_cast<size_t>(p_.d_v),
-                              static_cast<int64_t>(worst % static_cast<size_t>(p_.d_v))),
+    return host::text(element("o", worst_at / static_cast<size_t>(p_.d_v),
+                              static_cast<int64_t>(worst_at % static_cast<size_t>(p_.d_v))),
                       " has the largest error, ", ours.worst, "; the textbook algorithm has ",
                       lowp.worst, ", the floor is ", floor, " (rule a)");
   }
@@ -287,14 +297,18 @@ std::string Tolerance::check_bias(const std::vector<double>& o, bool away) const
                     "; the textbook algorithm's is ", lowp_mean);
 }
 
-std::string Tolerance::check_lse(const std::vector<double>& lse) const {
+std::string Tolerance::check_lse(const std::vector<double>& lse, double* worst) const {
   for (size_t row = 0; row < lse.size(); ++row) {
     const double want = oracle_.lse[row];
     const std::string what =
         host::text(element("lse", row, 0), " is ", lse[row], "; the oracle says ", want);
-    if (kind(lse[row]) != kind(want)) return what;
+    if (kind(lse[row]) != kind(want)) {
+      *worst = kInf;
+      return what;
+    }
     if (kind(want) != Kind::kFinite) continue;
     const double allowed = std::max(1e-5 * (1 + std::abs(want)), bounds_[row].lse);
+    add_error(std::abs(lse[row] - want), allowed, worst);
     if (!(std::abs(lse[row] - want) <= allowed)) {
       return host::text(what, ", more than ", allowed, " apart (rule e)");
     }
@@ -302,7 +316,8 @@ std::string Tolerance::check_lse(const std::vector<double>& lse) const {
   return {};
 }
 
-std::string Tolerance::check_weights(const std::vector<double>& weights, qkv_type type) const {
+std::string Tolerance::check_weights(const std::vector<double>& weights, qkv_type type,
+                                     double* worst) const {
   if (p_.selection == QKV_SELECT_HARD && p_.weights_mode == QKV_WEIGHTS_PROBABILITIES) return {};
   for (size_t at = 0; at < weights.size(); ++at) {
     const size_t row = at / static_cast<size_t>(p_.s_kv);
@@ -310,7 +325,10 @@ std::string Tolerance::check_weights(const std::vector<double>& weights, qkv_typ
     const double want = oracle_.weights[at];
     const std::string what =
         host::text(element("weights", row, j), " is ", weights[at], "; the oracle says ", want);
-    if (kind(weights[at]) != kind(round_to(type, want))) return what;
+    if (kind(weights[at]) != kind(round_to(type, want))) {
+      *worst = kInf;
+      return what;
+    }
     if (kind(want) != Kind::kFinite) continue;
     const RowBound& bound = bounds_[row];
     double allowed = bound.score[static_cast<size_t>(j)];
@@ -319,6 +337,7 @@ std::string Tolerance::check_weights(const std::vector<double>& weights, qkv_typ
       if (want == 0 && weights[at] != 0) return what;
     }
     allowed += ulp(type, want) / 2;
+    add_error(std::abs(weights[at] - want), allowed, worst);
     if (!(std::abs(weights[at] - want) <= allowed)) {
       return host::text(what, ", more than ", allowed, " apart");
     }
@@ -396,24 +415,24 @@ void Tolerance::record_accuracy(const BuiltProblem& got) const {
       << '\t' << largest << '\t' << lse_error << '\n';
 }
 
-std::string Tolerance::faults(const BuiltProblem& got) const {
-  std::string wrong;
+Judgement Tolerance::judge(const BuiltProblem& got) const {
+  Judgement j;
   const auto check = [&](auto&& rule) {
-    if (wrong.empty()) wrong = rule();
+    if (j.wrong.empty()) j.wrong = rule();
   };
   if (p_.selection == QKV_SELECT_HARD) {
     check([&] { return check_hard(got); });
   } else {
     const std::vector<double> o = got.o.dense();
-    check([&] { return check_o(o); });
+    check([&] { return check_o(o, &j.worst); });
     check([&] { return check_statistics(o); });
   }
-  if (got.lse.present()) check([&] { return check_lse(got.lse.dense()); });
+  if (got.lse.present()) check([&] { return check_lse(got.lse.dense(), &j.worst); });
   if (got.weights.present()) {
-    check([&] { return check_weights(got.weights.dense(), got.weights.view.type); });
+    check([&] { return check_weights(got.weights.dense(), got.weights.view.type, &j.worst); });
   }
-  if (wrong.empty()) record_accuracy(got);
-  return wrong;
+  if (j.wrong.empty()) record_accuracy(got);
+  return j;
 }
 
 }  // namespace qkv::verify

@@ -30,15 +30,24 @@
 
 namespace qkv::verify {
 
+// What is to be said of outputs.
+struct Judgement {
+  std::string wrong;  // the first element that breaks a rule, with its values; "" if none does
+  // The largest error over what it may be: of the elements by rule c, of O by rule a, of LSE and
+  // weights. At most 1 where nothing is wrong; infinite for a number where none may be. Rules b and
+  // d, which are about all elements together, are judged but are not in it.
+  double worst = 0;
+};
+
 // The oracle's answer to a problem, and what may differ from it.
 class Tolerance {
  public:
   // Reads the inputs that `problem` points to.
   explicit Tolerance(const host::attention::Problem& problem);
 
-  // What is wrong with the outputs that are present in `got`: the first element that breaks a rule,
-  // with its values. "" if nothing is.
-  std::string faults(const BuiltProblem& got) const;
+  // Of the outputs that are present in `got`.
+  Judgement judge(const BuiltProblem& got) const;
+  std::string faults(const BuiltProblem& got) const { return judge(got).wrong; }
 
   const reference::Result& oracle() const { return oracle_; }
   bool row_is_empty(size_t row) const { return oracle_.index[row] < 0; }
@@ -72,11 +81,12 @@ class Tolerance {
         ((b * p_.heads_kv + h / (p_.heads_q / p_.heads_kv)) * p_.s_kv + j) * p_.d_v)];
   }
 
-  std::string check_o(const std::vector<double>& o) const;
+  // Each adds what it sees to *worst.
+  std::string check_o(const std::vector<double>& o, double* worst) const;
+  std::string check_lse(const std::vector<double>& lse, double* worst) const;
+  std::string check_weights(const std::vector<double>& weights, qkv_type type, double* worst) const;
   std::string check_statistics(const std::vector<double>& o) const;
   std::string check_bias(const std::vector<double>& o, bool away) const;
-  std::string check_lse(const std::vector<double>& lse) const;
-  std::string check_weights(const std::vector<double>& weights, qkv_type type) const;
   std::string check_hard(const BuiltProblem& got) const;
   void record_accuracy(const BuiltProblem& got) const;
   std::string element(const char* name, size_t row, int64_t last) const;

@@ -331,7 +331,7 @@ TEST_P(Edge, T8_EveryAlignment) {
         const Shape shape{2, from.view.shape[1], from.view.shape[2], 64};
         Tensors memory({});
         const Tensor copy =
-            memory.add(name, GetParam(), shape, strides_of(shape, kBhsd, {0, 0, pad}),
+            memory.add(name, GetParam(), shape, strides_of(shape, kAsBhsd, {0, 0, pad}),
                        kTensors[id].use, bytes);
         if (id != kO) copy_elements(from, copy);
         built.upload();

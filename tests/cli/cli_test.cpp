@@ -2,6 +2,7 @@
 #include "tests/cli/cli_test.h"
 
 #include <algorithm>
+#include <nlohmann/json.hpp>
 
 namespace qkv::cli_test {
 namespace {
@@ -90,6 +91,50 @@ size_t longest_line(const std::string& text) {
     longest = std::max(longest, now);
   }
   return longest;
+}
+
+TEST(VerifyTest, TriesTheCpu) {
+  const TempFolder folder;
+  const std::string path = folder / "verify.json";
+  const Outcome outcome =
+      run_program({"verify", "--device", "cpu", "--seconds", "5", "--json", path});
+  EXPECT_EQ(outcome.code, 0) << outcome.out << outcome.err;
+  EXPECT_NE(outcome.out.find("All passed"), std::string::npos) << outcome.out;
+  const auto json = nlohmann::json::parse(file_text(path));
+  EXPECT_EQ(json["passed"], true);
+  ASSERT_EQ(json["kernels"].size(), 2);
+  for (const auto& kernel : json["kernels"]) {
+    const auto& trials = kernel["trials"];
+    EXPECT_GT(trials["passed"], 0) << kernel;
+    EXPECT_EQ(trials["of"], trials["passed"].get<int>() + trials["no_time"].get<int>()) << kernel;
+    EXPECT_GT(kernel["error_over_allowed"], 0) << kernel;
+    EXPECT_LE(kernel["error_over_allowed"], 1) << kernel;
+    for (const auto& instance : kernel["instances"]) EXPECT_GT(instance["passed"], 0) << kernel;
+  }
+  EXPECT_EQ(json["kernels"][0]["instances"].size(), 3);
+}
+
+TEST(VerifyTest, RepeatsOneTrial) {
+  const Outcome outcome = run_program({"verify", "--device", "cpu", "--kernel", "cpu_forward",
+                                       "--trial", "leak/heads_5_1_bf16", "--seed", "7"});
+  EXPECT_EQ(outcome.code, 0) << outcome.out << outcome.err;
+  EXPECT_NE(outcome.out.find("1 of 1"), std::string::npos) << outcome.out;
+  EXPECT_NE(outcome.out.find("seed 7"), std::string::npos) << outcome.out;
+}
+
+TEST(VerifyTest, RefusesWhatItCannotTry) {
+  for (const std::vector<std::string>& bad :
+       {std::vector<std::string>{"verify", "--device", "gpu"},
+        {"verify", "--device", "cpu", "--kernel", "sm90_forward"},
+        {"verify", "--device", "cpu", "--trial", "contract/none"},
+        {"verify", "--device", "cpu", "--seconds", "-1"},
+        {"verify", "--device", "cpu", "--json", "/nowhere/verify.json"}}) {
+    const Outcome outcome = run_program(bad);
+    EXPECT_EQ(outcome.code, 2) << outcome.out << outcome.err;
+    EXPECT_NE(outcome.err.find("qkv verify: "), std::string::npos) << outcome.err;
+  }
+  EXPECT_EQ(run_program({"verify", "--device", "cuda:63"}).code, 1);
+  EXPECT_EQ(run_program({"verify", "--help"}).out.find("--worker"), std::string::npos);
 }
 
 TEST(DemoTest, QuickRunShowsAllPartsAndAPicture) {

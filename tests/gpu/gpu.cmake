@@ -3,11 +3,11 @@
 # found by library path.
 add_library(qkv_test_place_cuda OBJECT support/place_cuda.cpp)
 target_link_libraries(qkv_test_place_cuda PRIVATE qkv_test_flags)
-target_include_directories(qkv_test_place_cuda SYSTEM PRIVATE ${CUDAToolkit_INCLUDE_DIRS})
 
 add_library(qkv_gpu_contract OBJECT kernels/instances_test.cpp)
 target_link_libraries(qkv_gpu_contract PRIVATE qkv qkv_test_cases)
-set(gpu_objects $<TARGET_OBJECTS:qkv_contract> $<TARGET_OBJECTS:qkv_gpu_contract> $<TARGET_OBJECTS:qkv_test_place_cuda>)
+set(gpu_objects $<TARGET_OBJECTS:qkv_contract> $<TARGET_OBJECTS:qkv_gpu_contract> $<TARGET_OBJECTS:qkv_test_place_cuda>
+  $<TARGET_OBJECTS:qkv_verify_cuda>)
 add_executable(gpu_contract_test ${gpu_objects})
 target_link_libraries(gpu_contract_test PRIVATE qkv qkv_test_cases CUDA::cudart_static GTest::gtest_main)
 qkv_discover(gpu_contract_test gpu)
@@ -36,12 +36,12 @@ add_library(qkv_static_virtual STATIC EXCLUDE_FROM_ALL $<TARGET_OBJECTS:qkv_host
 set_target_properties(qkv_static_virtual PROPERTIES CUDA_RUNTIME_LIBRARY Shared)
 target_link_libraries(qkv_static_virtual PUBLIC OpenMP::OpenMP_CXX qkv::dnnl hwy::hwy CUDA::cudart PRIVATE qkv_build_flags)
 add_executable(qkv_cli_virtual $<TARGET_OBJECTS:qkv_cli_objects> $<TARGET_OBJECTS:qkv_cli_speed>
-  $<TARGET_OBJECTS:qkv_softmax_rows_virtual>)
+  $<TARGET_OBJECTS:qkv_softmax_rows_virtual> $<TARGET_OBJECTS:qkv_verify_cuda>)
 set_target_properties(qkv_cli_virtual PROPERTIES
   OUTPUT_NAME qkv
   RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/virtual
   CUDA_RUNTIME_LIBRARY Shared)
-target_link_libraries(qkv_cli_virtual PRIVATE qkv_build_flags qkv_static_virtual qkv_cli_links qkv_cli_blas)
+target_link_libraries(qkv_cli_virtual PRIVATE qkv_build_flags qkv_cli_links qkv_static_virtual qkv_cli_blas)
 
 # How calls live with the CUDA runtime around them (T14 to T18), for both as well.
 set(runtime_sources gpu/runtime.cpp gpu/runtime_devices_test.cpp gpu/runtime_errors_test.cpp
@@ -190,6 +190,19 @@ if(TARGET vgpu-run)
     add_test(NAME vgpu_tensor_maps COMMAND vgpu-run --device h100 -- $<TARGET_FILE:tensor_map_test> --gtest_brief=1)
     set_tests_properties(vgpu_tensor_maps PROPERTIES LABELS vgpu ENVIRONMENT VGPU_MAP_ADDRESSES=own)
   endif()
+
+  # `qkv verify` on devices of every kind, with no more time than it must take; and with faults planted in kernels.
+  # qkv_virtual_verify(device part)
+  function(qkv_virtual_verify device part)
+    add_test(NAME vgpu_verify_${part}_${device} COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/verify/vgpu_verify.sh
+      $<TARGET_FILE:vgpu-run> $<TARGET_FILE:qkv_cli_virtual> ${device} ${part})
+    set_tests_properties(vgpu_verify_${part}_${device} PROPERTIES LABELS vgpu TIMEOUT 900)
+  endfunction()
+  foreach(device h100 a100 t4)
+    qkv_virtual_verify(${device} all)
+  endforeach()
+  qkv_virtual_verify(t4 faults)
+
   add_test(NAME vgpu_T16_faults
     COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/gpu/gpu_faults.sh $<TARGET_FILE:vgpu-run> h100
             $<TARGET_FILE:gpu_runtime_test_virtual>)

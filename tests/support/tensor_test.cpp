@@ -16,7 +16,7 @@ using host::attention::kTensors;
 struct Rows {
   explicit Rows(Use use, const BuildOptions& options = {}) : memory(options) {
     const Shape shape{1, 1, 2, 3};
-    rows = memory.add("rows", QKV_TYPE_F16, shape, strides_of(shape, kBhsd, {0, 0, 1}), use);
+    rows = memory.add("rows", QKV_TYPE_F16, shape, strides_of(shape, kAsBhsd, {0, 0, 1}), use);
     memory.upload();
   }
   // The damage that a run does which adds 1 to a byte.
@@ -62,7 +62,7 @@ TEST(Tensors, StartWhereTheyAreTold) {
   const auto address = [&](Memory::Fit fit) {
     Tensors memory({.fit = fit});
     const Tensor tensor =
-        memory.add("x", QKV_TYPE_F32, shape, strides_of(shape, kBhsd), Use::kInput, 12);
+        memory.add("x", QKV_TYPE_F32, shape, strides_of(shape, kAsBhsd), Use::kInput, 12);
     return reinterpret_cast<uintptr_t>(tensor.on_place().data);
   };
   EXPECT_EQ(address(Memory::Fit::kRoomy) % 256, 12u);

@@ -11,6 +11,7 @@
 #include <thread>
 #include <utility>
 
+#include "mutate/plant.h"
 #include "nlohmann/json.hpp"
 
 namespace vgpu {
@@ -86,6 +87,7 @@ Runtime::Runtime() {
   mutants_path_ = env("VGPU_MUTANTS");
   mutation_.collect = !mutants_path_.empty();
   mutation_.key = env("VGPU_MUTANT");
+  plant_ = env("VGPU_PLANT");
   fail_call_ = std::strtoull(env("VGPU_FAIL_CALL").c_str(), nullptr, 10);
   device_count = std::max(1, std::atoi(env("VGPU_GPUS").c_str()));
   random_ = Random(machine.seed ^ 0x5712ea35ull);
@@ -184,7 +186,9 @@ LoadedModule* Runtime::add_module(const void* wrapper) {
 // Parses the module when it is first needed, and gives its variables memory on the device.
 void Runtime::prepare(LoadedModule& module, int device) {
   if (!module.failure.empty()) throw PtxError(0, module.failure);
-  if (!module.ast) module.ast = ptx::parse_module(module.image->text);
+  if (!module.ast)
+    module.ast = ptx::parse_module(plant_.empty() ? module.image->text
+                                                  : planted(module.image->text, plant_));
   if (module.instances.size() <= static_cast<size_t>(device))
     module.instances.resize(static_cast<size_t>(device) + 1);
   LoadedModule::Instance& instance = module.instances[static_cast<size_t>(device)];

@@ -198,6 +198,7 @@ class Runtime {
   bool reported_ = false;
   std::string report_path_, counts_path_, mutants_path_;
   Mutation mutation_;
+  std::string plant_;
   u64 contexts_ = 1;  // the generation of contexts: a reset destroys them all
 };
 

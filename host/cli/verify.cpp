@@ -1,0 +1,202 @@
+// qkv verify: checks the library on the machine's own device, a process for each kernel.
+#include "verify.h"
+
+#include <fmt/format.h>
+#include <sys/prctl.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <chrono>
+#include <csignal>
+#include <fstream>
+#include <iostream>
+#include <memory>
+#include <random>
+#include <thread>
+
+#include "commands.h"
+#include "errors.h"
+#include "host/verify/assignments.h"
+#include "host/verify/instances.h"
+#include "host/verify/place.h"
+#include "host/verify/worker.h"
+#include "machine.h"
+#include "qkv/qkv.hpp"
+
+namespace qkv::verify {
+namespace {
+
+Place* chosen = nullptr;  // the workers' device; the supervisor's problems are never run
+
+}  // namespace
+
+Place& place() { return chosen != nullptr ? *chosen : host_place(); }
+
+}  // namespace qkv::verify
+
+namespace qkv::cli {
+namespace {
+
+using verify::Assignment;
+using verify::KernelReport;
+
+double now() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+int threads() { return static_cast<int>(std::max(std::thread::hardware_concurrency(), 1U)); }
+
+void choose_place([[maybe_unused]] const DeviceChoice& where) {
+  if (where.device == QKV_DEVICE_CPU) return;
+#if QKV_HAS_CUDA
+  verify::chosen = &verify::cuda_place(where.index);
+  if (const std::string missing = verify::place().missing(); !missing.empty())
+    throw Failure(missing);
+#else
+  throw Failure("this build of qkv has no CUDA");
+#endif
+}
+
+// One kernel's process: it reads names of trials and says what came of them.
+int work(const VerifyOptions& options) {
+  prctl(PR_SET_PDEATHSIG, SIGKILL);  // a kernel that hangs must not outlive who would notice
+  choose_place(choose_device(options.device));
+  return verify::serve({options.kernel, options.seed, threads()}, std::cin, std::cout);
+}
+
+// combine and merge are queued by others, and merge by qkv_merge alone.
+bool computes_attention(const std::string& kernel) {
+  return kernel != "combine" && !kernel.ends_with("merge");
+}
+
+verify::Supervision supervision(const VerifyOptions& options, const DeviceChoice& where,
+                                const std::string& kernel, double seconds) {
+  verify::Supervision how;
+  how.command = {"/proc/self/exe",
+                 "verify",
+                 "--worker",
+                 "--device",
+                 device_option(where),
+                 "--seed",
+                 std::to_string(options.seed)};
+  if (computes_attention(kernel)) {
+    how.command.insert(how.command.end(), {"--kernel", kernel});
+    if (where.device == QKV_DEVICE_CUDA)
+      how.environment.push_back("QKV_DISABLE=" + verify::all_but(kernel));
+  }
+  how.seconds = seconds;
+  how.watchdog = options.watchdog;
+  how.pending = 2 * static_cast<size_t>(threads());
+  return how;
+}
+
+std::vector<Assignment> assignments_of(const VerifyOptions& options, const DeviceChoice& where) {
+  std::vector<Assignment> all =
+      verify::assignments(where.device, where.index, {options.kernel, options.trial, options.seed});
+  if (!options.trial.empty())
+    std::erase_if(all, [](const Assignment& one) { return one.items.empty(); });
+  if (!all.empty()) return all;
+  throw BadInput(options.kernel.empty() && options.trial.empty()
+                     ? fmt::format("{} has no kernel to verify", device_option(where))
+                     : fmt::format("no kernel of {} that --kernel and --trial name tries such a "
+                                   "problem",
+                                   device_option(where)));
+}
+
+std::vector<std::string> other_instances(const DeviceChoice& where, int32_t compute) {
+  std::vector<std::string> names;
+  for (const verify::Instance& instance : verify::all_instances()) {
+    if (where.device == QKV_DEVICE_CUDA && !instance.runs_on(compute))
+      names.push_back(instance.name);
+  }
+  return names;
+}
+
+int verify_device(VerifyOptions options) {
+  if (!options.has_seed) options.seed = std::random_device{}();
+  std::ofstream json;
+  if (!options.json.empty()) {
+    json.open(options.json);
+    if (!json) throw BadInput(fmt::format("--json: cannot write {}", options.json));
+  }
+  const DeviceChoice where = choose_device(options.device);
+  qkv_device_facts facts{};
+  facts.struct_size = sizeof facts;
+  std::string name = "the CPU";
+  if (where.device == QKV_DEVICE_CUDA) {
+    check(qkv_device_query(where.index, &facts));
+    name = gpu_text(facts);
+  }
+  fmt::print("qkv verify: {}, {}, seed {}, about {} seconds\n\n", device_option(where), name,
+             options.seed, options.seconds);
+  print_head();
+  std::fflush(stdout);
+
+  const double begin = now();
+  const std::vector<Assignment> all = assignments_of(options, where);
+  std::vector<KernelReport> reports;
+  for (size_t n = 0; n < all.size(); ++n) {
+    const double left = std::max(options.seconds - (now() - begin), 0.0);
+    const double share = left / static_cast<double>(all.size() - n);
+    reports.push_back(verify::supervise(all[n], supervision(options, where, all[n].kernel, share)));
+    print_kernel(reports.back());
+  }
+  const std::vector<std::string> others =
+      other_instances(where, facts.compute_major * 10 + facts.compute_minor);
+  print_faults(options, where, reports);
+  fmt::print("\n");
+  print_left_out(reports, others);
+  const bool passed = std::all_of(reports.begin(), reports.end(),
+                                  [](const KernelReport& report) { return report.ok(); });
+  fmt::print("{} in {:.1f} seconds.\n", passed ? "All passed" : "FAILED", now() - begin);
+  if (!options.json.empty()) {
+    json << json_of(options, where, name, reports, others)
+                .dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace)
+         << '\n';
+    json.close();
+    if (!json) throw Failure(fmt::format("cannot write {}", options.json));
+  }
+  return passed ? kDone : kFailed;
+}
+
+}  // namespace
+
+void add_verify(CLI::App* app, Command* chosen) {
+  const auto options = std::make_shared<VerifyOptions>();
+  CLI::App* sub =
+      app->add_subcommand("verify", "Checks every kernel of this build on a device against fp64");
+  sub->footer(
+      "Each kernel runs in a process of its own, every instance of it that the device can run:\n"
+      "random problems, hidden and unused memory poisoned, twice for the same bits, results\n"
+      "compared with fp64; probes in which one wrong key shows. A kernel that is wrong, crashes "
+      "or\n"
+      "hangs is named with the command that repeats the trial; the others go on.\n"
+      "error/allowed is the largest error over what the contract allows it to be: at most 1.\n"
+      "The least that tries every instance is done however little time is given.\n"
+      "Exit code 0: all passed; 1: something failed, or an instance was not reached.");
+  sub->add_option("--device", options->device,
+                  "auto (the first GPU, else the CPU), cpu, cuda or cuda:N")
+      ->type_name("NAME");
+  sub->add_option("--seconds", options->seconds, "More time tries more problems (default 60)")
+      ->check(CLI::Range(0.0, 1e6))
+      ->type_name("N");
+  sub->add_option("--kernel", options->kernel, "Only this kernel")->type_name("NAME");
+  sub->add_option("--trial", options->trial, "Only this problem, as a failure names it")
+      ->type_name("NAME");
+  const CLI::Option* seed =
+      sub->add_option("--seed", options->seed, "The same inputs again (default: new ones)")
+          ->type_name("N");
+  sub->add_option("--watchdog", options->watchdog,
+                  "Seconds without an answer after which a kernel hangs (default 30)")
+      ->check(CLI::Range(0.1, 1e6))
+      ->type_name("N");
+  sub->add_option("--json", options->json, "Write all of it to a file")->type_name("FILE");
+  sub->add_flag("--worker", options->worker, "One kernel's process (host/verify/README.md)")
+      ->group("");
+  sub->final_callback([=] {
+    options->has_seed = seed->count() > 0;
+    *chosen = [=] { return options->worker ? work(*options) : verify_device(*options); };
+  });
+}
+
+}  // namespace qkv::cli

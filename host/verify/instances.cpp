@@ -1,0 +1,87 @@
+#include "host/verify/instances.h"
+
+#include <algorithm>
+
+#include "host/core/status.h"
+#include "kernels/attention/simt_forward/policy.h"
+#include "kernels/attention/sm80_forward/policy.h"
+#include "kernels/attention/sm80_tf32x3/policy.h"
+
+namespace qkv::verify {
+namespace {
+
+const char* type_constant(qkv_type type) {
+  return type == QKV_TYPE_F32 ? "F32" : type == QKV_TYPE_F16 ? "F16" : "BF16";
+}
+
+bool everywhere(int32_t compute) { return compute >= 75; }
+bool from_sm80(int32_t compute) { return compute >= 80; }
+bool gains_by_tf32(int32_t compute) { return compute == 80 || compute == 90; }
+bool sm90_alone(int32_t compute) { return compute == 90; }
+bool nowhere(int32_t) { return false; }
+
+std::string sm80_forward_instance(const std::string& name, int32_t dim, bool rules,
+                                  const std::string& plan) {
+  using kernels::Sm80Variant;
+  const auto named = [&](Sm80Variant variant, const char* label) {
+    return host::text(name, " ", kernels::sm80_forward_policy(dim, variant).max_dim, label);
+  };
+  if (rules) return named(Sm80Variant::kRules, " Rules");
+  const auto tall = kernels::sm80_forward_policy(dim, Sm80Variant::kTall);
+  const std::string tile = host::text(tall.tile_q, " queries x ", tall.tile_kv);
+  return plan.find(tile) != std::string::npos ? named(Sm80Variant::kTall, " Tall")
+                                              : named(Sm80Variant::kShort, " Short");
+}
+
+}  // namespace
+
+const std::vector<Instance>& all_instances() {
+  static const std::vector<Instance> instances = [] {
+    std::vector<Instance> out;
+    const auto add = [&](const char* kernel, const char* row, bool (*runs_on)(int32_t)) {
+      out.push_back({kernel, host::text(kernel, row), runs_on});
+    };
+    // Kernels that split keys compute in 16-bit types: nothing queues combine's fp32 instance.
+    const auto splits = [](const std::string& type) { return type == "F32" ? nowhere : from_sm80; };
+#define QKV_COMBINE(type) add("combine", " " #type, splits(#type));
+#define QKV_SIMT_FORWARD(type, max_dim) add("simt_forward", " " #type " " #max_dim, everywhere);
+#define QKV_SIMT_GENERAL(type, score, selection) \
+  add("simt_general", " " #type " " #score " " #selection, everywhere);
+#define QKV_SM80_FORWARD(type, max_dim, variant) \
+  add("sm80_forward", " " #type " " #max_dim " " #variant, from_sm80);
+#define QKV_SM80_TF32X3(max_dim, rules) add("sm80_tf32x3", " " #max_dim " " #rules, gains_by_tf32);
+#define QKV_SM90_FORWARD(type, softcap) add("sm90_forward", " " #type " " #softcap, sm90_alone);
+#define QKV_MERGE() add("merge", "", everywhere);
+#include "kernels/kernels.inc"
+    return out;
+  }();
+  return instances;
+}
+
+std::string instance_of(const std::string& kernel, const Case& row, const std::string& plan) {
+  const std::string name = kernel + " " + type_constant(row.type);
+  const bool rules = row.softcap > 0 || row.has(kMask) || row.has(kBias) || row.has(kAlibi);
+  const auto dim = static_cast<int32_t>(std::max(row.d_qk, row.d_v));
+  if (kernel == "cpu_forward") return name;
+  if (kernel == "simt_forward") {
+    const auto policy = kernels::simt_forward_policy(static_cast<int32_t>(row.d_v));
+    return host::text(name, " ", policy.max_dim);
+  }
+  if (kernel == "sm80_tf32x3") {
+    return host::text(kernel, " ", kernels::sm80_tf32x3_policy(dim, rules).max_dim,
+                      rules ? " true" : " false");
+  }
+  if (kernel == "sm90_forward") return name + (row.softcap > 0 ? " true" : " false");
+  if (kernel == "sm80_forward") return sm80_forward_instance(name, dim, rules, plan);
+  return name + (row.score == QKV_SCORE_DOT ? " Dot" : " Additive") +
+         (row.selection == QKV_SELECT_SOFT ? " Soft" : " Hard");
+}
+
+std::string combine_of(const Case& row, const std::string& plan) {
+  // "cut  heads apart, 4 splits of 64 keys; ..."
+  return plan.find(" splits") == std::string::npos
+             ? std::string()
+             : std::string("combine ") + type_constant(row.type);
+}
+
+}  // namespace qkv::verify

@@ -1,0 +1,51 @@
+#include "mutate/plant.h"
+
+#include <regex>
+#include <stdexcept>
+
+namespace vgpu {
+namespace {
+
+// What a kernel begins with. On the line of its brace, so that no line number changes.
+std::string first_words(const std::string& fault) {
+  if (fault == "hang") return " VGPU_PLANT: bra VGPU_PLANT;";
+  if (fault == "trap") return " trap;";
+  if (fault == "address")
+    return " { .reg .b64 %plant_a; .reg .b32 %plant_x; mov.u64 %plant_a, 64; mov.u32 %plant_x, 0;"
+           " st.global.u32 [%plant_a], %plant_x; }";
+  if (fault == "wrong") return "";
+  throw std::invalid_argument("there is no fault '" + fault + "' to plant");
+}
+
+std::string with_larger_exponents(const std::string& body) {
+  static const std::regex ex2(R"((ex2\.approx(\.ftz)?\.f32)\s+([^,\s]+),\s*([^;\s]+);)");
+  return std::regex_replace(body, ex2, "mul$2.f32 $3, $4, 0f3F880000; $1 $3, $3;");
+}
+
+}  // namespace
+
+std::string planted(const std::string& text, const std::string& plant) {
+  const size_t colon = plant.find(':');
+  const std::string fault = plant.substr(0, colon);
+  const std::string words = first_words(fault);
+  const std::string kernel = colon == std::string::npos ? "" : plant.substr(colon + 1);
+  if (kernel.empty()) throw std::invalid_argument("a plant is FAULT:KERNEL, not '" + plant + "'");
+  std::string out;
+  size_t from = 0;
+  for (size_t entry; (entry = text.find(".entry ", from)) != std::string::npos;) {
+    const size_t open = text.find("\n{", entry), close = text.find("\n}", open);
+    if (open == std::string::npos || close == std::string::npos) break;
+    const std::string name = text.substr(entry, text.find_first_of("( \n", entry + 7) - entry);
+    const std::string body = text.substr(open + 2, close - open - 2);
+    out += text.substr(from, open + 2 - from);
+    if (name.find(kernel) == std::string::npos) {
+      out += body;
+    } else {
+      out += words + (fault == "wrong" ? with_larger_exponents(body) : body);
+    }
+    from = close;
+  }
+  return out + text.substr(from);
+}
+
+}  // namespace vgpu
