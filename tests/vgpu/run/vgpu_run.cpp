@@ -25,7 +25,8 @@ namespace fs = std::filesystem;
 constexpr int kFindingsStatus = 99;
 
 struct Options {
-  std::string device = "h100", seed = "0", counts, gpus = "1", sms, cores, timeout, asynchrony, mma;
+  std::string device = "h100", seed = "0", counts, gpus = "1", sms, cores, timeout, asynchrony, mma,
+              driver;
   bool mutate = false, quiet = false;
   std::vector<std::string> only;  // mutants whose kernel, line or text has one of these
   int limit = 0;                  // mutants to try, 0 for all
@@ -36,7 +37,7 @@ struct Options {
   std::fprintf(stderr,
                "%s%svgpu-run --device h100|a100|t4|rtx4090 [--seed N] [--gpus N] [--sms N]\n"
                "         [--cores N] [--async early|late|any] [--counts FILE.json]\n"
-               "         [--mma exact|truncate] [--timeout SECONDS]\n"
+               "         [--mma exact|truncate] [--timeout SECONDS] [--driver CUDA]\n"
                "         [--mutate [--only TEXT]... [--limit N]] -- PROGRAM [ARGUMENTS]\n",
                problem.c_str(), problem.empty() ? "" : "\n");
   std::exit(2);
@@ -69,6 +70,8 @@ Options parse(int argc, char** argv) {
       o.cores = value();
     } else if (a == "--timeout") {
       o.timeout = value();
+    } else if (a == "--driver") {
+      o.driver = value();
     } else if (a == "--async") {
       o.asynchrony = value();
       if (o.asynchrony != "early" && o.asynchrony != "late" && o.asynchrony != "any")
@@ -129,6 +132,7 @@ Result run_once(const Options& o, const Environment& extra, bool silent) {
     if (!o.cores.empty()) setenv("VGPU_CORES", o.cores.c_str(), 1);
     if (!o.asynchrony.empty()) setenv("VGPU_ASYNC", o.asynchrony.c_str(), 1);
     if (!o.mma.empty()) setenv("VGPU_MMA", o.mma.c_str(), 1);
+    if (!o.driver.empty()) setenv("VGPU_DRIVER", o.driver.c_str(), 1);
     if (!o.timeout.empty()) setenv("VGPU_TIMEOUT", o.timeout.c_str(), 1);
     // A launch frees gigabytes that the next one wants: pages returned would be cleared each time.
     setenv("MALLOC_MMAP_THRESHOLD_", "33554432", 0);
