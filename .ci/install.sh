@@ -74,3 +74,20 @@ fetch_cuda() {
   mv .deps/wheels/nvidia/cu13 .deps/cuda
   rm -rf .deps/wheels
 }
+
+# Makes what QKV_CUDA_FLAVOUR=12 needs beside nvcc available; false where it is missing and cannot be fetched.
+need_cuda12() {
+  [[ ! -d .deps/cuda12 ]] || return 0
+  [[ ${QKV_INSTALL:-on} != off ]] || return 1
+  python3 -m pip --version >/dev/null 2>&1 || ! become_root || need_packages python3-pip
+  local log_lines=1
+  try "fetch CUDA 12.9's assembler and runtime into .deps/cuda12 (44 MB, 104 MB unpacked)" fetch_cuda12
+  ((status == 0))
+}
+
+fetch_cuda12() {
+  rm -rf .deps/wheels12
+  python3 -m pip install --disable-pip-version-check --no-deps --only-binary :all: --no-cache-dir --retries 2 \
+    --target .deps/wheels12 --requirement cmake/cuda12-requirements.txt &&
+    mv .deps/wheels12 .deps/cuda12
+}

@@ -104,6 +104,19 @@ test_full() {
   test_sanitized tsan tests tsan
   test_sanitized fuzz tests/fuzz fuzz
   ! has_cuda || test_vgpu
+  ! has_cuda || test_flavour12
+}
+
+# The kernels of QKV_CUDA_FLAVOUR=12, as its assembler makes them: registers, local memory, main loops.
+test_flavour12() {
+  if ! need_cuda12; then
+    summary+=('  kit      skipped: CUDA 12.9 is not there and could not be fetched')
+    return
+  fi
+  configure kit
+  build kit resources_test
+  test_group kit cpu --tests-regex '^resources_test\.'
+  ((tests_of_group > 0)) || failures+=('kit: no test of its machine code was found')
 }
 
 # The virtual GPU, which needs CUDA, as the project of its own that it is. clang-tidy over it is not in here yet: ./dev

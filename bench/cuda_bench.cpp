@@ -235,6 +235,7 @@ std::string CudaBench::why_not() {
   int count = 0;
   const cudaError_t error = cudaGetDeviceCount(&count);
   (void)cudaGetLastError();
+  if (std::string why = host::cuda_runtime().no_device(); !why.empty()) return why;
   int driver = 0;
   if (error != cudaSuccess && cudaDriverGetVersion(&driver) == cudaSuccess && driver == 0) {
     return "no NVIDIA driver is installed";

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Fills a folder with all that a GPU machine without network needs: the program qkv, test and benchmark programs, the
 # libraries they load, and run.sh.
-#   bench/gpu_kit.sh BUILD DIR     BUILD: a build with CUDA and tests, as `./dev gpu-kit DIR` makes it
+#   bench/gpu_kit.sh BUILD DIR     BUILD: a build with CUDA and tests, as `./dev gpu-kit DIR` makes it; with
+#                                  QKV_CUDA_FLAVOUR=12 for drivers from 525 on, else from 580 on
 set -euo pipefail
 shopt -s inherit_errexit
 source_dir=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -79,6 +80,8 @@ cp -L "$build/libqkv.so" "$kit/lib/$soname"
 strip --strip-unneeded "$kit/lib/$soname"
 for library in "$kit"/lib/*; do patchelf --force-rpath --set-rpath "\$ORIGIN" "$library"; done
 
+driver=580
+! grep -q '^QKV_CUDA_FLAVOUR:STRING=12$' "$build/CMakeCache.txt" 2>/dev/null || driver=525
 cp "$source_dir/kit_run.sh" "$kit/run.sh"
 cp "$source_dir"/{peers.py,qkv_ctypes.py,table.awk} "$kit/"
 cat >"$kit/README.txt" <<EOF
@@ -91,7 +94,7 @@ Python packages, and PyTorch's attention backends where PyTorch is installed), e
 its share of the time; results are written as they are measured. The last 60 lines that it prints are the tables. What
 lib/ holds packed, it unpacks first: the programs start afterwards.
 
-Needs $(uname -s) on $(uname -m) with glibc $(getconf GNU_LIBC_VERSION | cut -d ' ' -f 2) or newer, and an NVIDIA driver at least as new as the CUDA it was built with.
+Needs $(uname -s) on $(uname -m) with glibc $(getconf GNU_LIBC_VERSION | cut -d ' ' -f 2) or newer, and an NVIDIA driver from $driver on.
 EOF
 
 # Nothing may come from outside but the system's own libraries.

@@ -2,6 +2,7 @@
 #include <span>
 #include <string>
 
+#include "host/core/cuda_runtime.h"
 #include "host/core/descriptor.h"
 #include "host/core/entry.h"
 #include "host/core/plan.h"
@@ -41,9 +42,12 @@ const char* qkv_build_info(void) {
     for (const Op* op : all_ops())
       for (const Kernel* kernel : op->kernels)
         names += text(names.empty() ? "" : ", ", '"', kernel->name, '"');
+    const char* const release = cuda_release();
+    const std::string runtime = release == nullptr ? "null" : text('"', release, '"');
     return text("{\"version\": \"", QKV_VERSION_MAJOR, ".", QKV_VERSION_MINOR, ".",
                 QKV_VERSION_PATCH, "\", \"compiler\": \"", __VERSION__,
-                "\", \"cuda\": ", kCudaTargets, ", \"kernels\": [", names, "]}");
+                "\", \"cuda\": ", kCudaTargets, ", \"cuda_runtime\": ", runtime, ", \"kernels\": [",
+                names, "]}");
   }();
   return info.c_str();
 }
@@ -102,6 +106,8 @@ qkv_status qkv_device_query(int32_t index, qkv_device_facts* facts) {
     const CudaRuntime& cuda = cuda_runtime();
     int32_t count = 0;
     QKV_RETURN_IF_ERROR(cuda.device_count(&count));
+    QKV_REQUIRE(count > 0, QKV_DEVICE_ERROR_NONE, "index is ", index, ", but ",
+                no_device_text(cuda));
     QKV_REQUIRE(index >= 0 && index < count, QKV_DEVICE_ERROR_NONE, "index is ", index,
                 "; this process has ", count, " CUDA devices");
     const DeviceInfo* info = cuda.device_info(index);

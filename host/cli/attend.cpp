@@ -119,7 +119,7 @@ void print_summary(const ProblemInput& input, const RunReport& report, const Dev
              d.v.shape[3] == d.q.shape[3] ? "" : fmt::format(" (v: {})", d.v.shape[3]),
              host::type_name(d.q.type));
   fmt::print("kernel  {} on {}\n", report.kernel, report.device);
-  if (!where.note.empty()) fmt::print("        no GPU kernel: {}\n", where.note);
+  if (!where.note.empty()) fmt::print("        not on a GPU: {}\n", where.note);
   fmt::print("time    {}\n", time_text(report));
   for (const Output& output : outputs) {
     if (output.path.empty()) continue;

@@ -165,7 +165,10 @@ DeviceChoice choose_device(const std::string& option) {
 DeviceChoice choose_device(const std::string& option, const qkv_attention_desc& desc) {
   DeviceChoice choice;
   if (names_device(option, &choice)) return choice;
-  if (qkv_device_count() == 0) return choice;
+  if (qkv_device_count() == 0) {
+    choice.note = host::cuda_runtime().no_device();
+    return choice;
+  }
   qkv_attention_desc question = without_addresses(desc);
   question.device = QKV_DEVICE_CUDA;
   question.device_index = 0;

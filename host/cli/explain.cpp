@@ -152,7 +152,7 @@ int explain(const ExplainOptions& options) {
     print_json(answer, where);
   } else if (answer.supported) {
     fmt::print("{}", answer.plan);
-    if (!where.note.empty()) fmt::print("no GPU kernel runs it: {}\n", where.note);
+    if (!where.note.empty()) fmt::print("not on a GPU: {}\n", where.note);
   } else {
     fmt::print("Nothing would run: {}\n", answer.reasons);
   }

@@ -36,6 +36,7 @@ void print_json(const Machine& machine, const Json& build) {
          {"l2_bytes", gpu.l2_bytes},
          {"memory_bytes", gpu.memory_bytes}});
   }
+  if (!machine.no_gpu.empty()) out["no_cuda_device"] = machine.no_gpu;
   fmt::print("{}\n", out.dump(2, ' ', false, Json::error_handler_t::replace));
 }
 
@@ -57,8 +58,13 @@ void print_text(const Machine& machine, const Json& build) {
   fmt::print("engine    {}\n", machine.engine);
   const Json& cuda = build.at("cuda");
   fmt::print("CUDA      {}\n",
-             cuda.is_null() ? "built without" : "built for " + cuda.get<std::string>());
-  if (!cuda.is_null() && machine.gpus.empty()) fmt::print("          no device found\n");
+             cuda.is_null()
+                 ? "built without"
+                 : fmt::format("built for {}, with the runtime of CUDA {}", cuda.get<std::string>(),
+                               build.at("cuda_runtime").get<std::string>()));
+  if (!cuda.is_null() && machine.gpus.empty())
+    fmt::print("          no device found{}\n",
+               machine.no_gpu.empty() ? "" : ": " + machine.no_gpu);
   for (size_t i = 0; i < machine.gpus.size(); ++i) {
     fmt::print("cuda:{}    {}\n", i, gpu_text(machine.gpus[i]));
   }

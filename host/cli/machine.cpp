@@ -58,6 +58,7 @@ Machine this_machine() {
     facts.struct_size = sizeof facts;
     if (qkv_device_query(i, &facts) == QKV_SUCCESS) machine.gpus.push_back(facts);
   }
+  if (machine.gpus.empty()) machine.no_gpu = host::cuda_runtime().no_device();
   return machine;
 }
 

@@ -15,6 +15,7 @@ struct Machine {
   std::string isa;      // as oneDNN sees it: "AVX-512 with bf16"
   int32_t threads = 1;  // that qkv uses
   std::vector<qkv_device_facts> gpus;
+  std::string no_gpu;  // why there are none, where CUDA says
 };
 
 Machine this_machine();

@@ -15,6 +15,7 @@ const CudaRuntime& real_cuda_runtime() {
             *count = 0;
             return Status();
           },
+      .no_device = [] { return std::string(); },
       .device_info = [](int32_t) -> const DeviceInfo* { return nullptr; },
       .pointer_info =
           [](const void*, PointerInfo* info) {
@@ -29,5 +30,7 @@ const CudaRuntime& real_cuda_runtime() {
       .queue = [](const Run&, CudaCall) { return absent(); }};
   return kAbsent;
 }
+
+const char* cuda_release() { return nullptr; }
 
 }  // namespace qkv::host

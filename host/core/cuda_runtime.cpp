@@ -1,6 +1,8 @@
 #include "host/core/cuda_runtime.h"
 
+#include <cudaTypedefs.h>
 #include <cuda_runtime_api.h>
+#include <dlfcn.h>
 
 #include <array>
 #include <atomic>
@@ -57,6 +59,11 @@ Status pending_error() {
   return error == cudaSuccess ? Status() : earlier(error);
 }
 
+// What cudaGetDeviceCount answered when there were none, and the newest CUDA that the driver runs:
+// 0 without a driver.
+std::atomic<cudaError_t> count_error{cudaSuccess};
+std::atomic<int> driver_version{0};
+
 // Remembered once known. Without card or driver there are 0; any other failure says nothing about
 // the devices, let alone that tensors are in host memory.
 Status device_count(int32_t* count) {
@@ -74,13 +81,45 @@ Status device_count(int32_t* count) {
     case cudaErrorInsufficientDriver:
     case cudaErrorStubLibrary:
     case cudaErrorSystemDriverMismatch:
-    case cudaErrorInitializationError:
+    case cudaErrorInitializationError: {
+      int version = 0;
+      (void)quietly([&] { return cudaDriverGetVersion(&version); });
+      driver_version.store(version, std::memory_order_relaxed);
+      count_error.store(error, std::memory_order_relaxed);
       break;
+    }
     default:
       return check(error, "cudaGetDeviceCount");
   }
   known.store(*count, std::memory_order_relaxed);
   return {};
+}
+
+std::string version_text(int version) { return text(version / 1000, ".", version % 1000 / 10); }
+
+// A driver runs what was built with its own major release of CUDA or an older one.
+std::string old_driver(int driver) {
+  return text("the NVIDIA driver here is for CUDA ", version_text(driver),
+              " and older, this build of qkv is of CUDA ", cuda_release(),
+              CUDART_VERSION >= 13000 ? "; update the driver to 580 or newer, or build qkv with "
+                                        "QKV_CUDA_FLAVOUR=12, which runs on drivers from 525 on"
+                                      : "; update the driver to 525 or newer");
+}
+
+std::string no_device() {
+  int32_t count = 0;
+  (void)device_count(&count);
+  const cudaError_t error = count_error.load(std::memory_order_relaxed);
+  const int driver = driver_version.load(std::memory_order_relaxed);
+  switch (error) {
+    case cudaSuccess:
+    case cudaErrorNoDevice:
+      return {};
+    case cudaErrorInsufficientDriver:  // CUDA says so too where there is no driver
+      return driver == 0 ? std::string() : old_driver(driver);
+    default:
+      return text(cudaGetErrorName(error), " (", cudaGetErrorString(error), ")");
+  }
 }
 
 DeviceInfo read_device(int32_t index) {
@@ -115,7 +154,28 @@ const DeviceInfo* device_info(int32_t index) {
   return &infos[at];
 }
 
+// The driver's own answer: with an old one the runtime gives none, but another runtime in the
+// process may have put tensors on a device.
+PointerInfo ask_driver(const void* pointer) {
+  static const auto ask = [] {
+    // A driver that nobody has loaded has no memory.
+    void* const library = dlopen("libcuda.so.1", RTLD_LAZY | RTLD_NOLOAD);
+    void* const found = library == nullptr ? nullptr : dlsym(library, "cuPointerGetAttribute");
+    return reinterpret_cast<PFN_cuPointerGetAttribute_v4000>(found);
+  }();
+  const auto at = static_cast<CUdeviceptr>(reinterpret_cast<uintptr_t>(pointer));
+  unsigned type = 0, managed = 0;
+  if (ask == nullptr || ask(&type, CU_POINTER_ATTRIBUTE_MEMORY_TYPE, at) != CUDA_SUCCESS) return {};
+  (void)ask(&managed, CU_POINTER_ATTRIBUTE_IS_MANAGED, at);
+  if (managed != 0) return {Memory::kManaged, 0};
+  return {type == CU_MEMORYTYPE_DEVICE ? Memory::kDevice : Memory::kPinned, 0};
+}
+
 Status pointer_info(const void* pointer, PointerInfo* info) {
+  if (count_error.load(std::memory_order_relaxed) == cudaErrorInsufficientDriver) {
+    *info = ask_driver(pointer);
+    return {};
+  }
   cudaPointerAttributes attributes{};
   const cudaError_t error = quietly([&] { return cudaPointerGetAttributes(&attributes, pointer); });
   if (error != cudaSuccess) return check(error, "cudaPointerGetAttributes");
@@ -204,10 +264,15 @@ Status queue(const Run& run, CudaCall call) {
 }  // namespace
 
 const CudaRuntime& real_cuda_runtime() {
-  static constexpr CudaRuntime kTable{device_count,  device_info, pointer_info,
-                                      pending_error, set_device,  allocate,
-                                      release,       load,        queue};
+  static constexpr CudaRuntime kTable{device_count,  no_device,  device_info, pointer_info,
+                                      pending_error, set_device, allocate,    release,
+                                      load,          queue};
   return kTable;
+}
+
+const char* cuda_release() {
+  static const std::string release = version_text(CUDART_VERSION);
+  return release.c_str();
 }
 
 }  // namespace qkv::host

@@ -59,6 +59,9 @@ struct Run {
 // Every function is thread-safe and leaves CUDA's own last error as it found it.
 struct CudaRuntime {
   Status (*device_count)(int32_t* count);  // 0 without card or driver; an error if CUDA won't say
+  // Why there are 0 although there may be cards, and the way out: an old driver, mostly. Empty
+  // where there is no card or no driver, so that nothing is to be mended.
+  std::string (*no_device)();
   const DeviceInfo* (*device_info)(int32_t index);  // cached; null if there is none, or no answer
   Status (*pointer_info)(const void* pointer, PointerInfo* info);
   Status (*pending_error)();  // an error left by an earlier call, without clearing it
@@ -76,6 +79,9 @@ struct CudaRuntime {
 
 // The table in force: the CUDA runtime, or one without devices where qkv is built without CUDA.
 const CudaRuntime& cuda_runtime();
+
+// "this process has no CUDA device", and why.
+std::string no_device_text(const CudaRuntime& cuda);
 
 // For tests: puts another table in force (null: the real one).
 void set_cuda_runtime_for_test(const CudaRuntime* runtime);

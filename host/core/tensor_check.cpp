@@ -109,12 +109,26 @@ std::string device_text(Memory memory, int32_t device) {
   }
 }
 
+// For the CPU where there is no device: tensors may still lie on one, put there by another CUDA
+// runtime in the process that can use what qkv cannot.
+Status check_not_on_device(const CudaRuntime& cuda, std::span<const Named> tensors) {
+  if (cuda.no_device().empty()) return {};
+  for (const auto& [name, view] : tensors) {
+    if (view.data == nullptr || element_count(view.shape) == 0) continue;
+    PointerInfo info;
+    if (!cuda.pointer_info(view.data, &info).ok()) continue;  // the CPU needs no answer
+    QKV_REQUIRE(info.memory != Memory::kDevice, QKV_DEVICE_ERROR_NONE, name,
+                " is in device memory, but ", no_device_text(cuda));
+  }
+  return {};
+}
+
 // AUTO: all pointers must lie on one device, and none may be usable from both sides.
 Status infer_device(const CudaRuntime& cuda, std::span<const Named> tensors, Placement* p) {
   *p = {};
   int32_t count = 0;
   QKV_RETURN_IF_ERROR(cuda.device_count(&count));
-  if (count == 0) return {};
+  if (count == 0) return check_not_on_device(cuda, tensors);
   const char* first = nullptr;
   for (const auto& [name, view] : tensors) {
     if (view.data == nullptr || element_count(view.shape) == 0) continue;
@@ -266,12 +280,11 @@ Status check_device(qkv_device device, int32_t index, std::span<const Named> ten
   const Status counted = cuda.device_count(&count);
   if (device == QKV_DEVICE_CUDA) {
     QKV_RETURN_IF_ERROR(counted);
-    QKV_REQUIRE(count > 0, QKV_DEVICE_ERROR_NONE,
-                "device is cuda, but this process has no CUDA device");
+    QKV_REQUIRE(count > 0, QKV_DEVICE_ERROR_NONE, "device is cuda, but ", no_device_text(cuda));
     QKV_REQUIRE(index >= 0 && index < count, QKV_DEVICE_ERROR_NONE, "device_index is ", index,
                 "; this process has ", count, " CUDA devices");
   }
-  return count == 0 ? Status() : check_pointers(cuda, tensors, *p);
+  return count == 0 ? check_not_on_device(cuda, tensors) : check_pointers(cuda, tensors, *p);
 }
 
 }  // namespace qkv::host

@@ -86,6 +86,7 @@ const host::CudaRuntime& no_cuda() {
                                              *count = 0;
                                              return host::Status();
                                            },
+                                       .no_device = [] { return std::string(); },
                                        .device_info = nullptr,
                                        .pointer_info = nullptr,
                                        .pending_error = nullptr,

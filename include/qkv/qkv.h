@@ -306,7 +306,9 @@ typedef struct qkv_plan qkv_plan;
 /** The library's version, major * 10000 + minor * 100 + patch. */
 QKV_API int32_t qkv_version(void);
 
-/** One JSON object: version, compiler, CUDA architectures, CPU engine, kernels. Static storage. */
+/** One JSON object: version, compiler, "cuda" (the architectures that kernels are built for, or
+ * null), "cuda_runtime" (the release of CUDA, as "13.0", or null: drivers from 580 on run 13.x,
+ * from 525 on 12.x), kernels. Static storage. */
 QKV_API const char* qkv_build_info(void);
 
 /** The class of a status: its thousands (QKV_INVALID_ARGUMENT, QKV_UNSUPPORTED, ...), 0 for

@@ -92,6 +92,28 @@ const Edit kEdits[] = {
      QKV_DEVICE_ERROR_NONE,
      {"device is cuda, but this process has no CUDA device"},
      [](F& f, FakeCuda& cuda) { f.desc.device = QKV_DEVICE_CUDA, cuda.devices.clear(); }},
+    {"old_driver",
+     QKV_DEVICE_ERROR_NONE,
+     {"device is cuda, but this process has no CUDA device: the driver is old"},
+     [](F& f, FakeCuda& cuda) {
+       f.desc.device = QKV_DEVICE_CUDA, cuda.devices.clear();
+       cuda.no_device = "the driver is old";
+     }},
+    {"auto_with_device_memory_under_an_old_driver",
+     QKV_DEVICE_ERROR_NONE,
+     {"q is in device memory, but this process has no CUDA device: the driver is old"},
+     [](F&, FakeCuda& cuda) {
+       cuda.map_everything(0), cuda.devices.clear();
+       cuda.no_device = "the driver is old";
+     }},
+    {"cpu_with_device_memory_under_an_old_driver",
+     QKV_DEVICE_ERROR_NONE,
+     {"k is in device memory, but this process has no CUDA device: the driver is old"},
+     [](F& f, FakeCuda& cuda) {
+       map(cuda, f.k, Memory::kDevice, 0), cuda.devices.clear();
+       f.desc.device = QKV_DEVICE_CPU;
+       cuda.no_device = "the driver is old";
+     }},
     {"device_silent",
      QKV_DEVICE_ERROR_NONE,
      {"cuda:0 does not answer"},

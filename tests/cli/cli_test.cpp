@@ -29,7 +29,8 @@ TEST(ProgramTest, InfoNamesTheMachine) {
   const Outcome json = run_program({"info", "--json"});
   EXPECT_EQ(json.code, 0);
   EXPECT_TRUE(json.out.starts_with("{"));
-  for (const char* key : {"\"version\"", "\"build\"", "\"cpu\"", "\"isa\"", "\"cuda_devices\""}) {
+  for (const char* key : {"\"version\"", "\"build\"", "\"cuda_runtime\"", "\"cpu\"", "\"isa\"",
+                          "\"cuda_devices\"", "\"disabled\""}) {
     EXPECT_NE(json.out.find(key), std::string::npos) << key;
   }
 }

@@ -181,14 +181,21 @@ if(TARGET vgpu-run)
   endforeach()
   qkv_virtual_risk(T17 h100 1 T17_* --gpus 2)
 
-  if(QKV_HAS_SM90)
-    add_executable(tensor_map_test gpu/tensor_map_test.cpp)
-    set_target_properties(tensor_map_test PROPERTIES
+
+  # qkv_driver_test(name [option...]): tests of what another driver answers than usual.
+  function(qkv_driver_test name)
+    add_executable(${name}_test gpu/${name}_test.cpp)
+    set_target_properties(${name}_test PROPERTIES
       RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/virtual
       CUDA_RUNTIME_LIBRARY Shared)
-    target_link_libraries(tensor_map_test PRIVATE qkv_virtual qkv_test_flags CUDA::cudart GTest::gtest_main)
-    add_test(NAME vgpu_tensor_maps COMMAND vgpu-run --device h100 -- $<TARGET_FILE:tensor_map_test> --gtest_brief=1)
-    set_tests_properties(vgpu_tensor_maps PROPERTIES LABELS vgpu ENVIRONMENT VGPU_MAP_ADDRESSES=own)
+    target_link_libraries(${name}_test PRIVATE qkv_virtual qkv_test_flags CUDA::cudart GTest::gtest_main)
+    add_test(NAME vgpu_${name} COMMAND vgpu-run --device h100 ${ARGN} -- $<TARGET_FILE:${name}_test> --gtest_brief=1)
+    set_tests_properties(vgpu_${name} PROPERTIES LABELS vgpu)
+  endfunction()
+  qkv_driver_test(driver --driver 12.2)
+  if(QKV_HAS_SM90)
+    qkv_driver_test(tensor_map)
+    set_tests_properties(vgpu_tensor_map PROPERTIES ENVIRONMENT VGPU_MAP_ADDRESSES=own)
   endif()
 
   # `qkv verify` on devices of every kind, with no more time than it must take; and with faults planted in kernels.

@@ -399,6 +399,20 @@ TEST_F(FourDevices, PlansDifferByDevice) {
   EXPECT_EQ(plans.size(), 4u);
 }
 
+// A driver that is too old for this build: the CPU computes what is in host memory, and whoever
+// asks for a device is told.
+TEST_F(FourDevices, AnOldDriverIsNamed) {
+  cuda.devices.clear();
+  cuda.no_device = "the driver is old";
+  EXPECT_EQ(qkv_attention(&f.desc, nullptr), QKV_SUCCESS) << qkv_last_error();
+  EXPECT_EQ(qkv_device_count(), 0);
+  qkv_device_facts facts{};
+  facts.struct_size = sizeof facts;
+  EXPECT_EQ(qkv_device_query(0, &facts), QKV_DEVICE_ERROR_NONE);
+  EXPECT_STREQ(qkv_last_error(),
+               "index is 0, but this process has no CUDA device: the driver is old");
+}
+
 TEST_F(FourDevices, NothingIsLaunchedForAnEmptyProblem) {
   cuda.map_everything(0);
   SmallProblem empty({.batch = 0});

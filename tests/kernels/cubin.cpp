@@ -75,6 +75,35 @@ std::string demangled(const std::string& name) {
 
 constexpr size_t kEntryHeader = 64;
 constexpr uint32_t kFatMagic = 0xba55ed50, kZstdMagic = 0xfd2fb528;
+constexpr uint64_t kPackedByLz4 = 0x2000;  // among an entry's flags
+
+// A length of LZ4: four bits, and bytes that are added as long as they are 255.
+size_t lz4_length(std::string_view block, size_t nibble, size_t* at) {
+  size_t length = nibble;
+  for (uint8_t byte = nibble == 15 ? 255 : 0; byte == 255; length += byte)
+    byte = read<uint8_t>(block, (*at)++);
+  return length;
+}
+
+// A block of LZ4: literals, then bytes that stand `distance` before, and so on.
+std::string lz4_unpacked(std::string_view block, uint64_t size) {
+  std::string out;
+  out.reserve(size);
+  for (size_t at = 0; at < block.size();) {
+    const auto token = read<uint8_t>(block, at++);
+    const size_t literals = lz4_length(block, token >> 4, &at);
+    out += part(block, at, literals);
+    at += literals;
+    if (at == block.size()) break;
+    const size_t distance = read<uint16_t>(block, at);
+    at += 2;
+    const size_t copied = lz4_length(block, token & 15, &at) + 4;
+    if (distance == 0 || distance > out.size()) throw std::runtime_error("a torn block of LZ4");
+    for (size_t n = 0; n < copied; ++n) out += out[out.size() - distance];
+  }
+  if (out.size() != size) throw std::runtime_error("a block of LZ4 of another size");
+  return out;
+}
 
 std::string unpacked(std::string_view payload, uint64_t size) {
   if (payload.size() < 4 || read<uint32_t>(payload, 0) != kZstdMagic) return std::string(payload);
@@ -98,7 +127,11 @@ std::vector<CompiledKernel> kernels_of_cubin(const std::string& elf) {
                 *strings = find(sections, ".strtab");
   if (info == nullptr || symbols == nullptr || strings == nullptr)
     throw std::runtime_error("a cubin without .nv.info or symbols");
-  const uint32_t flags = read<Elf64_Ehdr>(elf, 0).e_flags;
+  // CUDA 13's assembler has the compute capability in the second byte of the flags (version 8 of
+  // the ABI), CUDA 12's in the first.
+  const auto header = read<Elf64_Ehdr>(elf, 0);
+  const auto compute =
+      static_cast<int>(header.e_flags >> (header.e_ident[EI_ABIVERSION] >= 8 ? 8 : 0) & 0xff);
   std::vector<CompiledKernel> kernels;
   std::vector<uint32_t> indices;
   const auto kernel_at = [&](uint32_t index) -> CompiledKernel& {
@@ -108,7 +141,7 @@ std::vector<CompiledKernel> kernels_of_cubin(const std::string& elf) {
     const std::string mangled(text_at(strings->bytes, symbol.st_name));
     CompiledKernel kernel;
     kernel.name = demangled(mangled);
-    kernel.compute = static_cast<int>(flags >> 8 & 0xff);
+    kernel.compute = compute;
     if (const Section* smem = find(sections, ".nv.shared." + mangled))
       kernel.smem = static_cast<int64_t>(smem->header.sh_size);
     if (const Section* code = find(sections, ".text." + mangled)) kernel.code = code->bytes;
@@ -154,7 +187,12 @@ FatBinary read_fat_binary(const std::string& path) {
       const auto header = read<uint32_t>(fat->bytes, entry + 4);
       const auto size = read<uint64_t>(fat->bytes, entry + 8);
       const auto full = header >= kEntryHeader ? read<uint64_t>(fat->bytes, entry + 56) : 0;
-      std::string bytes = unpacked(part(fat->bytes, entry + header, size), full);
+      const bool lz4 =
+          header >= kEntryHeader && (read<uint64_t>(fat->bytes, entry + 40) & kPackedByLz4) != 0;
+      std::string bytes =
+          lz4 ? lz4_unpacked(
+                    part(fat->bytes, entry + header, read<uint32_t>(fat->bytes, entry + 16)), full)
+              : unpacked(part(fat->bytes, entry + header, size), full);
       (kind == 2 ? binary.cubins : binary.ptx).push_back(std::move(bytes));
       entry += header + size;
     }

@@ -64,6 +64,7 @@ const host::CudaRuntime kTable{
           *count = active->count_status.ok() ? static_cast<int32_t>(active->devices.size()) : 0;
           return active->count_status;
         },
+    .no_device = [] { return active->no_device; },
     .device_info = [](int32_t index) -> const host::DeviceInfo* {
       const auto at = static_cast<size_t>(index);
       return active->devices_answer && at < active->devices.size() ? &active->devices[at] : nullptr;

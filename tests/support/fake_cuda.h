@@ -46,6 +46,7 @@ class FakeCuda {
 
   // Set by a test before it calls.
   std::vector<host::DeviceInfo> devices;
+  std::string no_device;  // why there are none
   bool devices_answer = true;
   bool record_launches = true;
   host::Status pending;  // an error of an earlier call

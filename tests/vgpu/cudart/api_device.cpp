@@ -29,6 +29,8 @@ constexpr ErrorRow kErrors[] = {
     VGPU_ERROR(cudaErrorInvalidSymbol, "invalid device symbol"),
     VGPU_ERROR(cudaErrorMissingConfiguration, "__global__ function call is not configured"),
     VGPU_ERROR(cudaErrorInvalidDeviceFunction, "invalid device function"),
+    VGPU_ERROR(cudaErrorInsufficientDriver,
+               "CUDA driver version is insufficient for CUDA runtime version"),
     VGPU_ERROR(cudaErrorNoDevice, "no CUDA-capable device is detected"),
     VGPU_ERROR(cudaErrorInvalidDevice, "invalid device ordinal"),
     VGPU_ERROR(cudaErrorInvalidKernelImage, "device kernel image is invalid"),
@@ -348,7 +350,7 @@ VGPU_EXPORT cudaError_t cudaDeviceDisablePeerAccess(int peer) {
 }
 VGPU_EXPORT cudaError_t cudaDriverGetVersion(int* version) {
   return api("cudaDriverGetVersion", [&] {
-    *version = CUDART_VERSION;
+    *version = rt().driver_version;
     return cudaSuccess;
   });
 }

@@ -40,6 +40,11 @@ ContextUse context_use(std::string_view call) {
   return ContextUse::kUses;
 }
 
+// What answers under a driver that is too old for the runtime.
+bool is_version_query(std::string_view call) {
+  return call == "cudaDriverGetVersion" || call == "cudaRuntimeGetVersion";
+}
+
 std::string env(const char* name) {
   const char* v = std::getenv(name);
   return v == nullptr ? "" : v;
@@ -89,6 +94,14 @@ Runtime::Runtime() {
   mutation_.key = env("VGPU_MUTANT");
   plant_ = env("VGPU_PLANT");
   fail_call_ = std::strtoull(env("VGPU_FAIL_CALL").c_str(), nullptr, 10);
+  if (const std::string driver = env("VGPU_DRIVER"); !driver.empty()) {
+    int major = 0, minor = 0;
+    if (std::sscanf(driver.c_str(), "%d.%d", &major, &minor) != 2) {
+      std::fprintf(stderr, "vgpu: VGPU_DRIVER is '%s', not a version as 12.2\n", driver.c_str());
+      std::exit(2);
+    }
+    driver_version = major * 1000 + minor * 10;
+  }
   device_count = std::max(1, std::atoi(env("VGPU_GPUS").c_str()));
   random_ = Random(machine.seed ^ 0x5712ea35ull);
   machine.findings.set_printer(
@@ -131,6 +144,8 @@ cudaError_t Runtime::call(const char* name, cudaError_t injected,
     std::fprintf(stderr, "vgpu: call %llu, %s, fails as asked\n",
                  static_cast<unsigned long long>(calls_), name);
     result = fail_with != cudaSuccess ? fail_with : injected;
+  } else if (driver_version / 1000 < CUDART_VERSION / 1000 && !is_version_query(name)) {
+    result = cudaErrorInsufficientDriver;
   } else if (sticky != cudaSuccess && use == ContextUse::kUses) {
     result = sticky;
   } else {

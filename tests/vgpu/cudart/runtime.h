@@ -128,6 +128,7 @@ class Runtime {
   std::recursive_mutex mutex;
   Machine machine;
   int device_count = 1;
+  int driver_version = CUDART_VERSION;  // the newest CUDA that the driver runs, as 12020
 
   // Errors. `call` runs one entry point under the lock.
   cudaError_t call(const char* name, cudaError_t injected,

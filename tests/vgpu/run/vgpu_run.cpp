@@ -26,7 +26,7 @@ constexpr int kFindingsStatus = 99;
 
 struct Options {
   std::string device = "h100", seed = "0", counts, gpus = "1", sms, cores, timeout, asynchrony, mma,
-              plant;
+              driver, plant;
   bool mutate = false, quiet = false;
   std::vector<std::string> only;  // mutants whose kernel, line or text has one of these
   int limit = 0;                  // mutants to try, 0 for all
@@ -37,7 +37,8 @@ struct Options {
   std::fprintf(stderr,
                "%s%svgpu-run --device h100|a100|t4|rtx4090 [--seed N] [--gpus N] [--sms N]\n"
                "         [--cores N] [--async early|late|any] [--counts FILE.json]\n"
-               "         [--mma exact|truncate] [--timeout SECONDS] [--plant FAULT:KERNEL]\n"
+               "         [--mma exact|truncate] [--timeout SECONDS] [--driver CUDA]\n"
+               "         [--plant FAULT:KERNEL]\n"
                "         [--mutate [--only TEXT]... [--limit N]] -- PROGRAM [ARGUMENTS]\n",
                problem.c_str(), problem.empty() ? "" : "\n");
   std::exit(2);
@@ -70,6 +71,8 @@ Options parse(int argc, char** argv) {
       o.cores = value();
     } else if (a == "--timeout") {
       o.timeout = value();
+    } else if (a == "--driver") {
+      o.driver = value();
     } else if (a == "--async") {
       o.asynchrony = value();
       if (o.asynchrony != "early" && o.asynchrony != "late" && o.asynchrony != "any")
@@ -133,6 +136,7 @@ Result run_once(const Options& o, const Environment& extra, bool silent) {
     if (!o.asynchrony.empty()) setenv("VGPU_ASYNC", o.asynchrony.c_str(), 1);
     if (!o.mma.empty()) setenv("VGPU_MMA", o.mma.c_str(), 1);
     if (!o.plant.empty()) setenv("VGPU_PLANT", o.plant.c_str(), 1);
+    if (!o.driver.empty()) setenv("VGPU_DRIVER", o.driver.c_str(), 1);
     if (!o.timeout.empty()) setenv("VGPU_TIMEOUT", o.timeout.c_str(), 1);
     // A launch frees gigabytes that the next one wants: pages returned would be cleared each time.
     setenv("MALLOC_MMAP_THRESHOLD_", "33554432", 0);
