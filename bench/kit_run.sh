@@ -331,7 +331,7 @@ for n in "${!stages[@]}"; do
   for ((m = n; m < ${#stages[@]}; ++m)); do rest=$((rest + shares[m])); done
   left=$((end - $(now)))
   limit=$((left * shares[n] / rest))
-  ((limit >= 3000)) || limit=$((left < 3000 ? left : 3000))
+  ((limit >= 5000)) || limit=$((left < 5000 ? left : 5000))
   if ((limit < 2000)); then
     printf '%-12s           no time left\n' "${stages[n]}" >>"$out/stages.txt"
     continue
