@@ -73,6 +73,8 @@ planted() {
   local repro
   repro=$(sed -n 's/^  repro: qkv verify //p' "$work/out" | head -n 1)
   expect "$fault: with a command" grep -q -- '--kernel simt_forward --trial [a-z]*/.* --seed 7' <<<"$repro"
+  repro=${repro/--device cuda:0 /}
+  repro=${repro/ --seed 7/}  # verify has these two
   # shellcheck disable=SC2086  # words of a command
   verify "$fault:simt_forward" $repro "$@"
   expect "$fault: which repeats it" grep -qE "$words" "$work/out"
