@@ -6,6 +6,7 @@
 #include "host/core/descriptor.h"
 #include "host/core/entry.h"
 #include "host/core/plan.h"
+#include "host/core/tensor_check.h"
 #include "host/ops/attention/op.h"
 #include "host/ops/merge/op.h"
 

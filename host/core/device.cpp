@@ -19,11 +19,6 @@ const CudaRuntime& cuda_runtime() {
   return replaced != nullptr ? *replaced : real_cuda_runtime();
 }
 
-std::string no_device_text(const CudaRuntime& cuda) {
-  const std::string why = cuda.no_device();
-  return "this process has no CUDA device" + (why.empty() ? "" : ": " + why);
-}
-
 void set_cuda_runtime_for_test(const CudaRuntime* runtime) {
   override_for_test.store(runtime, std::memory_order_release);
 }

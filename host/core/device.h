@@ -80,9 +80,6 @@ struct CudaRuntime {
 // The table in force: the CUDA runtime, or one without devices where qkv is built without CUDA.
 const CudaRuntime& cuda_runtime();
 
-// "this process has no CUDA device", and why.
-std::string no_device_text(const CudaRuntime& cuda);
-
 // For tests: puts another table in force (null: the real one).
 void set_cuda_runtime_for_test(const CudaRuntime* runtime);
 

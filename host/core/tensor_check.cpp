@@ -176,6 +176,11 @@ Status check_pointers(const CudaRuntime& cuda, std::span<const Named> tensors, c
 
 }  // namespace
 
+std::string no_device_text(const CudaRuntime& cuda) {
+  const std::string why = cuda.no_device();
+  return "this process has no CUDA device" + (why.empty() ? "" : ": " + why);
+}
+
 const char* type_name(qkv_type type) {
   switch (type) {
     case QKV_TYPE_NONE:

@@ -63,4 +63,7 @@ struct Placement {
 Status check_device(qkv_device device, int32_t index, std::span<const Named> tensors,
                     const CudaRuntime& cuda, Placement* placement);
 
+// "this process has no CUDA device", and why.
+std::string no_device_text(const CudaRuntime& cuda);
+
 }  // namespace qkv::host
