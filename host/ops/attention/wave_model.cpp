@@ -193,13 +193,32 @@ Prediction best_splits(const Problem& p, const DeviceInfo& device, const Candida
   Prediction best = predict_over(memory, p, device, candidate, cut, loads);
   double steps = 0;
   for (size_t n = 0; n < loads.count; ++n) steps += loads.classes[n].tiles * loads.classes[n].steps;
-  const double least =
-      std::max({steps * candidate.step.busy / device.sm_count, kBlockCycles, memory});
-  for (cut.splits = 2; cut.splits <= most; ++cut.splits) {
-    // Nothing better can follow: combine only grows.
-    if (kSplitGain * (least + combine_cycles(p, device, cut.splits)) >= best.cost()) break;
+  const double slots = static_cast<double>(device.sm_count) * candidate.resident;
+  const double step = std::max(candidate.step.lone, candidate.step.busy * candidate.resident);
+  double tiles = 0;
+  for (size_t n = 0; n < loads.count; ++n) tiles += loads.classes[n].tiles;
+  const auto consider = [&](int32_t splits) {
+    cut.splits = splits;
     const Prediction next = predict_over(memory, p, device, candidate, cut, loads);
-    if (next.cost() < best.cost()) best = next;
+    const bool is_fewer = splits < best.splits && next.cost() == best.cost();
+    if (next.cost() < best.cost() || is_fewer) best = next;
+  };
+  // A good guess first, one block on every slot: beside it most others need no closer look.
+  if (most > 1 && tiles > 0)
+    consider(static_cast<int32_t>(std::clamp<double>(slots / tiles, 2, most)));
+  for (int32_t splits = 2; splits <= most; ++splits) {
+    // Less than what predict_over() computes, also by rounding: all slots busy all the time; the
+    // longest block alone.
+    const double rest = combine_cycles(p, device, splits);
+    double blocks = 0;
+    for (size_t n = 0; n < loads.count; ++n)
+      blocks += loads.classes[n].tiles * std::min(loads.classes[n].steps, splits);
+    const double average = std::max((steps * step + blocks * kBlockCycles) / slots, memory);
+    constexpr double kLess = kSplitGain * (1 - 1e-9);
+    if (kLess * (average + rest) > best.cost()) break;  // blocks and combine only grow
+    const int32_t longest = (loads.classes[0].steps + splits - 1) / splits;
+    if (kLess * (kBlockCycles + longest * candidate.step.lone + rest) <= best.cost())
+      consider(splits);
   }
   return best;
 }
