@@ -103,6 +103,7 @@ test_full() {
   test_sanitized asan tests cpu
   test_sanitized tsan tests tsan
   test_sanitized fuzz tests/fuzz fuzz
+  ! has_cuda || build release attention_experiments
   ! has_cuda || test_vgpu
   ! has_cuda || test_flavour12
 }

@@ -23,10 +23,12 @@
 #include "host/core/op.h"
 #include "host/ops/attention/op.h"
 
-#define QKV_EXPERIMENT(name, kernel, why, predict) \
-  extern const qkv::host::Kernel experiment_##name __asm__("qkv_experiment_" #name);
+// The changed kernels.
+namespace qkv::bench::experiments {
+#define QKV_EXPERIMENT(name, kernel, why, predict) extern const host::Kernel name;
 #include "bench/experiments.inc"
 #undef QKV_EXPERIMENT
+}  // namespace qkv::bench::experiments
 
 namespace qkv::bench {
 namespace {
@@ -40,7 +42,7 @@ struct Experiment {
 };
 
 #define QKV_EXPERIMENT(name, kernel, why, predict) \
-  {#name, &experiment_##name, kernel, why, predict},
+  {#name, &experiments::name, kernel, why, predict},
 constexpr Experiment kExperiments[] = {
 #include "bench/experiments.inc"
 };
