@@ -2,8 +2,10 @@
 """Times qkv beside PyTorch's attention backends on the same tensors, in one run.
 
 Each backend of scaled_dot_product_attention is pinned in turn, so that a row says what computed it.
-Every output is checked against the same fp64 reference on sampled rows before it is timed;
-repetitions of all implementations are interleaved; on a GPU the L2 cache is flushed before each run.
+FlashAttention 2, 3, 4 and FlashInfer take part where they can be imported. Every output is checked
+against the same fp64 reference on sampled rows before it is timed; repetitions of all
+implementations are interleaved; on a GPU the L2 cache is flushed before each run, and a run is the
+replay of a CUDA graph where it can be captured, so that short ones are not the host's time.
 
 Columns of --tsv are those of `attention_bench --tsv`. Exits with 0 where PyTorch is missing (there
 is nothing to compare with, and it says so), 1 if an output was wrong, 2 for a wrong command line.
@@ -11,6 +13,7 @@ is nothing to compare with, and it says so), 1 if an output was wrong, 2 for a w
 import argparse
 import datetime
 import glob
+import importlib
 import json
 import math
 import os
@@ -62,6 +65,39 @@ def arguments():
     if options.queries and "causal" in options.masks:
         parser.error("--queries needs --mask full")
     return options
+
+
+def seq_major(tensors):
+    """[batch, heads, seq, dim] as the FlashAttention packages have it: [batch, seq, heads, dim]."""
+    return [t.transpose(1, 2).contiguous() for t in tensors]
+
+
+def first_of(result):
+    """O of what returns O, or O and LSE."""
+    return result[0] if isinstance(result, tuple) else result
+
+
+def flash_runner(function, problem):
+    q, k, v = seq_major((problem.q, problem.k, problem.v))
+    return lambda: first_of(function(q, k, v, causal=problem.causal)).transpose(1, 2)
+
+
+def flashinfer_runner(flashinfer, problem):
+    if problem.batch != 1:
+        raise ValueError("takes one sequence a call")
+    q, k, v = (t[0] for t in seq_major((problem.q, problem.k, problem.v)))
+    return lambda: flashinfer.single_prefill_with_kv_cache(
+        q, k, v, causal=problem.causal).transpose(0, 1)[None]
+
+
+# Packages beside PyTorch: the module, and what makes a runner of it. torch_flash is PyTorch's own
+# build of fa2.
+PACKAGES = {
+    "fa2": ("flash_attn", lambda module, p: flash_runner(module.flash_attn_func, p)),
+    "fa3": ("flash_attn_interface", lambda module, p: flash_runner(module.flash_attn_func, p)),
+    "fa4": ("flash_attn.cute.interface", lambda module, p: flash_runner(module.flash_attn_func, p)),
+    "flashinfer": ("flashinfer", flashinfer_runner),
+}
 
 
 def import_torch():
@@ -226,6 +262,9 @@ def prepared(problem, library, failures):
     makers = {"qkv_ctypes": lambda: qkv_runner(library, problem)} if library else {}
     for name, backend in BACKENDS.items():
         makers[name] = lambda backend=backend: torch_runner(problem, backend)
+    for name, (module, runner) in PACKAGES.items() if problem.device == "cuda" else ():
+        makers[name] = lambda module=module, runner=runner: runner(
+            importlib.import_module(module), problem)
     out = {}
     for name, make in makers.items():
         try:
@@ -246,8 +285,35 @@ def prepared(problem, library, failures):
             print(f"  {name:<16} wrong result, not timed: {wrong}")
             failures.append(name)
             continue
-        out[name] = run
+        out[name] = captured(problem, run)
     return out
+
+
+def captured(problem, run):
+    """The run as the replay of a CUDA graph; as it is where it cannot be captured."""
+    if problem.device != "cuda":
+        return run
+    torch = problem.torch
+    graph = torch.cuda.CUDAGraph()
+    try:
+        torch.cuda.synchronize()
+        with torch.cuda.graph(graph):
+            kept = run()
+        graph.replay()
+        torch.cuda.synchronize()
+    except Exception as error:
+        torch.cuda.synchronize()
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        print(f"  (not captured, launched by the host: {reason[0]})")
+        return run
+
+    def replay():
+        graph.replay()
+        return kept
+
+    replay.is_graph = True
+    replay.keeps = run
+    return replay
 
 
 def measure(problem, library, stopwatch, repetitions, failures):
@@ -266,6 +332,7 @@ def measure(problem, library, stopwatch, repetitions, failures):
             "b": problem.batch, "hq": problem.heads, "hkv": problem.heads_kv,
             "sq": problem.queries, "skv": problem.size, "ms": median * 1e3,
             "tflops": problem.flops() / median * 1e-12, "gbs": problem.bytes() / median * 1e-9,
+            "graph": getattr(runners[name], "is_graph", False),
             "ms_of_runs": [value * 1e3 for value in values]})
         print(f"  {name:<16} {median * 1e3:>10.4g} ms {rows[-1]['tflops']:>10.4g} TFLOP/s")
     return rows
