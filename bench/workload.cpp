@@ -1,14 +1,20 @@
 #include "bench/workload.h"
 
-#include <array>
 #include <stdexcept>
 
 namespace qkv::bench {
 
-extern const Family kAttentionFamily, kMergeFamily;
+// A row for each file of ops/, which CMake writes.
+#define QKV_FAMILY(name) extern const Family name;
+#include "bench/families.inc"
+#undef QKV_FAMILY
 
 std::span<const Family* const> families() {
-  static constexpr std::array kAll{&kAttentionFamily, &kMergeFamily};
+#define QKV_FAMILY(name) &name,
+  static constexpr const Family* kAll[] = {
+#include "bench/families.inc"
+  };
+#undef QKV_FAMILY
   return kAll;
 }
 

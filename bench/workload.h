@@ -47,7 +47,7 @@ struct Family {
   std::unique_ptr<Workload> (*parse)(const std::string& line);
 };
 
-// All of them. Each is in a file of bench/ops.
+// All of them. Each is in a file of bench/ops, by the name of the file: attention_family.
 std::span<const Family* const> families();
 
 // The workload that a line describes. Throws as Family::parse does.

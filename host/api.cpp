@@ -5,10 +5,16 @@
 #include "host/core/cuda_runtime.h"
 #include "host/core/descriptor.h"
 #include "host/core/entry.h"
+#include "host/core/op.h"
 #include "host/core/plan.h"
 #include "host/core/tensor_check.h"
-#include "host/ops/attention/op.h"
-#include "host/ops/merge/op.h"
+
+#define QKV_OP(name)          \
+  namespace qkv::host::name { \
+  extern const Op kOp;        \
+  }
+#include "host/ops.inc"
+#undef QKV_OP
 
 namespace {
 
@@ -24,8 +30,12 @@ constexpr const char* kCudaTargets = "null";
 // Of each release that changed the struct.
 constexpr size_t kDeviceFactsSizes[] = {sizeof(qkv_device_facts)};
 
-// All operations.
-constexpr const Op* kOps[] = {&attention::kOp, &merge::kOp};
+// All operations: a row for each folder of ops/, which CMake writes.
+constexpr const Op* kOps[] = {
+#define QKV_OP(name) &name::kOp,
+#include "host/ops.inc"
+#undef QKV_OP
+};
 
 }  // namespace
 

@@ -62,8 +62,8 @@ std::unique_ptr<Workload> attention_workload(const Spec& spec) {
   return std::make_unique<AttentionWorkload>(spec);
 }
 
-extern const Family kAttentionFamily;
-const Family kAttentionFamily{
+extern const Family attention_family;
+const Family attention_family{
     "fwd",
     "  cpu cuda  f32 f16 bf16  full causal\n"
     "  d<n> dv<n>              widths; dv: of V, default d\n"

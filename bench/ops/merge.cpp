@@ -273,8 +273,8 @@ class MergeWorkload : public Workload {
 
 }  // namespace
 
-extern const Family kMergeFamily;
-const Family kMergeFamily{"merge",
+extern const Family merge_family;
+const Family merge_family{"merge",
                           "  cpu cuda  f32 f16 bf16  the parts' type\n"
                           "  d<n> b<n> h<n> s<n>     width, batches, heads, queries\n"
                           "  parts<1..32>  lse       parts; whether LSE is written\n"
