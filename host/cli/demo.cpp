@@ -48,8 +48,9 @@ void choose_places(const std::string& option, Demo* demo) {
     check(qkv_device_query(chosen.index, &demo->gpu));  // throws if there is none such
     demo->places.push_back({"GPU", chosen});
   } else if (option == "auto") {
-    demo->why_no_gpu = QKV_HAS_CUDA ? "there is no CUDA device here (`qkv info` says what is)"
-                                    : "this build of qkv is without CUDA";
+    demo->why_no_gpu = !chosen.note.empty() ? chosen.note
+                       : QKV_HAS_CUDA ? "there is no CUDA device here (`qkv info` says what is)"
+                                      : "this build of qkv is without CUDA";
   }
 }
 

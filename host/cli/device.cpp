@@ -158,7 +158,11 @@ qkv_attention_desc without_addresses(qkv_attention_desc desc) {
 
 DeviceChoice choose_device(const std::string& option) {
   DeviceChoice choice;
-  if (!names_device(option, &choice) && qkv_device_count() > 0) choice.device = QKV_DEVICE_CUDA;
+  if (names_device(option, &choice)) return choice;
+  if (qkv_device_count() > 0)
+    choice.device = QKV_DEVICE_CUDA;
+  else
+    choice.note = host::cuda_runtime().no_device();
   return choice;
 }
 

@@ -129,6 +129,7 @@ int verify_device(VerifyOptions options) {
   }
   fmt::print("qkv verify: {}, {}, seed {}, about {} seconds\n\n", device_option(where), name,
              options.seed, options.seconds);
+  if (!where.note.empty()) fmt::print("No GPU: {}.\n\n", where.note);
   print_head();
   std::fflush(stdout);
 

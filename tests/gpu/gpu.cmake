@@ -193,6 +193,15 @@ if(TARGET vgpu-run)
     set_tests_properties(vgpu_${name} PROPERTIES LABELS vgpu)
   endfunction()
   qkv_driver_test(driver --driver 12.2)
+  # What the program says of it, where a GPU was named, asked for, or would have been taken.
+  foreach(command info "demo --device cuda:0" "verify --seconds 0 --kernel cpu_merge")
+    string(REPLACE " " ";" arguments "${command}")
+    string(REGEX REPLACE " .*" "" name "${command}")
+    add_test(NAME vgpu_driver_${name}
+      COMMAND vgpu-run --quiet --device h100 --driver 12.2 -- $<TARGET_FILE:qkv_cli_virtual> ${arguments})
+    set_tests_properties(vgpu_driver_${name} PROPERTIES LABELS vgpu PASS_REGULAR_EXPRESSION
+      "for CUDA 12\\.2 and older, this build of qkv is of CUDA 1[23]\\.[0-9]+; update the driver to [0-9]+ or newer, or build")
+  endforeach()
   if(QKV_HAS_SM90)
     qkv_driver_test(tensor_map)
     set_tests_properties(vgpu_tensor_map PROPERTIES ENVIRONMENT VGPU_MAP_ADDRESSES=own)
