@@ -90,8 +90,9 @@ stage_verify() {
     echo "this kit's qkv has no verify"
     return 0
   fi
-  local limit=$(((stage_length - 3000) / 1000))
-  "$kit/qkv" verify --device cuda:0 --seconds "$((limit > 1 ? limit : 1))" --json "$out/verify.json"
+  local limit=$(((stage_length - 3000) / 1000)) kernel=()
+  [[ $sizes == full ]] || kernel=(--kernel simt_general)
+  "$kit/qkv" verify --device cuda:0 --seconds "$((limit > 1 ? limit : 1))" --json "$out/verify.json" "${kernel[@]}"
 }
 
 stage_headline() {

@@ -35,7 +35,7 @@ rows() { grep -vc '^#\|^implementation' "$kit/results/$1" 2>/dev/null; }
 run 120
 [[ $status == 0 ]] || fail "all stages: status $status"
 within_budget 120 'a run of all stages'
-for name in info headline experiments tests sweep; do stage "$name" 'done'; done
+for name in info verify headline experiments tests sweep; do stage "$name" 'done'; done
 [[ $(rows headline-d128.tsv) == 4 ]] || fail "headline: $(rows headline-d128.tsv) rows of qkv and unfused, full and causal"
 [[ $(rows headline-decode.tsv) == 4 ]] || fail "headline: $(rows headline-decode.tsv) rows of decoding"
 last=$(tail -n 60 "$kit/output")
