@@ -43,7 +43,7 @@ std::string rate(double tflops) {
 
 std::string gemm_sentence(const GpuSpeedTest& test, const GpuSpeedSizes& sizes,
                           const char* type_name) {
-  if (!test.has_cublas()) {
+  if (!GpuSpeedTest::has_cublas()) {
     return "cuBLAS, to compare with, was not found (QKV_CUBLAS names its folder): qkv alone is "
            "timed.";
   }
@@ -65,7 +65,7 @@ void show_gpu_row(const GpuSpeedTest& test, int64_t sequence, bool causal, std::
   fmt::print("{:>10}{:>10}{:>9}{:>10}   {}\n", rate(speed.qkv), rate(speed.unfused), ratio, share,
              speed.kernel);
   std::fflush(stdout);
-  if (test.has_cublas() && speed.unfused == 0) *note = speed.why_not_unfused;
+  if (GpuSpeedTest::has_cublas() && speed.unfused == 0) *note = speed.why_not_unfused;
 }
 
 void show_gpu_speed(const Demo& demo) {

@@ -10,7 +10,6 @@ namespace qkv::cli {
 namespace {
 
 using verify::Fault;
-using verify::InstanceReport;
 using verify::KernelReport;
 
 constexpr size_t kShownFaults = 3;  // of a kernel; the others are in the JSON

@@ -11,7 +11,6 @@
 namespace qkv::verify {
 namespace {
 
-using host::attention::Element;
 using host::attention::Extent;
 using host::attention::extents_of;
 using host::attention::kOutputs;

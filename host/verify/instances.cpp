@@ -59,7 +59,7 @@ const std::vector<Instance>& all_instances() {
 }
 
 std::string instance_of(const std::string& kernel, const Case& row, const std::string& plan) {
-  const std::string name = kernel + " " + type_constant(row.type);
+  std::string name = kernel + " " + type_constant(row.type);
   const bool rules = row.softcap > 0 || row.has(kMask) || row.has(kBias) || row.has(kAlibi);
   const auto dim = static_cast<int32_t>(std::max(row.d_qk, row.d_v));
   if (kernel == "cpu_forward") return name;

@@ -140,7 +140,7 @@ std::string leak_faults(const Case& row, uint64_t seed, int64_t first) {
   std::string wrong;
   each_row(row, [&](int64_t b, int64_t h, int64_t i) {
     int64_t n = 0;
-    for (int64_t j = 0; j < row.s_kv; ++j) n += visible(built, b, h, i, j);
+    for (int64_t j = 0; j < row.s_kv; ++j) n += visible(built, b, h, i, j) ? 1 : 0;
     for (int64_t d = 0; d < row.d_v && first + d < row.s_kv && wrong.empty(); ++d) {
       const double got = built.o.get(b, h, i, d);
       const bool seen = visible(built, b, h, i, first + d);
@@ -155,7 +155,7 @@ std::string leak_faults(const Case& row, uint64_t seed, int64_t first) {
 
 std::vector<Case> make_rows() {
   std::vector<Case> rows;
-  const auto add = [&](Case row) {
+  const auto add = [&](const Case& row) {
     for (qkv_type type : {QKV_TYPE_F32, QKV_TYPE_F16, QKV_TYPE_BF16}) {
       Case typed = row;
       typed.type = type;

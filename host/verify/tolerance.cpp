@@ -300,17 +300,18 @@ std::string Tolerance::check_bias(const std::vector<double>& o, bool away) const
 std::string Tolerance::check_lse(const std::vector<double>& lse, double* worst) const {
   for (size_t row = 0; row < lse.size(); ++row) {
     const double want = oracle_.lse[row];
-    const std::string what =
-        host::text(element("lse", row, 0), " is ", lse[row], "; the oracle says ", want);
+    const auto what = [&] {
+      return host::text(element("lse", row, 0), " is ", lse[row], "; the oracle says ", want);
+    };
     if (kind(lse[row]) != kind(want)) {
       *worst = kInf;
-      return what;
+      return what();
     }
     if (kind(want) != Kind::kFinite) continue;
     const double allowed = std::max(1e-5 * (1 + std::abs(want)), bounds_[row].lse);
     add_error(std::abs(lse[row] - want), allowed, worst);
     if (!(std::abs(lse[row] - want) <= allowed)) {
-      return host::text(what, ", more than ", allowed, " apart (rule e)");
+      return host::text(what(), ", more than ", allowed, " apart (rule e)");
     }
   }
   return {};
@@ -323,23 +324,25 @@ std::string Tolerance::check_weights(const std::vector<double>& weights, qkv_typ
     const size_t row = at / static_cast<size_t>(p_.s_kv);
     const auto j = static_cast<int64_t>(at % static_cast<size_t>(p_.s_kv));
     const double want = oracle_.weights[at];
-    const std::string what =
-        host::text(element("weights", row, j), " is ", weights[at], "; the oracle says ", want);
+    const auto what = [&] {
+      return host::text(element("weights", row, j), " is ", weights[at], "; the oracle says ",
+                        want);
+    };
     if (kind(weights[at]) != kind(round_to(type, want))) {
       *worst = kInf;
-      return what;
+      return what();
     }
     if (kind(want) != Kind::kFinite) continue;
     const RowBound& bound = bounds_[row];
     double allowed = bound.score[static_cast<size_t>(j)];
     if (p_.weights_mode == QKV_WEIGHTS_PROBABILITIES) {
       allowed = want * (bound.weight[static_cast<size_t>(j)] + bound.normaliser) + kTiny;
-      if (want == 0 && weights[at] != 0) return what;
+      if (want == 0 && weights[at] != 0) return what();
     }
     allowed += ulp(type, want) / 2;
     add_error(std::abs(weights[at] - want), allowed, worst);
     if (!(std::abs(weights[at] - want) <= allowed)) {
-      return host::text(what, ", more than ", allowed, " apart");
+      return host::text(what(), ", more than ", allowed, " apart");
     }
   }
   return {};
