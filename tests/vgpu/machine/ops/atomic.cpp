@@ -19,8 +19,8 @@ enum : u8 { kAdd, kMin, kMax, kInc, kDec, kAnd, kOr, kXor, kExch, kCas };
 
 template <class T>
 T min_max_float(T a, T b, bool want_max) {
-  if (a != a) return b;
-  if (b != b) return a;
+  if (std::isnan(a)) return b;
+  if (std::isnan(b)) return a;
   return (a < b) == want_max ? b : a;
 }
 
