@@ -192,7 +192,7 @@ void Warp::restore(const CallFrame& frame, const CallSite& site, u32 mask) {
         std::memcpy(file_ + slot.off + l * slot.width, saved + l * slot.width, slot.width);
       }
       const bool undefined = ((frame.saved_undef[id] >> lane) & 1) != 0;
-      set_undef(slot, lane, undefined ? frame.saved_bytes[id * kLanes + l] : 0);
+      set_undef(slot, lane, undefined ? frame.saved_bytes[size_t{id} * kLanes + l] : 0);
     });
   }
 }
