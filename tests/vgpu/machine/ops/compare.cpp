@@ -59,7 +59,7 @@ template <class T, Compare kC>
 u32 compare_all(const T* a, const T* b) {
   u32 out = 0;
   u8 r[kLanes];
-  for (int l = 0; l < kLanes; ++l) r[l] = compare<T>(kC, a[l], b[l]);
+  for (int l = 0; l < kLanes; ++l) r[l] = compare<T>(kC, a[l], b[l]) ? 1 : 0;
   for (int l = 0; l < kLanes; ++l) out |= u32{r[l]} << l;
   return out;
 }

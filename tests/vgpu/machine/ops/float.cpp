@@ -322,7 +322,7 @@ void decode_min_max(Decoder& dec, const ptx::Statement& st, Modifiers& mods, Ins
   in.sub = want_max ? kMax : kMin;
   in.ftz = mods.take("ftz");
   in.flag = mods.take("NaN");
-  in.sub2 = mods.take("xorsign");
+  in.sub2 = mods.take("xorsign") ? 1 : 0;
   if (in.sub2 != 0 && !mods.take("abs")) dec.fail("xorsign without abs");
   in.type = mods.take_type();
   in.cls = in.type == Type::kF64 ? InstrClass::kDouble : InstrClass::kFloat;

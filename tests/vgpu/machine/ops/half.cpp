@@ -135,7 +135,7 @@ bool decode_half_arithmetic(Decoder& dec, const ptx::Statement& st, Modifiers& m
   in.sat = mods.take("sat");
   in.relu = mods.take("relu");
   in.flag = mods.take("NaN");
-  in.sub2 = mods.take("xorsign");
+  in.sub2 = mods.take("xorsign") ? 1 : 0;
   if (in.sub2 != 0) mods.take("abs");
   mods.take("oob");
   const Type t = in.type = mods.take_type();
