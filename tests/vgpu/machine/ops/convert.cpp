@@ -303,7 +303,7 @@ void exec_unpack_floats(Warp& w, const Instr& in, u32 m) {
 ExecFn fast_path(const Instr& in) {
   const bool plain = !in.ftz && !in.sat && !in.relu && in.sub == 0 &&
                      in.rounding == Rounding::kNearestEven && !in.flag;
-  if (!plain && !(ptx::type_is_float(in.type) == false && !in.sat)) return nullptr;
+  if (!plain && (ptx::type_is_float(in.type) || in.sat)) return nullptr;
   const auto is = [&](Type to, Type from, int dw, int sw) {
     return in.type == to && in.type2 == from && in.dst.width == dw && in.a.width == sw;
   };
