@@ -108,7 +108,7 @@ void CpAsync::poll(Cta& cta, u32 barrier) {
 void CpAsync::wait_group(Cta& cta, u32 thread, u32 pending) {
   auto& groups = threads_[thread];
   u32 committed = 0;
-  for (const Group& group : groups) committed += group.committed;
+  for (const Group& group : groups) committed += group.committed ? 1 : 0;
   while (committed > pending) {
     finish(cta, thread, groups.front());
     groups.pop_front();

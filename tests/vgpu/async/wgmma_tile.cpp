@@ -218,7 +218,7 @@ void multiply_blocks(const TileA& a, const TileB& b, u32 j, float* out) {
       }
     }
     for (u32 n = 0; n < kBlocks; ++n) {
-      float* const to = out + size_t{4 * (j + n) + 2 * (quad / 2)} * kLanes + quad % 2 * 16;
+      float* const to = out + size_t{4 * (j + n) + 2 * (quad / 2)} * kLanes + size_t{quad % 2} * 16;
       for (u32 pair = 0; pair < 2; ++pair) {
         const __m256 first = sum[n][2 * pair], second = sum[n][2 * pair + 1];
         _mm256_storeu_ps(to + size_t{8} * pair, _mm256_permute2f128_ps(first, second, 0x20));

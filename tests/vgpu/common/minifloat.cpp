@@ -6,7 +6,7 @@ u32 encode(const MiniFloat& format, double value, Rounding rounding, bool satfin
   const u64 raw = bits<u64>(value);
   const bool negative = (raw >> 63) != 0;
   const u32 sign = negative ? format.sign_bit() : 0;
-  if (value != value) return format.nan();
+  if (std::isnan(value)) return format.nan();
   const double magnitude = std::fabs(value);
   if (magnitude == 0) return sign;
   const bool has_infinity = format.specials == MiniFloat::Specials::kIeee;

@@ -195,7 +195,7 @@ cudaError_t Runtime::launch(const void* function, dim3 grid, dim3 block, void** 
   }
   if (const cudaError_t e = cluster_dims(*kernel, *linked, grid, cluster); e != cudaSuccess)
     return e;
-  constexpr u64 kClusterThreads = 15 * 1024;  // that the race check can tell apart
+  constexpr u64 kClusterThreads = u64{15} * 1024;  // that the race check can tell apart
   if (threads * std::max(1u, cluster.x * cluster.y * cluster.z) > kClusterThreads) {
     std::fprintf(stderr, "vgpu: clusters of more than %llu threads are not supported\n",
                  static_cast<unsigned long long>(kClusterThreads));

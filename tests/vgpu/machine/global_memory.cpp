@@ -25,11 +25,11 @@ std::string hex(u64 value) {
 }
 
 void fill_bits(u64* map, u64 offset, u64 n, bool value) {
-  for (; n != 0 && (offset & 63) != 0; ++offset, --n) put_bits(map, offset, 1, value);
+  for (; n != 0 && (offset & 63) != 0; ++offset, --n) put_bits(map, offset, 1, value ? 1 : 0);
   const u64 words = n / 64;
   std::memset(&map[offset >> 6], value ? 0xff : 0, words * 8);
   offset += words * 64;
-  for (n -= words * 64; n != 0; ++offset, --n) put_bits(map, offset, 1, value);
+  for (n -= words * 64; n != 0; ++offset, --n) put_bits(map, offset, 1, value ? 1 : 0);
 }
 
 }  // namespace

@@ -137,8 +137,8 @@ void Warp::enter(Group& g, const Instr& in, u32 mask, u32 function) {
     const u32 ids = callee.id_end - callee.id_begin;
     frame->saved.assign(file_ + callee.file_begin, file_ + callee.file_begin + bytes);
     frame->saved_undef.assign(undef_.begin() + callee.id_begin, undef_.begin() + callee.id_end);
-    frame->saved_bytes.assign(undef_bytes_.begin() + size_t{callee.id_begin} * kLanes,
-                              undef_bytes_.begin() + (size_t{callee.id_begin} + ids) * kLanes);
+    const u8* const undefined = undef_bytes_.data() + size_t{callee.id_begin} * kLanes;
+    frame->saved_bytes.assign(undefined, undefined + size_t{ids} * kLanes);
   }
   // The callee's frame starts out undefined.
   for_each_lane(mask, [&](int lane) {
@@ -192,7 +192,7 @@ void Warp::restore(const CallFrame& frame, const CallSite& site, u32 mask) {
         std::memcpy(file_ + slot.off + l * slot.width, saved + l * slot.width, slot.width);
       }
       const bool undefined = ((frame.saved_undef[id] >> lane) & 1) != 0;
-      set_undef(slot, lane, undefined ? frame.saved_bytes[id * kLanes + l] : 0);
+      set_undef(slot, lane, undefined ? frame.saved_bytes[size_t{id} * kLanes + l] : 0);
     });
   }
 }

@@ -36,7 +36,7 @@ void Lexer::skip_space() {
     } else if (c == '/' && pos_ + 1 < text_.size() && text_[pos_ + 1] == '*') {
       const size_t end = text_.find("*/", pos_ + 2);
       const size_t stop = end == std::string_view::npos ? text_.size() : end + 2;
-      for (; pos_ < stop; ++pos_) line_ += text_[pos_] == '\n';
+      for (; pos_ < stop; ++pos_) line_ += text_[pos_] == '\n' ? 1 : 0;
     } else {
       return;
     }

@@ -65,10 +65,10 @@ Type type_from_name(std::string_view name) {
     if (r.name == name) return r.type;
   return Type::kNone;
 }
-std::string_view type_name(Type type) { return row(type) ? row(type)->name : "none"; }
-int type_bytes(Type type) { return row(type) ? row(type)->bytes : 0; }
-bool type_is_float(Type type) { return row(type) && row(type)->is_float; }
-bool type_is_signed(Type type) { return row(type) && row(type)->is_signed; }
+std::string_view type_name(Type type) { return row(type) != nullptr ? row(type)->name : "none"; }
+int type_bytes(Type type) { return row(type) != nullptr ? row(type)->bytes : 0; }
+bool type_is_float(Type type) { return row(type) != nullptr && row(type)->is_float; }
+bool type_is_signed(Type type) { return row(type) != nullptr && row(type)->is_signed; }
 
 const Function* Module::find_function(const std::string& name) const {
   const auto alias = aliases.find(name);

@@ -19,8 +19,8 @@ enum : u8 { kAdd, kMin, kMax, kInc, kDec, kAnd, kOr, kXor, kExch, kCas };
 
 template <class T>
 T min_max_float(T a, T b, bool want_max) {
-  if (a != a) return b;
-  if (b != b) return a;
+  if (std::isnan(a)) return b;
+  if (std::isnan(b)) return a;
   return (a < b) == want_max ? b : a;
 }
 
@@ -123,10 +123,11 @@ void exec_atomic(Warp& w, const Instr& in, u32 m) {
     if (kind == Target::Kind::kShared) check_race(w, in, l, t.shared_offset, bytes, true, true);
     bool wrote = in.sub != kCas;
     for (u32 e = 0; e < in.vec; ++e) {
+      const size_t at = size_t{e} * element;
       Target p = t;
-      p.data += e * element;
-      p.bit_offset += e * element;
-      if (p.defined_bytes != nullptr) p.defined_bytes += e * element;
+      p.data += at;
+      p.bit_offset += at;
+      if (p.defined_bytes != nullptr) p.defined_bytes += at;
       const Operand& source = in.vec == 1 ? in.b : w.operand(in.pool + in.vec + e);
       const Operand& dst = in.vec == 1 ? in.dst : w.operand(in.pool + e);
       u32 undefined = w.undef_of(source, l) | (in.c.valid ? w.undef_of(in.c, l) : 0);
@@ -163,7 +164,9 @@ void exec_atomic128(Warp& w, const Instr& in, u32 m) {
   for_each_lane(m, [&](int l) {
     const Target t = locate(w, in, l, address[l], 16, true, cache);
     u64* memory = reinterpret_cast<u64*>(t.data);
-    const auto lane = [&](const Operand& o) { return w.lanes<u64>(o) + 2 * l; };
+    const auto lane = [&](const Operand& o) {
+      return w.lanes<u64>(o) + 2 * static_cast<size_t>(l);
+    };
     const u64 old[2] = {memory[0], memory[1]};
     const u64* b = lane(in.b);
     const bool exchange = in.sub == kExch || (old[0] == b[0] && old[1] == b[1]);

@@ -1,5 +1,6 @@
 // Comparison and selection. PTX ISA 9.0 sections 9.7.6 and 9.7.7.
 #include <cmath>
+#include <type_traits>
 
 #include "machine/ops/ops.h"
 
@@ -15,7 +16,8 @@ int take_compare(Modifiers& mods) {
 
 template <class T>
 bool compare(Compare c, T a, T b) {
-  const bool nan = a != a || b != b;
+  bool nan = false;
+  if constexpr (std::is_floating_point_v<T>) nan = std::isunordered(a, b);
   switch (c) {
     case Compare::kEq:
       return a == b;
@@ -57,7 +59,7 @@ template <class T, Compare kC>
 u32 compare_all(const T* a, const T* b) {
   u32 out = 0;
   u8 r[kLanes];
-  for (int l = 0; l < kLanes; ++l) r[l] = compare<T>(kC, a[l], b[l]);
+  for (int l = 0; l < kLanes; ++l) r[l] = compare<T>(kC, a[l], b[l]) ? 1 : 0;
   for (int l = 0; l < kLanes; ++l) out |= u32{r[l]} << l;
   return out;
 }

@@ -91,13 +91,13 @@ u64 store_float(const Instr& in, Type t, double v) {
     case Type::kF64:
       return bits<u64>(v);
     case Type::kF32: {
-      if (v != v) return kCanonicalNan;
+      if (std::isnan(v)) return kCanonicalNan;
       const u32 code = encode(kF32, v, in.rounding, in.flag);
       return in.ftz ? bits<u32>(flush(bits<float>(code))) : code;
     }
     case Type::kTf32: {
       // The ISA has one NaN. With .rna an H100 cuts the source's own off instead.
-      if (v != v)
+      if (std::isnan(v))
         return in.rounding == Rounding::kNearestAway
                    ? bits<u32>(static_cast<float>(v)) & 0xffffe000u
                    : kCanonicalNan;
@@ -137,7 +137,7 @@ u64 integer_to_float(const Instr& in, bool negative, u64 magnitude) {
 }
 
 u64 float_to_integer(const Instr& in, Type t, double v) {
-  if (v != v) {
+  if (std::isnan(v)) {
     // Zero, but for f64 sources and 64-bit results, which give the top bit.
     const int bytes = ptx::type_bytes(t);
     return in.type2 == Type::kF64 || bytes == 8 ? u64{1} << (8 * bytes - 1) : 0;
@@ -194,7 +194,7 @@ u64 convert(const Instr& in, u64 raw) {
   if (float_to && float_from) {
     double v = load_float(in, from, raw);
     if (in.sub == 1) v = round_integral(v, in.rounding);
-    if (v != v && to == Type::kF64) return u64{0x7ff8000000000000};
+    if (std::isnan(v) && to == Type::kF64) return u64{0x7ff8000000000000};
     return store_float(in, to, v);
   }
   if (float_from) {
@@ -303,7 +303,7 @@ void exec_unpack_floats(Warp& w, const Instr& in, u32 m) {
 ExecFn fast_path(const Instr& in) {
   const bool plain = !in.ftz && !in.sat && !in.relu && in.sub == 0 &&
                      in.rounding == Rounding::kNearestEven && !in.flag;
-  if (!plain && !(ptx::type_is_float(in.type) == false && !in.sat)) return nullptr;
+  if (!plain && (ptx::type_is_float(in.type) || in.sat)) return nullptr;
   const auto is = [&](Type to, Type from, int dw, int sw) {
     return in.type == to && in.type2 == from && in.dst.width == dw && in.a.width == sw;
   };

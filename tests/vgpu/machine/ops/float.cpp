@@ -81,7 +81,7 @@ T compute(u8 op, T a, T b, T c) {
 template <class T>
 T fix_nan(T v) {
   if constexpr (sizeof(T) == 4) return canonical(v);
-  return v != v ? bits<double>(u64{0x7ff8000000000000}) : v;
+  return std::isnan(v) ? bits<double>(u64{0x7ff8000000000000}) : v;
 }
 
 // Results that .ftz flushes. Of a product it is decided before it is rounded to the spacing of
@@ -270,9 +270,9 @@ void decode_fma(Decoder& dec, const ptx::Statement& st, Modifiers& mods, Instr& 
 // 9.7.3.11 min, 9.7.3.12 max: a NaN operand is ignored unless .NaN; -0 is below +0.
 template <class T>
 T min_max(T a, T b, bool want_max, bool propagate_nan) {
-  if (a != a || b != b) {
-    if (propagate_nan || (a != a && b != b)) return fix_nan(a != a ? a : b);
-    return a != a ? b : a;
+  if (std::isnan(a) || std::isnan(b)) {
+    if (propagate_nan || (std::isnan(a) && std::isnan(b))) return fix_nan(std::isnan(a) ? a : b);
+    return std::isnan(a) ? b : a;
   }
   if (a == b) return std::signbit(a) == want_max ? b : a;
   return (a < b) == want_max ? b : a;
@@ -299,7 +299,7 @@ void exec_min_max(Warp& w, const Instr& in, u32 m) {
     T r = xor_sign ? min_max<T>(std::fabs(x), std::fabs(y), want_max, nan)
                    : min_max<T>(x, y, want_max, nan);
     if (three) r = min_max<T>(r, z, want_max, nan);
-    if (xor_sign && r == r) r = sign ? -std::fabs(r) : std::fabs(r);
+    if (xor_sign && !std::isnan(r)) r = sign ? -std::fabs(r) : std::fabs(r);
     d[l] = r;
   });
   w.shadow(in, m);
@@ -322,7 +322,7 @@ void decode_min_max(Decoder& dec, const ptx::Statement& st, Modifiers& mods, Ins
   in.sub = want_max ? kMax : kMin;
   in.ftz = mods.take("ftz");
   in.flag = mods.take("NaN");
-  in.sub2 = mods.take("xorsign");
+  in.sub2 = mods.take("xorsign") ? 1 : 0;
   if (in.sub2 != 0 && !mods.take("abs")) dec.fail("xorsign without abs");
   in.type = mods.take_type();
   in.cls = in.type == Type::kF64 ? InstrClass::kDouble : InstrClass::kFloat;

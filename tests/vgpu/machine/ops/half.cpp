@@ -65,7 +65,7 @@ u16 one(const Instr& in, u16 a, u16 b, u16 c) {
       return static_cast<u16>((ftz ? F::flush_result(a) : a) & 0x7fff);
     default: {  // min, max
       const bool want_max = in.sub == kMax;
-      const bool nan_a = x != x, nan_b = y != y;
+      const bool nan_a = std::isnan(x), nan_b = std::isnan(y);
       const bool sign = ((a ^ b) & 0x8000) != 0;
       if ((nan_a || nan_b) && (in.flag || (nan_a && nan_b))) return F::kNan;
       float p = x, q = y;
@@ -92,7 +92,7 @@ u16 one(const Instr& in, u16 a, u16 b, u16 c) {
   if (ftz) r = F::flush_result(r);
   const float v = F::load(r, false);
   if (in.sat) r = F::store(saturate(v));
-  if (in.relu && v == v && (r & 0x8000) != 0) r = 0;
+  if (in.relu && !std::isnan(v) && (r & 0x8000) != 0) r = 0;
   return r;
 }
 
@@ -135,7 +135,7 @@ bool decode_half_arithmetic(Decoder& dec, const ptx::Statement& st, Modifiers& m
   in.sat = mods.take("sat");
   in.relu = mods.take("relu");
   in.flag = mods.take("NaN");
-  in.sub2 = mods.take("xorsign");
+  in.sub2 = mods.take("xorsign") ? 1 : 0;
   if (in.sub2 != 0) mods.take("abs");
   mods.take("oob");
   const Type t = in.type = mods.take_type();

@@ -453,7 +453,7 @@ ExecFn pick_carry(Type t) {
 void decode_carry(Decoder& dec, const ptx::Statement& st, Modifiers& mods, Instr& in) {
   const std::string_view name = mods.name();
   in.flag = mods.take("cc");
-  in.sub = name == "addc" || name == "subc" || name == "madc";
+  in.sub = name == "addc" || name == "subc" || name == "madc" ? 1 : 0;
   in.cls = InstrClass::kInteger;
   const bool mad = name == "mad" || name == "madc";
   const int part = mad ? mods.take_one({"lo", "hi"}) : -1;

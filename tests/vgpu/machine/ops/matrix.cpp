@@ -115,7 +115,7 @@ int element_bits(Type t) {
 void elements_f(Type t, const u32* lanes, float* out) {
   const u8* unit = reinterpret_cast<const u8*>(lanes);
   for (u32 i = 0; i < kLanes / 4; ++i)
-    unit_to_floats(t, unit + 16 * i, out + elements_per_unit(t) * i);
+    unit_to_floats(t, unit + size_t{16} * i, out + size_t{elements_per_unit(t)} * i);
 }
 
 // out = A B + C as a device's tensor cores add.
@@ -489,10 +489,11 @@ void exec_movmatrix(Warp& w, const Instr& in, u32) {
     }
   }
   for (int l = 0; l < kLanes; ++l) {
-    out[l] = u32{data[l % 4 * 2][l / 4]} | u32{data[l % 4 * 2 + 1][l / 4]} << 16;
+    const int row = l % 4 * 2, column = l / 4;
+    out[l] = u32{data[row][column]} | u32{data[row + 1][column]} << 16;
     w.set_undef(in.dst, l,
-                static_cast<u32>(undefined[l % 4 * 2][l / 4]) |
-                    static_cast<u32>(undefined[l % 4 * 2 + 1][l / 4]) << 2);
+                static_cast<u32>(undefined[row][column]) |
+                    static_cast<u32>(undefined[row + 1][column]) << 2);
   }
   std::memcpy(w.lanes<u32>(in.dst), out, sizeof out);
 }

@@ -120,7 +120,7 @@ bool load_fast(Warp& w, const Instr& in, u32 m, const u64 (&address)[kLanes], u3
   // Destinations may be address registers: all addresses have been gathered.
   for (u32 e = 0; e < in.vec; ++e) {
     const Operand& d = in.vec == 1 ? in.dst : w.operand(in.pool + e);
-    const u8* data = t.data + e * element;
+    const u8* data = t.data + size_t{e} * element;
     if (d.width == element && element == 4) {
       load_element<u32>(w, d, m, data, offset);
     } else if (d.width == element && element == 8) {
@@ -154,7 +154,7 @@ bool store_fast(Warp& w, const Instr& in, u32 m, const u64 (&address)[kLanes], u
   for (u32 e = 0; e < in.vec; ++e) {
     const Operand& s = in.vec == 1 ? in.b : w.operand(in.pool + e);
     if (s.width == 16) return false;
-    u8* data = t.data + e * element;
+    u8* data = t.data + size_t{e} * element;
     if (s.width == element && element == 4) {
       store_element<u32>(w, s, m, data, offset);
     } else if (s.width == element && element == 8) {
@@ -200,14 +200,15 @@ void exec_ld(Warp& w, const Instr& in, u32 m) {
     u8 data[32];
     std::memcpy(data, t.data, bytes);  // a destination never changes later elements
     for (u32 e = 0; e < in.vec; ++e) {
-      u32 part = (undefined >> (e * element)) & ((1u << element) - 1);
+      const size_t at = size_t{e} * element;
+      u32 part = (undefined >> at) & ((1u << element) - 1);
       if (bytes > 16) {
         Target p = t;
-        p.bit_offset += e * element;
-        if (p.defined_bytes != nullptr) p.defined_bytes += e * element;
+        p.bit_offset += at;
+        if (p.defined_bytes != nullptr) p.defined_bytes += at;
         part = undefined_mask(p, element);
       }
-      set_loaded(w, w.operand(in.pool + e), l, data + e * element, in, part);
+      set_loaded(w, w.operand(in.pool + e), l, data + at, in, part);
     }
   });
   if (w.cta().launch.remembers()) count_access(w, in, m, address, bytes, kind, false);
@@ -246,10 +247,11 @@ void exec_st(Warp& w, const Instr& in, u32 m) {
       check_store_race(w, in, m, address, l, t.shared_offset, bytes);
     for (u32 e = 0; e < in.vec; ++e) {
       const Operand& source = in.vec == 1 ? in.b : w.operand(in.pool + e);
+      const size_t at = size_t{e} * element;
       Target p = t;
-      p.bit_offset += e * element;
-      if (p.defined_bytes != nullptr) p.defined_bytes += e * element;
-      u8* to = t.data + e * element;
+      p.bit_offset += at;
+      if (p.defined_bytes != nullptr) p.defined_bytes += at;
+      u8* to = t.data + at;
       u32 undefined = w.undef_of(source, l) & byte_mask;
       if (source.width == 16) {
         std::memcpy(to, w.lanes<u8>(source) + static_cast<size_t>(l) * 16, 16);

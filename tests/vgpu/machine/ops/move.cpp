@@ -46,7 +46,7 @@ void exec_pack(Warp& w, const Instr& in, u32 m) {
     u8 out[16] = {};
     for (u32 i = 0; i < n; ++i) {
       const u64 v = w.value(parts[i], l);
-      std::memcpy(out + i * bytes, &v, bytes);
+      std::memcpy(out + size_t{i} * bytes, &v, bytes);
     }
     std::memcpy(w.lanes<u8>(in.dst) + static_cast<size_t>(l) * in.dst.width, out, in.dst.width);
   });
@@ -71,7 +71,7 @@ void exec_unpack(Warp& w, const Instr& in, u32 m) {
     const u32 undefined = (maybe >> l) & 1 ? w.undef_of(in.a, l) : 0;
     for (u32 i = 0; i < n; ++i) {
       u64 v = 0;
-      std::memcpy(&v, value + i * bytes, bytes);
+      std::memcpy(&v, value + size_t{i} * bytes, bytes);
       w.set_value(parts[i], l, v);
       if ((maybe >> l) & 1)
         w.set_undef(parts[i], l, (undefined >> (i * bytes)) & ((1u << bytes) - 1));

@@ -96,7 +96,8 @@ void exec_div_approx(Warp& w, const Instr& in, u32 m) {
     }
     const float magnitude = std::fabs(b);
     if (!full && magnitude > 0x1p126f && std::isfinite(b))
-      return std::isinf(a) || a != a ? bits<float>(kCanonicalNan) : std::copysign(0.0f, a * b);
+      return std::isinf(a) || std::isnan(a) ? bits<float>(kCanonicalNan)
+                                            : std::copysign(0.0f, a * b);
     const float r = static_cast<float>(static_cast<double>(a) / b);
     return canonical(ftz ? flush(r) : r);
   });

@@ -234,7 +234,8 @@ void exec_wmma(Warp& w, const Instr& in, u32) {
         const double x = ma[static_cast<size_t>(row * s.k + k)];
         const double y = mb[static_cast<size_t>(k * s.n + column)];
         if (ta == Type::kB1) {
-          sum += in.bool_op == BoolOp::kXor ? x != y : x != 0 && y != 0;
+          const bool bit = in.bool_op == BoolOp::kXor ? x != y : x != 0 && y != 0;
+          sum += bit ? 1 : 0;
         } else {
           sum += x * y;
         }
