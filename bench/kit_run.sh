@@ -29,7 +29,7 @@ while [[ $# -gt 0 ]]; do
       seconds=$2
       ;;
     --from)
-      [[ " ${stages[*]} " == *" $2 "* ]] || usage
+      [[ $2 != *' '* && " ${stages[*]} " == *" $2 "* ]] || usage
       from=$2
       ;;
     --sizes)

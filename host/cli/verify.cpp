@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <chrono>
 #include <csignal>
+#include <cstdlib>
 #include <fstream>
 #include <iostream>
 #include <memory>
@@ -103,6 +104,17 @@ std::vector<Assignment> assignments_of(const VerifyOptions& options, const Devic
                                    device_option(where)));
 }
 
+// CLI::Range takes NaN.
+CLI::Validator in_range(double least, double most) {
+  const auto check = [=](const std::string& text) {
+    char* end = nullptr;
+    const double x = std::strtod(text.c_str(), &end);
+    if (*end == '\0' && x >= least && x <= most) return std::string();
+    return fmt::format("{} is no number from {} to {}", text, least, most);
+  };
+  return {check, ""};
+}
+
 std::vector<std::string> other_instances(const DeviceChoice& where, int32_t compute) {
   std::vector<std::string> names;
   for (const verify::Instance& instance : verify::all_instances()) {
@@ -114,9 +126,12 @@ std::vector<std::string> other_instances(const DeviceChoice& where, int32_t comp
 
 int verify_device(VerifyOptions options) {
   if (!options.has_seed) options.seed = std::random_device{}();
+  // Whoever keeps a kernel out of plans wants to know about that kernel most of all.
+  const bool had_disabled = std::getenv("QKV_DISABLE") != nullptr;
+  unsetenv("QKV_DISABLE");
   std::ofstream json;
   if (!options.json.empty()) {
-    json.open(options.json);
+    json.open(options.json, std::ios::app);  // what it holds stays until there is a new report
     if (!json) throw BadInput(fmt::format("--json: cannot write {}", options.json));
   }
   const DeviceChoice where = choose_device(options.device);
@@ -130,6 +145,7 @@ int verify_device(VerifyOptions options) {
   fmt::print("qkv verify: {}, {}, seed {}, about {} seconds\n\n", device_option(where), name,
              options.seed, options.seconds);
   if (!where.note.empty()) fmt::print("No GPU: {}.\n\n", where.note);
+  if (had_disabled) fmt::print("QKV_DISABLE is set; all kernels are verified all the same.\n\n");
   print_head();
   std::fflush(stdout);
 
@@ -151,6 +167,8 @@ int verify_device(VerifyOptions options) {
                                   [](const KernelReport& report) { return report.ok(); });
   fmt::print("{} in {:.1f} seconds.\n", passed ? "All passed" : "FAILED", now() - begin);
   if (!options.json.empty()) {
+    json.close();
+    json.open(options.json, std::ios::trunc);
     json << json_of(options, where, name, reports, others)
                 .dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace)
          << '\n';
@@ -179,7 +197,7 @@ void add_verify(CLI::App* app, Command* chosen) {
                   "auto (the first GPU, else the CPU), cpu, cuda or cuda:N")
       ->type_name("NAME");
   sub->add_option("--seconds", options->seconds, "More time tries more problems (default 60)")
-      ->check(CLI::Range(0.0, 1e6))
+      ->check(in_range(0, 1e6))
       ->type_name("N");
   sub->add_option("--kernel", options->kernel, "Only this kernel")->type_name("NAME");
   sub->add_option("--trial", options->trial, "Only this problem, as a failure names it")
@@ -189,7 +207,7 @@ void add_verify(CLI::App* app, Command* chosen) {
           ->type_name("N");
   sub->add_option("--watchdog", options->watchdog,
                   "Seconds without an answer after which a kernel hangs (default 30)")
-      ->check(CLI::Range(0.1, 1e6))
+      ->check(in_range(0.1, 1e6))
       ->type_name("N");
   sub->add_option("--json", options->json, "Write all of it to a file")->type_name("FILE");
   sub->add_flag("--worker", options->worker, "One kernel's process (host/verify/README.md)")

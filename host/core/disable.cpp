@@ -25,7 +25,9 @@ const Disabled* parse(std::string_view list) {
   auto out = std::make_unique<Disabled>();
   while (!list.empty()) {
     const size_t end = std::min(list.find(','), list.size());
-    const std::string_view name = list.substr(0, end);
+    std::string_view name = list.substr(0, end);
+    name.remove_prefix(std::min(name.find_first_not_of(' '), name.size()));
+    name = name.substr(0, name.find_last_not_of(' ') + 1);
     list.remove_prefix(std::min(end + 1, list.size()));
     if (!name.empty()) (is_kernel(name) ? out->kernels : out->unknown).emplace_back(name);
   }

@@ -115,6 +115,16 @@ TEST(VerifyTest, TriesTheCpu) {
   EXPECT_EQ(json["kernels"][0]["instances"].size(), 3);
 }
 
+// What a user keeps out of plans is what they suspect.
+TEST(VerifyTest, VerifiesDisabledKernels) {
+  const Outcome outcome =
+      run_program({"verify", "--device", "cpu", "--seconds", "0", "--kernel", "cpu_forward"},
+                  {"QKV_DISABLE=cpu_forward"});
+  EXPECT_EQ(outcome.code, 0) << outcome.out << outcome.err;
+  EXPECT_NE(outcome.out.find("QKV_DISABLE is set"), std::string::npos) << outcome.out;
+  EXPECT_NE(outcome.out.find("3/3"), std::string::npos) << outcome.out;
+}
+
 TEST(VerifyTest, RepeatsOneTrial) {
   const Outcome outcome = run_program({"verify", "--device", "cpu", "--kernel", "cpu_forward",
                                        "--trial", "leak/heads_5_1_bf16", "--seed", "7"});
@@ -129,6 +139,8 @@ TEST(VerifyTest, RefusesWhatItCannotTry) {
         {"verify", "--device", "cpu", "--kernel", "sm90_forward"},
         {"verify", "--device", "cpu", "--trial", "contract/none"},
         {"verify", "--device", "cpu", "--seconds", "-1"},
+        {"verify", "--device", "cpu", "--seconds", "nan"},
+        {"verify", "--device", "cpu", "--watchdog", "nan"},
         {"verify", "--device", "cpu", "--json", "/nowhere/verify.json"}}) {
     const Outcome outcome = run_program(bad);
     EXPECT_EQ(outcome.code, 2) << outcome.out << outcome.err;

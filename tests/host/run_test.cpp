@@ -223,7 +223,7 @@ TEST_F(PassedOver, NotForWantOfMemoryNorForABrokenDevice) {
 
 TEST_F(PassedOver, ADisabledKernel) {
   EXPECT_EQ(runs(), "sm90_forward");
-  host::set_disabled_for_test("sm90_forward,simt_general");
+  host::set_disabled_for_test(" sm90_forward , simt_general");
   EXPECT_EQ(runs(), "sm80_forward") << "the cached plan is another list's";
   EXPECT_EQ(std::string(query().reasons), "sm90_forward: disabled by QKV_DISABLE\n");
   EXPECT_NE(printed_plan().find("  sm90_forward: disabled by QKV_DISABLE\n"), std::string::npos);

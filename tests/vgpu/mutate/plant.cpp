@@ -17,6 +17,16 @@ std::string first_words(const std::string& fault) {
   throw std::invalid_argument("there is no fault '" + fault + "' to plant");
 }
 
+// The brace that closes the one at `open`; blocks within may stand at the beginning of lines too.
+size_t closing_brace(const std::string& text, size_t open) {
+  int depth = 0;
+  for (size_t at = open; at < text.size(); ++at) {
+    if (text[at] == '{') ++depth;
+    if (text[at] == '}' && --depth == 0) return at;
+  }
+  return std::string::npos;
+}
+
 std::string with_larger_exponents(const std::string& body) {
   static const std::regex ex2(R"((ex2\.approx(\.ftz)?\.f32)\s+([^,\s]+),\s*([^;\s]+);)");
   return std::regex_replace(body, ex2, "mul$2.f32 $3, $4, 0f3F880000; $1 $3, $3;");
@@ -33,15 +43,17 @@ std::string planted(const std::string& text, const std::string& plant) {
   std::string out;
   size_t from = 0;
   for (size_t entry; (entry = text.find(".entry ", from)) != std::string::npos;) {
-    const size_t open = text.find("\n{", entry), close = text.find("\n}", open);
+    const size_t open = text.find('{', entry), close = closing_brace(text, open);
     if (open == std::string::npos || close == std::string::npos) break;
     const std::string name = text.substr(entry, text.find_first_of("( \n", entry + 7) - entry);
-    const std::string body = text.substr(open + 2, close - open - 2);
-    out += text.substr(from, open + 2 - from);
+    const std::string body = text.substr(open + 1, close - open - 1);
+    out += text.substr(from, open + 1 - from);
     if (name.find(kernel) == std::string::npos) {
       out += body;
     } else {
-      out += words + (fault == "wrong" ? with_larger_exponents(body) : body);
+      const std::string changed = words + (fault == "wrong" ? with_larger_exponents(body) : body);
+      if (changed == body) throw std::invalid_argument(plant + ": " + name + " has no exponential");
+      out += changed;
     }
     from = close;
   }

@@ -11,7 +11,7 @@ namespace vgpu {
 //   hang     a loop without end
 //   trap     a trap
 //   address  a store to an address where nothing is
-// Throws std::invalid_argument for other words.
+// Throws std::invalid_argument for other words, and where a fault would change nothing.
 std::string planted(const std::string& text, const std::string& plant);
 
 }  // namespace vgpu

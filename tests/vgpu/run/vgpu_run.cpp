@@ -38,7 +38,7 @@ struct Options {
                "%s%svgpu-run --device h100|a100|t4|rtx4090 [--seed N] [--gpus N] [--sms N]\n"
                "         [--cores N] [--async early|late|any] [--counts FILE.json]\n"
                "         [--mma exact|truncate] [--timeout SECONDS] [--driver CUDA]\n"
-               "         [--plant FAULT:KERNEL]\n"
+               "         [--plant FAULT:KERNEL] [--quiet]\n"
                "         [--mutate [--only TEXT]... [--limit N]] -- PROGRAM [ARGUMENTS]\n",
                problem.c_str(), problem.empty() ? "" : "\n");
   std::exit(2);

@@ -54,6 +54,23 @@ TEST(Plant, KeepsLineNumbers) {
   }
 }
 
+// Assembly in the source puts blocks of its own at the beginning of lines.
+TEST(Plant, ReachesBehindInnerBlocks) {
+  const std::string inner =
+      kernel("_Z3one", "{\n .reg .pred %p;\n}\n ex2.approx.ftz.f32 %f1, %f2;\n");
+  const std::string after = planted(kHead + inner + kTwo, "wrong:one");
+  EXPECT_NE(after.find("mul.ftz.f32 %f1, %f2, 0f3F880000; ex2.approx.ftz.f32 %f1, %f1;"),
+            std::string::npos)
+      << after;
+  EXPECT_NE(after.find(kTwo), std::string::npos);
+}
+
+TEST(Plant, RefusesToChangeNothing) {
+  const std::string none = kernel("_Z3one", "");
+  EXPECT_THROW(planted(kHead + none, "wrong:one"), std::invalid_argument);
+  EXPECT_NE(planted(kHead + none, "trap:one"), kHead + none);
+}
+
 TEST(Plant, RefusesOtherWords) {
   for (const char* plant : {"weed:one", "trap", "trap:", ""})
     EXPECT_THROW(planted(kHead, plant), std::invalid_argument) << plant;
