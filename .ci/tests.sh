@@ -105,10 +105,10 @@ test_full() {
   test_sanitized fuzz tests/fuzz fuzz
   ! has_cuda || build release attention_experiments
   ! has_cuda || test_vgpu
-  ! has_cuda || test_flavour12
 }
 
-# The kernels of QKV_CUDA_FLAVOUR=12, as its assembler makes them: registers, local memory, main loops.
+# The kernels of QKV_CUDA_FLAVOUR=12, as its assembler makes them: registers, local memory, main loops. All kernels are
+# compiled once more for it: that is `./dev test --full`.
 test_flavour12() {
   if ! need_cuda12; then
     summary+=('  kit      skipped: CUDA 12.9 is not there and could not be fetched')
