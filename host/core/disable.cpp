@@ -4,6 +4,8 @@
 #include <atomic>
 #include <cstdlib>
 #include <memory>
+#include <mutex>
+#include <utility>
 
 #include "host/core/op.h"
 #include "host/core/verbose.h"
@@ -20,7 +22,15 @@ bool is_kernel(std::string_view name) {
   return false;
 }
 
-// Never destroyed: threads may outlive static destructors.
+// Every list that was ever in force. Never destroyed: threads may outlive static destructors, and
+// an address must not be another list's later.
+const Disabled* keep(std::unique_ptr<const Disabled> list) {
+  static std::mutex mutex;
+  static auto* const kept = new std::vector<std::unique_ptr<const Disabled>>;
+  const std::lock_guard<std::mutex> lock(mutex);
+  return kept->emplace_back(std::move(list)).get();
+}
+
 const Disabled* parse(std::string_view list) {
   auto out = std::make_unique<Disabled>();
   while (!list.empty()) {
@@ -31,7 +41,7 @@ const Disabled* parse(std::string_view list) {
     list.remove_prefix(std::min(end + 1, list.size()));
     if (!name.empty()) (is_kernel(name) ? out->kernels : out->unknown).emplace_back(name);
   }
-  return out.release();
+  return keep(std::move(out));
 }
 
 const Disabled* read_environment() {
