@@ -25,12 +25,7 @@ void require(const host::Status& status) {
   if (!status.ok()) throw std::runtime_error(status.reason());
 }
 
-DeviceBuffer upload(const Buffer& from) {
-  if (from.bytes() == 0) return {};
-  DeviceBuffer to(from.bytes());
-  cuda_check(cudaMemcpy(to.data(), from.data(), from.bytes(), cudaMemcpyHostToDevice), "upload");
-  return to;
-}
+DeviceBuffer upload(const Buffer& from) { return bench::upload(from.data(), from.bytes()); }
 
 void download(const DeviceBuffer& from, void* to) {
   if (from.bytes() > 0)
@@ -172,12 +167,8 @@ class QueuedContender : public Contender {
                   std::function<void(std::span<void* const>, void*)> queue, double flops)
       : host_(host), timer_(timer), queue_(std::move(queue)), flops_(flops) {
     for (const HostBuffer& buffer : host_) {
-      copies_.emplace_back(buffer.bytes);
+      copies_.push_back(bench::upload(buffer.data, buffer.bytes));
       addresses_.push_back(copies_.back().data());
-      if (buffer.bytes > 0)
-        cuda_check(
-            cudaMemcpy(copies_.back().data(), buffer.data, buffer.bytes, cudaMemcpyHostToDevice),
-            "upload");
     }
   }
 

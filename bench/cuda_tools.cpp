@@ -27,6 +27,13 @@ DeviceBuffer& DeviceBuffer::operator=(DeviceBuffer&& other) noexcept {
   return *this;
 }
 
+DeviceBuffer upload(const void* from, size_t bytes) {
+  if (bytes == 0) return {};
+  DeviceBuffer to(bytes);
+  cuda_check(cudaMemcpy(to.data(), from, bytes, cudaMemcpyHostToDevice), "upload");
+  return to;
+}
+
 DeviceTimer::DeviceTimer(size_t l2_bytes) : flush_(2 * l2_bytes) {
   cuda_check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "cudaStreamCreate");
   cuda_check(cudaEventCreate(&start_), "cudaEventCreate");

@@ -29,6 +29,9 @@ class DeviceBuffer {
   size_t bytes_ = 0;
 };
 
+// A copy of host memory; null for 0 bytes.
+DeviceBuffer upload(const void* from, size_t bytes);
+
 // A stream with a stopwatch: seconds of device time of what `queue` puts on the stream, with the L2
 // cache flushed before it starts.
 class DeviceTimer {

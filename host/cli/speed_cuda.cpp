@@ -30,12 +30,6 @@ using bench::DeviceBuffer;
 
 constexpr int kPoison = 0xff;  // every element NaN
 
-DeviceBuffer upload(const Buffer& from) {
-  DeviceBuffer to(from.bytes());
-  cuda_check(cudaMemcpy(to.data(), from.data(), from.bytes(), cudaMemcpyHostToDevice), "upload");
-  return to;
-}
-
 double median(std::vector<double> values) {
   const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
   std::nth_element(values.begin(), middle, values.end());
@@ -86,10 +80,10 @@ GpuSpeedTest::State::State(int32_t device, const GpuSpeedSizes& wanted,
     *buffer = Buffer(bytes);
     bench::fill_random(*buffer, type, ++seed);
   }
-  device_q = upload(q);
-  device_k = upload(k);
-  device_v = upload(v);
-  device_o = upload(o);
+  device_q = bench::upload(q.data(), bytes);
+  device_k = bench::upload(k.data(), bytes);
+  device_v = bench::upload(v.data(), bytes);
+  device_o = bench::upload(o.data(), bytes);
   if (!has_cublas()) return;
   try {
     gemm = bench::gemm_ceiling_tflops(type, &timer,

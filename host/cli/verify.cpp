@@ -22,6 +22,7 @@
 #include "host/verify/place.h"
 #include "host/verify/worker.h"
 #include "machine.h"
+#include "output_files.h"
 #include "qkv/qkv.hpp"
 
 namespace qkv::verify {
@@ -129,11 +130,9 @@ int verify_device(VerifyOptions options) {
   // Whoever keeps a kernel out of plans wants to know about that kernel most of all.
   const bool had_disabled = std::getenv("QKV_DISABLE") != nullptr;
   unsetenv("QKV_DISABLE");
-  std::ofstream json;
-  if (!options.json.empty()) {
-    json.open(options.json, std::ios::app);  // what it holds stays until there is a new report
-    if (!json) throw BadInput(fmt::format("--json: cannot write {}", options.json));
-  }
+  // What the file holds stays until there is a new report.
+  if (!options.json.empty() && !std::ofstream(options.json, std::ios::app))
+    throw BadInput(fmt::format("--json: cannot write {}", options.json));
   const DeviceChoice where = choose_device(options.device);
   qkv_device_facts facts{};
   facts.struct_size = sizeof facts;
@@ -167,13 +166,10 @@ int verify_device(VerifyOptions options) {
                                   [](const KernelReport& report) { return report.ok(); });
   fmt::print("{} in {:.1f} seconds.\n", passed ? "All passed" : "FAILED", now() - begin);
   if (!options.json.empty()) {
-    json.close();
-    json.open(options.json, std::ios::trunc);
-    json << json_of(options, where, name, reports, others)
-                .dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace)
-         << '\n';
-    json.close();
-    if (!json) throw Failure(fmt::format("cannot write {}", options.json));
+    const auto json = json_of(options, where, name, reports, others);
+    write_text_file(
+        options.json,
+        json.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n");
   }
   return passed ? kDone : kFailed;
 }

@@ -128,7 +128,8 @@ void Gpu::SetUp() {
   int count = 0;
   const cudaError_t error = cudaGetDeviceCount(&count);
   (void)cudaGetLastError();
-  if (error != cudaSuccess || count == 0) GTEST_SKIP() << "no CUDA device";
+  if (error != cudaSuccess || count == 0)
+    GTEST_SKIP() << "no CUDA device; runs on the virtual GPU (vgpu_T14_* to T18_*)";
   devices_ = count;
 }
 

@@ -13,7 +13,7 @@ namespace {
 using T15_Devices = Gpu;
 
 TEST_F(T15_Devices, TheTensorsDeviceComputesAndTheCurrentOneStays) {
-  if (devices() < 2) GTEST_SKIP() << "needs several devices";
+  if (devices() < 2) GTEST_SKIP() << "needs several devices; runs on the virtual GPU (vgpu_T15_*)";
   std::vector<std::vector<std::byte>> results;
   for (int device = 0; device < devices(); ++device) {
     CUDA(cudaSetDevice(device));
@@ -44,7 +44,7 @@ TEST_F(T15_Devices, TheTensorsDeviceComputesAndTheCurrentOneStays) {
 }
 
 TEST_F(T15_Devices, ThreadsOfDifferentDevicesDoNotMeet) {
-  if (devices() < 2) GTEST_SKIP() << "needs several devices";
+  if (devices() < 2) GTEST_SKIP() << "needs several devices; runs on the virtual GPU (vgpu_T15_*)";
   const auto want = serial_results();
   std::atomic<int> wrong{0};
   std::vector<std::thread> threads;
@@ -68,7 +68,7 @@ TEST_F(T15_Devices, ThreadsOfDifferentDevicesDoNotMeet) {
 }
 
 TEST_F(T15_Devices, TensorsOnTwoDevicesAreRefused) {
-  if (devices() < 2) GTEST_SKIP() << "needs several devices";
+  if (devices() < 2) GTEST_SKIP() << "needs several devices; runs on the virtual GPU (vgpu_T15_*)";
   const Problem here(kKinds[0], 1);
   CUDA(cudaSetDevice(1));
   const Problem there(kKinds[0], 1);

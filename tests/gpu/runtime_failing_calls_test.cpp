@@ -155,7 +155,7 @@ void fail_every_call(cudaError_t error, int* passed_over) {
 }
 
 TEST(T17_FailingCalls, EveryOneIsAStatusAndTheNextCallWorks) {
-  if (!on_virtual_gpu()) GTEST_SKIP() << "needs the virtual GPU";
+  if (!on_virtual_gpu()) GTEST_SKIP() << "needs the virtual GPU; runs there (vgpu_T17_*)";
   int passed_over = 0;
   fail_every_call(cudaSuccess, &passed_over);
   EXPECT_EQ(passed_over, 0);
@@ -163,7 +163,7 @@ TEST(T17_FailingCalls, EveryOneIsAStatusAndTheNextCallWorks) {
 
 // Where CUDA says that a kernel is not for this device: a status, or another kernel's result.
 TEST(T17_FailingCalls, AKernelThatDoesNotLoadIsPassedOver) {
-  if (!on_virtual_gpu()) GTEST_SKIP() << "needs the virtual GPU";
+  if (!on_virtual_gpu()) GTEST_SKIP() << "needs the virtual GPU; runs there (vgpu_T17_*)";
   int passed_over = 0;
   fail_every_call(cudaErrorNoKernelImageForDevice, &passed_over);
   EXPECT_GE(passed_over, 2 * 2) << "when the plan is made, and in the first call; on two devices";
