@@ -99,11 +99,11 @@ source_checks() {
   check 'check that kernels are short' kernels_are_short
 }
 
-# tidy FOLDER BUILD: without the tests that FOLDER has.
+# tidy FOLDER BUILD [CLANG_TIDY_OPTION...]: without the tests that FOLDER has.
 tidy() {
   # The build is GCC's: its options that clang lacks, and what only clang calls a conversion, are no findings.
   sources "$1/*.cpp" ":!$1/tests/" | xargs -n 1 -P "$jobs" clang-tidy -p "$2" --quiet \
-    --extra-arg=-Wno-unknown-warning-option --extra-arg=-Wno-sign-conversion
+    --extra-arg=-Wno-unknown-warning-option --extra-arg=-Wno-sign-conversion "${@:3}"
 }
 
 format_all() {

@@ -1,6 +1,5 @@
 #include "mutate/plant.h"
 
-#include <regex>
 #include <stdexcept>
 
 namespace vgpu {
@@ -27,9 +26,31 @@ size_t closing_brace(const std::string& text, size_t open) {
   return std::string::npos;
 }
 
+// Before each `ex2.approx[.ftz].f32 d, a;` of the body: `mul[.ftz].f32 d, a, 1 + 2^-4;`, and
+// ex2 takes d.
 std::string with_larger_exponents(const std::string& body) {
-  static const std::regex ex2(R"((ex2\.approx(\.ftz)?\.f32)\s+([^,\s]+),\s*([^;\s]+);)");
-  return std::regex_replace(body, ex2, "mul$2.f32 $3, $4, 0f3F880000; $1 $3, $3;");
+  const std::string blanks = " \t\n";
+  std::string out;
+  size_t from = 0;
+  for (size_t at; (at = body.find("ex2.approx.", from)) != std::string::npos;) {
+    const size_t opcode_end = body.find_first_of(blanks, at), comma = body.find(',', at),
+                 end = body.find(';', at);
+    if (end == std::string::npos || comma > end || opcode_end > comma) break;
+    out += body.substr(from, at - from);
+    const std::string opcode = body.substr(at, opcode_end - at);
+    const std::string suffix = opcode.substr(std::string("ex2.approx").size());
+    if (suffix != ".f32" && suffix != ".ftz.f32") {
+      out += body.substr(at, end - at);
+    } else {
+      const size_t to = body.find_first_not_of(blanks, opcode_end);
+      const std::string result = body.substr(to, comma - to);
+      const std::string operand = body.substr(comma + 1, end - comma - 1);
+      out += "mul" + suffix + " " + result + "," + operand + ", 0f3F880000; ";
+      out += opcode + " " + result + ", " + result;
+    }
+    from = end;
+  }
+  return out + body.substr(from);
 }
 
 }  // namespace
