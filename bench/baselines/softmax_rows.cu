@@ -9,7 +9,8 @@
 namespace qkv::bench {
 namespace {
 
-using kernels::OnlineSoftmax;
+using kernels::kLog2E;
+using OnlineSoftmax = kernels::OnlineSoftmax<>;
 
 constexpr int kWidth = kSoftmaxPitch;  // elements that a thread reads and writes at a time
 constexpr int kMaxThreads = 256;
@@ -23,13 +24,15 @@ struct alignas(16) Elements {
 __device__ OnlineSoftmax merge_block(OnlineSoftmax state) {
   __shared__ OnlineSoftmax warps[kMaxThreads / 32];
   for (int distance = 16; distance > 0; distance /= 2)
-    state = merge(state, OnlineSoftmax{__shfl_xor_sync(0xffffffffu, state.m, distance),
-                                       __shfl_xor_sync(0xffffffffu, state.l, distance)});
+    state = merge(state,
+                  OnlineSoftmax{__shfl_xor_sync(0xffffffffu, state.m, distance),
+                                __shfl_xor_sync(0xffffffffu, state.l, distance)},
+                  kLog2E);
   __syncthreads();  // all warps have read the row before
   if (threadIdx.x % 32 == 0) warps[threadIdx.x / 32] = state;
   __syncthreads();  // all warps have written theirs
   state = warps[0];
-  for (unsigned w = 1; w < blockDim.x / 32; ++w) state = merge(state, warps[w]);
+  for (unsigned w = 1; w < blockDim.x / 32; ++w) state = merge(state, warps[w], kLog2E);
   return state;
 }
 
@@ -45,12 +48,12 @@ __global__ void __launch_bounds__(kMaxThreads)
     int64_t visible = s_kv;
     if (causal) visible = min(s_kv, max(int64_t{0}, row % s_q + s_kv - s_q + 1));
 
-    // The scores of vector v in units of log2, -inf where hidden.
+    // The scores of vector v, -inf where hidden.
     const auto scores = [&](int64_t v, float(&x)[kWidth]) {
       const Elements<S> e = s[v];
 #pragma unroll
       for (int j = 0; j < kWidth; ++j)
-        x[j] = v * kWidth + j < visible ? kernels::to_float(e.x[j]) * kernels::kLog2E : -INFINITY;
+        x[j] = v * kWidth + j < visible ? kernels::to_float(e.x[j]) : -INFINITY;
     };
 
     OnlineSoftmax state;
@@ -60,9 +63,9 @@ __global__ void __launch_bounds__(kMaxThreads)
       float x_max = x[0];
 #pragma unroll
       for (int j = 1; j < kWidth; ++j) x_max = fmaxf(x_max, x[j]);
-      state.raise(x_max);
+      state.raise(x_max, kLog2E);
 #pragma unroll
-      for (int j = 0; j < kWidth; ++j) state.l += state.weight(x[j]);
+      for (int j = 0; j < kWidth; ++j) state.l += state.weight(x[j], kLog2E);
     }
     state = merge_block(state);
     const float inverse = state.empty() ? 0 : 1 / state.l;
@@ -73,7 +76,7 @@ __global__ void __launch_bounds__(kMaxThreads)
       Elements<P> e;
 #pragma unroll
       for (int j = 0; j < kWidth; ++j)
-        e.x[j] = kernels::from_float<P>(state.weight(x[j]) * inverse);
+        e.x[j] = kernels::from_float<P>(state.weight(x[j], kLog2E) * inverse);
       p[v] = e;
     }
   }

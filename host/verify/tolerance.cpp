@@ -153,8 +153,8 @@ void Tolerance::allow_row(int64_t b, int64_t h, int64_t i) {
   const auto width = static_cast<size_t>(p_.d_v);
   const RowBound& bound = bounds_[row];
   const bool narrow = p_.type != QKV_TYPE_F32;
-  // A weight below fp16's normal numbers, relative to the best of its row, errs by 2^-25.
-  const double lost = (p_.type == QKV_TYPE_F16 ? 0x1p-25 : 0) + kTiny;
+  // Of a weight below fp16's normal numbers, which P carried up by 2^15 may have, 2^-25 is lost.
+  const double lost = (p_.type == QKV_TYPE_F16 ? 0x1p-40 : 0) + kTiny;
   const double best = scores_.index[row] < 0 ? 0 : score(row, scores_.index[row]);
   const double l = std::exp(scores_.lse[row] - best);
   double* allowed = allowed_o_.data() + row * width;

@@ -14,6 +14,13 @@
  * only keys that score -inf, gives O = 0, LSE = -inf, probabilities 0 and index -1. Results are
  * bit-identical from run to run.
  *
+ * Arithmetic is fp32, whatever the element type; P is rounded to it at most once, O once. Range:
+ * q.k, before the scale, S after each of its steps, and the sums of exp(S - max S) |V| over a
+ * query's keys must be finite in fp32, or O is infinite or NaN: |V| up to FLT_MAX / s_kv always is.
+ * Weights below 2^-126 of a row's best are 0, and on fp16 those below 2^-29 lose bits; so may what
+ * is subnormal in between, in sums beside such weights. Where the processor multiplies bf16 itself,
+ * it takes bf16 numbers and sums near 2^-126 for 0: values of V below 1e-36 are not exact then.
+ *
  * Every function is thread-safe. None allocates device memory, synchronises or prints unless its
  * comment says so.
  *

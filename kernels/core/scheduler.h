@@ -133,12 +133,18 @@ QKV_HOST_DEVICE inline KeyRange keys_of_split(const TileSchedule& s, KeyRange vi
           end < visible.end ? static_cast<int32_t>(end) : visible.end};
 }
 
+// The LSE of a split, high + low: as one fp32 number it would have lost, where scores are large,
+// what tells the splits' weights. Of a split without keys it is {-inf, 0}.
+struct SplitLse {
+  float high, low;
+};
+
 // Where the splits leave their results, fp32, in the caller's workspace: o [splits, batch, heads_q,
 // s_q, d_v], then lse [splits, batch, heads_q, s_q]. A split without visible keys for a row leaves
-// lse = -inf and no o.
+// no o.
 struct Partials {
   float* o = nullptr;  // null: there is one split, which writes the results
-  float* lse = nullptr;
+  SplitLse* lse = nullptr;
 
   // The number of the row in both.
   QKV_HOST_DEVICE static int64_t row(const ForwardArgs& args, int32_t split, int32_t batch,

@@ -54,25 +54,29 @@ __device__ inline void apply_rules(float (&rS)[kN][4], int half, const ScoreRule
     }
 }
 
-// S becomes P: m rises to the maximum of factor S, then P = weight(softmax, S), which l adds up
-// (for the lane's own keys: quad_sum makes it the row's). Returns the factor by which the row of O
-// is to be multiplied, since it was summed up relative to the old m.
-template <int kN, class Weight>
-__device__ inline float softmax_row(float (&rS)[kN][4], int half, OnlineSoftmax& softmax,
-                                    float factor, Weight&& weight) {
+// m rises to the maximum of the row of S. Returns the factor by which the row of O is to be
+// multiplied, since it was summed up relative to the old m.
+template <int kN, int kCarry>
+__device__ inline float raise_row(const float (&rS)[kN][4], int half,
+                                  OnlineSoftmax<kCarry>& softmax, float factor) {
   float s_max = rS[0][half * 2];
 #pragma unroll
   for (int n = 0; n < kN; ++n) s_max = fmaxf(s_max, fmaxf(rS[n][half * 2], rS[n][half * 2 + 1]));
-  const float rescale = softmax.raise(quad_max(s_max) * factor);
+  return softmax.raise(quad_max(s_max), factor);
+}
+
+// S becomes P = weight(S), which l adds up (for the lane's own keys: quad_sum makes it the row's).
+template <int kN, int kCarry, class Weight>
+__device__ inline void weigh_row(float (&rS)[kN][4], int half, OnlineSoftmax<kCarry>& softmax,
+                                 Weight&& weight) {
 #pragma unroll
   for (int n = 0; n < kN; ++n)
 #pragma unroll
     for (int x = 0; x < 2; ++x) {
       float& s = rS[n][half * 2 + x];
-      s = weight(softmax, s);
+      s = weight(s);
       softmax.l += s;
     }
-  return rescale;
 }
 
 }  // namespace qkv::kernels

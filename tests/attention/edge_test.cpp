@@ -6,29 +6,17 @@
 #include <csignal>
 #include <tuple>
 
-#include "tests/support/verify.h"
+#include "tests/support/each_type.h"
 
 namespace qkv::test {
 namespace {
 
 using host::attention::kTensors;
 
-constexpr qkv_type kFloats[] = {QKV_TYPE_F32, QKV_TYPE_F16, QKV_TYPE_BF16};
 constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 
-class Edge : public testing::TestWithParam<qkv_type> {
- protected:
-  void SetUp() override {
-    if (const std::string reason = place().missing(); !reason.empty()) GTEST_SKIP() << reason;
-  }
-  // A case of the test's type.
-  Case typed(Case row) const {
-    row.type = GetParam();
-    return row;
-  }
-};
-INSTANTIATE_TEST_SUITE_P(Types, Edge, testing::ValuesIn(kFloats),
-                         [](const auto& row) { return std::string(type_label(row.param)); });
+class Edge : public EachType {};
+EACH_TYPE(Edge);
 
 void copy_elements(const Tensor& from, const Tensor& to) {
   to.each([&](int64_t b, int64_t h, int64_t i, int64_t d) {
@@ -172,6 +160,29 @@ TEST_P(Edge, T4_SubnormalKeysScore) {
   built.lse.each([&](int64_t b, int64_t h, int64_t i, int64_t) {
     ASSERT_NEAR(built.lse.get(b, h, i, 0), 1 + std::log(3.0), 1e-5);
   });
+}
+
+// The largest values and products that the contract allows: sums that just do not overflow.
+TEST_P(Edge, T29_LargestValuesAndProducts) {
+  for (const int64_t d : {1, 64, 128}) {
+    Case row = typed({.name = "largest", .s_q = 3, .s_kv = 64, .d_qk = d, .d_v = d});
+    row.scale = 0x1p-120f;
+    BuiltProblem built(row, {.seed = test_seed()});
+    const bool f16 = GetParam() == QKV_TYPE_F16;
+    const double v = f16 ? 65504 : 0x1p128 / 64 * (1 - 0x1p-8);
+    const double qk = f16 ? 65504 : std::sqrt(0x1p127 / static_cast<double>(d));
+    built.v.fill(v);
+    built.q.fill(qk);
+    built.k.fill(qk);
+    ASSERT_EQ(built.run(), QKV_SUCCESS) << qkv_last_error();
+    const double dot = static_cast<double>(d) * built.q.get(0, 0, 0, 0) * built.k.get(0, 0, 0, 0);
+    built.o.each([&](int64_t b, int64_t h, int64_t i, int64_t x) {
+      ASSERT_EQ(built.o.get(b, h, i, x), built.v.get(b, h, 0, x)) << replay(row);
+    });
+    built.lse.each([&](int64_t b, int64_t h, int64_t i, int64_t) {
+      ASSERT_NEAR(built.lse.get(b, h, i, 0), dot * 0x1p-120 + std::log(64), 1e-3) << replay(row);
+    });
+  }
 }
 
 // 128 queries, one key, bottom-right: the last query alone sees it.

@@ -21,20 +21,23 @@ namespace qkv::test {
 namespace {
 
 using kernels::KeyMask;
-using kernels::OnlineSoftmax;
+using OnlineSoftmax = kernels::OnlineSoftmax<>;
 
 constexpr float kInfF = std::numeric_limits<float>::infinity();
 constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
 
-void add(OnlineSoftmax* state, const std::vector<float>& scores) {
-  state->raise(*std::max_element(scores.begin(), scores.end()));
-  for (float s : scores) state->l += state->weight(s);
+// With a factor of 1 scores are exponents of 2.
+template <int kCarry>
+void add(kernels::OnlineSoftmax<kCarry>* state, const std::vector<float>& scores,
+         float factor = 1) {
+  state->raise(*std::max_element(scores.begin(), scores.end()), factor);
+  for (float s : scores) state->l += state->weight(s, factor);
 }
 
 TEST(OnlineSoftmax, IsEmptyAtFirst) {
   const OnlineSoftmax state;
   EXPECT_TRUE(state.empty());
-  EXPECT_EQ(state.lse(), -kInfF);
+  EXPECT_EQ(state.lse(1), -kInfF);
 }
 
 TEST(OnlineSoftmax, OfOneScore) {
@@ -42,29 +45,29 @@ TEST(OnlineSoftmax, OfOneScore) {
   add(&state, {5});
   EXPECT_EQ(state.m, 5);
   EXPECT_EQ(state.l, 1);
-  EXPECT_EQ(state.weight(5), 1);
-  EXPECT_NEAR(state.lse(), 5 * std::log(2.0), 1e-6);
+  EXPECT_EQ(state.weight(5, 1), 1);
+  EXPECT_NEAR(state.lse(1), 5 * std::log(2.0), 1e-6);
 }
 
 TEST(OnlineSoftmax, KeepsNothingOfHiddenKeys) {
   OnlineSoftmax state;
   add(&state, {-kInfF, -kInfF});
   EXPECT_TRUE(state.empty());
-  EXPECT_EQ(state.lse(), -kInfF);
+  EXPECT_EQ(state.lse(1), -kInfF);
   add(&state, {-kInfF, 3});
   EXPECT_EQ(state.l, 1);
-  EXPECT_EQ(state.weight(-kInfF), 0);
+  EXPECT_EQ(state.weight(-kInfF, 1), 0);
 }
 
 TEST(OnlineSoftmax, NaNStays) {
   for (float bad : {kNaN, kInfF}) {
     OnlineSoftmax state;
     add(&state, {1, 2});
-    state.raise(bad);
-    state.l += state.weight(bad);
+    state.raise(bad, 1);
+    state.l += state.weight(bad, 1);
     add(&state, {7});
     EXPECT_TRUE(std::isnan(state.l)) << bad;
-    EXPECT_TRUE(std::isnan(state.lse())) << bad;
+    EXPECT_TRUE(std::isnan(state.lse(1))) << bad;
     EXPECT_FALSE(state.empty()) << bad;
   }
 }
@@ -92,7 +95,7 @@ TEST(OnlineSoftmax, PiecesAddUp) {
     const auto middle = scores.begin() + static_cast<ptrdiff_t>(cut);
     add(&left, {scores.begin(), middle});
     add(&right, {middle, scores.end()});
-    for (const OnlineSoftmax& state : {whole, merge(left, right), merge(right, left)}) {
+    for (const OnlineSoftmax& state : {whole, merge(left, right, 1), merge(right, left, 1)}) {
       EXPECT_EQ(state.m, static_cast<float>(best));
       EXPECT_NEAR(state.l, sum, 40 * 0x1p-23 * sum);
     }
@@ -102,11 +105,29 @@ TEST(OnlineSoftmax, PiecesAddUp) {
 TEST(OnlineSoftmax, MergeWithNothingChangesNothing) {
   OnlineSoftmax some;
   add(&some, {1, 4, 2});
-  for (const OnlineSoftmax& state : {merge(some, {}), merge({}, some)}) {
+  for (const OnlineSoftmax& state : {merge(some, {}, 1), merge({}, some, 1)}) {
     EXPECT_EQ(state.m, some.m);
     EXPECT_EQ(state.l, some.l);
   }
-  EXPECT_TRUE(merge(OnlineSoftmax(), OnlineSoftmax()).empty());
+  EXPECT_TRUE(merge(OnlineSoftmax(), OnlineSoftmax(), 1).empty());
+}
+
+// Scores of any size: the best key weighs 2^carry to the last bit, an equal one as much, one that
+// is 1 below 1/e of it, and the LSE is that of these three.
+TEST(OnlineSoftmax, ScoresOfAnySize) {
+  for (double size = 1; size < 2.4e38; size *= 10) {
+    for (double sign : {-1.0, 1.0}) {
+      const auto best = static_cast<float>(sign * size);
+      const float below = best - 1 == best ? -kInfF : best - 1;
+      kernels::OnlineSoftmax<15> state;
+      add(&state, {below, best}, kernels::kLog2E);
+      add(&state, {best}, kernels::kLog2E);
+      EXPECT_EQ(state.weight(best, kernels::kLog2E), 0x1p15f) << best;
+      const double weights = 2 + (std::isinf(below) ? 0 : std::exp(-1));
+      EXPECT_NEAR(state.l, 0x1p15 * weights, 0x1p15 * 1e-6) << best;
+      EXPECT_NEAR(state.lse(kernels::kLog2E), best + std::log(weights), 1e-6 * (1 + size)) << best;
+    }
+  }
 }
 
 // Against the rule of qkv.h, key by key, in 128-bit arithmetic.

@@ -72,7 +72,7 @@ double rows_of(const Problem& p) {
 double combine_cycles(const Problem& p, const DeviceInfo& device, int32_t splits) {
   if (splits == 1) return 0;
   const double sms = device.sm_count, rows = rows_of(p);
-  const double bytes = 2 * 4 * rows * splits * static_cast<double>(p.d_v + 1);
+  const double bytes = 2 * 4 * rows * splits * static_cast<double>(p.d_v + 2);
   const double rounds = round_up(rows / (sms * kCombineResident));
   const double trips = 2 + round_up(splits / 16.0);
   return kCombineCycles + std::max(bytes / (kL2Bytes * sms), rounds * trips * kLatency);

@@ -5,7 +5,7 @@
 // and warp 0 adds the warps' sums in order. The order of additions depends on a split's number
 // alone: splits without keys change no bit.
 //
-// Contract: a split with LSE = -inf is not read; a split that is alone with keys comes out bit for
+// Contract: a split without keys is not read; a split that is alone with keys comes out bit for
 // bit (O rounded); without any, O = +0 and LSE = -inf; NaN propagates.
 #pragma once
 
@@ -18,7 +18,7 @@
 namespace qkv::kernels {
 
 struct CombineSmem {
-  float lse[kMaxSplits];
+  SplitLse lse[kMaxSplits];
   float4 sum[kCombineThreads];
   bool used[kCombineThreads / 32];
 };
@@ -53,13 +53,26 @@ static __global__ void __launch_bounds__(kCombineThreads)
     smem.lse[n] = partials.lse[n * rows + block];
   __syncthreads();
 
-  // Every warp computes m and l, all in the same order.
-  float m = -INFINITY, l = 0;
-  for (int n = lane; n < splits; n += 32) m = fmaxf(m, smem.lse[n]);
+  // Every warp computes m and l, all in the same order. LSEs are taken relative to their largest
+  // high part before their low parts are added.
+  const auto largest = [&](auto&& of_split) {
+    float x = -INFINITY;
+    for (int n = lane; n < splits; n += 32) x = fmaxf(x, of_split(n));
 #pragma unroll
-  for (int distance = 16; distance > 0; distance /= 2)
-    m = fmaxf(m, __shfl_xor_sync(0xffffffffu, m, distance));
-  for (int n = lane; n < splits; n += 32) l += part_weight(smem.lse[n], m);
+    for (int distance = 16; distance > 0; distance /= 2)
+      x = fmaxf(x, __shfl_xor_sync(0xffffffffu, x, distance));
+    return x;
+  };
+  const float high = largest([&](int n) { return smem.lse[n].high; });
+  const auto has_keys = [&](int n) {
+    return !(smem.lse[n].high == -INFINITY && smem.lse[n].low == 0);
+  };
+  const auto relative = [&](int n) {
+    return has_keys(n) ? smem.lse[n].high - high + smem.lse[n].low : -INFINITY;
+  };
+  const float m = largest(relative);
+  float l = 0;
+  for (int n = lane; n < splits; n += 32) l += part_weight(relative(n), m);
 #pragma unroll
   for (int distance = 16; distance > 0; distance /= 2)
     l += __shfl_xor_sync(0xffffffffu, l, distance);
@@ -71,9 +84,9 @@ static __global__ void __launch_bounds__(kCombineThreads)
     bool used = false;
 #pragma unroll 4
     for (int n = warp; n < splits; n += kWarps) {
-      if (smem.lse[n] == -INFINITY || d >= args.d_v) continue;
+      if (!has_keys(n) || d >= args.d_v) continue;
       const float4 x =
-          combining::scale(part_weight(smem.lse[n], m),
+          combining::scale(part_weight(relative(n), m),
                            *reinterpret_cast<const float4*>(from + n * rows * args.d_v));
       sum = used ? combining::add(sum, x) : x;  // a lone -0 stays -0
       used = true;
@@ -100,7 +113,7 @@ static __global__ void __launch_bounds__(kCombineThreads)
   }
   if (threadIdx.x == 0 && args.lse.data != nullptr)
     static_cast<float*>(args.lse.data)[b * args.lse.batch + h * args.lse.head + i * args.lse.row] =
-        merged_lse(m, l);
+        l == 0 ? -INFINITY : high + merged_lse(m, l);
 }
 
 }  // namespace qkv::kernels

@@ -20,15 +20,15 @@ int launch_combine(Type type, const ForwardArgs& args, int32_t splits, const Par
 // Loads the kernel onto the current device. Returns a cudaError_t.
 int prepare_combine(Type type);
 
-// Bytes of workspace for the splits of `rows` rows, rounded up to 256.
+// Bytes of workspace for the splits of `rows` rows, rounded up to 256; d_v is even.
 constexpr int64_t partials_bytes(int64_t splits, int64_t rows, int64_t d_v) {
-  return (splits * rows * (d_v + 1) * 4 + 255) / 256 * 256;
+  return (splits * rows * (d_v * 4 + int64_t{sizeof(SplitLse)}) + 255) / 256 * 256;
 }
 
 // Where they are in it.
 inline Partials partials_in(void* workspace, int64_t splits, int64_t rows, int64_t d_v) {
   auto* o = static_cast<float*>(workspace);
-  return {o, o + splits * rows * d_v};
+  return {o, reinterpret_cast<SplitLse*>(o + splits * rows * d_v)};
 }
 
 }  // namespace qkv::kernels

@@ -58,14 +58,16 @@ static __global__ void __launch_bounds__(simt_forward_policy(kMaxDim).threads,
   const KeyMask mask = key_mask(args, batch);
   const KeyRange visible = mask.visible_keys(i0, rows);
   const KeyRange unmasked = mask.unmasked_keys(i0, rows);
-  const float scale = args.scale * kLog2E;
 
-  // Invariant after each tile of keys, per row: m = max s; the lanes' l add up to sum 2^(s - m); rO
-  // = sum 2^(s - m) V.
-  OnlineSoftmax softmax[kRows];
+  // Invariant after each tile of keys, per row: m = max s; the lanes' l add up to sum P, P =
+  // e^(s - m) 2^carry; rO = sum P V.
+  OnlineSoftmax<softmax_carry(kType)> softmax[kRows];
   float rO[kRows][kChunks * kCols] = {};
 
-  for (int left = visible.end - visible.begin; left > 0; left -= kTileKv) {
+  // From a multiple of kTileKv on: in which tile a key is, and so in which order a row is summed
+  // up, does not depend on the rows beside it.
+  const int first = visible.begin / kTileKv * kTileKv;
+  for (int left = visible.end - first; left > 0; left -= kTileKv) {
     const int j0 = visible.end - left;
     const int keys = min(kTileKv, left);
 
@@ -80,11 +82,11 @@ static __global__ void __launch_bounds__(simt_forward_policy(kMaxDim).threads,
       Tile::multiply_qk(rS, smem, row0, lane, cols);
     }
 
-    // s = log2(e) * scale * S, -inf where masked.
+    // s = scale * S, -inf where masked.
 #pragma unroll
     for (int r = 0; r < kRows; ++r)
 #pragma unroll
-      for (int j = 0; j < kKeys; ++j) rS[r][j] *= scale;
+      for (int j = 0; j < kKeys; ++j) rS[r][j] *= args.scale;
     if (j0 < unmasked.begin || unmasked.end - j0 < kTileKv) {
 #pragma unroll
       for (int r = 0; r < kRows; ++r) {
@@ -97,17 +99,17 @@ static __global__ void __launch_bounds__(simt_forward_policy(kMaxDim).threads,
       }
     }
 
-    // P = 2^(s - m).
+    // P.
     __syncthreads();  // all warps have read Q and K: P and V may overwrite them
 #pragma unroll
     for (int r = 0; r < kRows; ++r) {
       float s_max = rS[r][0];
 #pragma unroll
       for (int j = 1; j < kKeys; ++j) s_max = fmaxf(s_max, rS[r][j]);
-      const float rescale = softmax[r].raise(Tile::reduce_row(s_max, fmaxf));
+      const float rescale = softmax[r].raise(Tile::reduce_row(s_max, fmaxf), kLog2E);
 #pragma unroll
       for (int j = 0; j < kKeys; ++j) {
-        const float p = softmax[r].weight(rS[r][j]);
+        const float p = softmax[r].weight(rS[r][j], kLog2E);
         softmax[r].l += p;
         smem.qp[row0 + r][lane + j * kLanes] = round_to<T>(p);
       }
@@ -138,7 +140,7 @@ static __global__ void __launch_bounds__(simt_forward_policy(kMaxDim).threads,
     if (args.lse.data != nullptr && lane == 0 && row0 + r < rows) {
       float* gLse = static_cast<float*>(args.lse.data) + batch * args.lse.batch +
                     head * args.lse.head + i0 * args.lse.row;
-      gLse[(row0 + r) * args.lse.row] = softmax[r].lse();
+      gLse[(row0 + r) * args.lse.row] = softmax[r].lse(kLog2E);
     }
   }
   T* gO =

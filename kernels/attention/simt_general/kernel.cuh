@@ -28,8 +28,9 @@
 namespace qkv::kernels {
 
 // A block's tile of query rows, and how it scores keys.
-template <Type kType, Score kScore>
+template <Type kElementType, Score kScore>
 struct GeneralTile {
+  static constexpr Type kType = kElementType;
   using T = Element<kType>;
   static constexpr int kTileQ = kSimtGeneralTileQ, kTileKv = kSimtGeneralTileKv;
   using Tile = SimtTile<T, kSimtGeneralThreads, kTileQ, kTileKv>;
@@ -159,7 +160,7 @@ struct GeneralTile {
 };
 
 // o_i = sum p_ij v_j. Invariant after each tile of keys, per row: m = max s; the lanes' l add up to
-// sum 2^(s - m); rO = sum 2^(s - m) V; s in units of log2.
+// sum P, P = e^(s - m) 2^carry; rO = sum P V.
 template <class Tile>
 struct SoftSelection {
   using T = typename Tile::T;
@@ -168,7 +169,7 @@ struct SoftSelection {
   static constexpr int kChunk = Simt::kChunk, kCols = Simt::kCols;
   static constexpr int kChunks = kSimtGeneralSlice / kChunk;
 
-  OnlineSoftmax softmax[kRows];
+  OnlineSoftmax<softmax_carry(Tile::kType)> softmax[kRows];
   float rO[kRows][kChunks * kCols] = {};
 
   // One more tile of keys: `keys` scores from key j0 on.
@@ -178,14 +179,11 @@ struct SoftSelection {
     for (int r = 0; r < kRows; ++r) {
       float s_max = -INFINITY;
 #pragma unroll
-      for (int j = 0; j < kKeys; ++j) {
-        rS[r][j] *= kLog2E;
-        s_max = fmaxf(s_max, rS[r][j]);
-      }
-      const float rescale = softmax[r].raise(Simt::reduce_row(s_max, fmaxf));
+      for (int j = 0; j < kKeys; ++j) s_max = fmaxf(s_max, rS[r][j]);
+      const float rescale = softmax[r].raise(Simt::reduce_row(s_max, fmaxf), kLog2E);
 #pragma unroll
       for (int j = 0; j < kKeys; ++j) {
-        const float p = softmax[r].weight(rS[r][j]);
+        const float p = softmax[r].weight(rS[r][j], kLog2E);
         softmax[r].l += p;
         tile.smem.qp[tile.row0 + r][tile.lane + j * kLanes] = round_to<T>(p);
       }
@@ -235,10 +233,10 @@ struct SoftSelection {
     }
   }
 
-  __device__ float lse(int r) const { return softmax[r].lse(); }
+  __device__ float lse(int r) const { return softmax[r].lse(kLog2E); }
   __device__ int index(int) const { return -1; }
   __device__ float probability(int r, float s, int) const {
-    return softmax[r].empty() ? 0 : softmax[r].weight(s * kLog2E) / softmax[r].l;
+    return softmax[r].empty() ? 0 : softmax[r].weight(s, kLog2E) / softmax[r].l;
   }
 };
 
@@ -344,7 +342,10 @@ static __global__ void __launch_bounds__(kSimtGeneralThreads, kSimtGeneralMinBlo
   const Tile tile = Tile::of_block(args, smem, slices);
   const KeyRange visible = tile.mask.visible_keys(tile.i0, tile.rows);
   SelectionState selection;
-  for (int left = visible.end - visible.begin; left > 0; left -= Tile::kTileKv) {
+  // From a multiple of kTileKv on: in which tile a key is, and so in which order a row is summed
+  // up, does not depend on the rows beside it.
+  const int first = visible.begin / Tile::kTileKv * Tile::kTileKv;
+  for (int left = visible.end - first; left > 0; left -= Tile::kTileKv) {
     const int j0 = visible.end - left;
     const int keys = min(Tile::kTileKv, left);
     float rS[Tile::kRows][Tile::kKeys];

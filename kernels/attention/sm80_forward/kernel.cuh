@@ -54,7 +54,15 @@ struct Sm80Forward {
   // and
   // + 1.
   float rO[kM][kD][4] = {};
-  OnlineSoftmax softmax[kM][2];
+  static constexpr int kCarry = softmax_carry(kType);
+  OnlineSoftmax<kCarry> softmax[kM][2];
+
+  // S is left unscaled where the exponential can scale it: not where a scale <= 0 would turn the
+  // order of scores, and the sign of a masked score's -inf, around.
+  static __device__ bool folds_scale(const ForwardArgs& args) { return !kRules && args.scale > 0; }
+  static __device__ float exponent_factor(const ForwardArgs& args) {
+    return folds_scale(args) ? args.scale * kLog2E : kLog2E;
+  }
 
   // A warp's first row of the tile and a lane's number.
   static __device__ int warp_row(int thread) { return thread / 32 * (16 * kM); }
@@ -139,21 +147,41 @@ struct Sm80Forward {
       }
   }
 
-  // rS = P = 2^(factor rS - m), rO and l rescaled to the new m.
+  // rS = P, rO and l rescaled to the new m; rO last: ptxas spills registers otherwise.
   __device__ void update_softmax(float (&rS)[kM][kN][4], float factor) {
+    float largest = 0, rescale[kM][2];
 #pragma unroll
     for (int m = 0; m < kM; ++m)
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
-        const float rescale = softmax_row(
-            rS[m], half, softmax[m][half], factor,
-            [factor](const OnlineSoftmax& row, float s) { return row.weight(s, factor); });
-#pragma unroll
-        for (int d = 0; d < kD; ++d) {
-          rO[m][d][half * 2] *= rescale;
-          rO[m][d][half * 2 + 1] *= rescale;
-        }
+        OnlineSoftmax<kCarry>& row = softmax[m][half];
+        rescale[m][half] = raise_row(rS[m], half, row, factor);
+        largest = fmaxf(largest, fabsf(row.base()));
       }
+    const bool coarse = __any_sync(0xffffffffu, largest * factor >= kCoarseExponent);
+    if (coarse) {
+#pragma unroll
+      for (int m = 0; m < kM; ++m)
+#pragma unroll
+        for (int half = 0; half < 2; ++half)
+          weigh_row(rS[m], half, softmax[m][half],
+                    [&](float s) { return softmax[m][half].weight(s, factor); });
+    } else {
+#pragma unroll
+      for (int m = 0; m < kM; ++m)
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+          const float shift = softmax[m][half].shift(factor);
+          weigh_row(rS[m], half, softmax[m][half],
+                    [&](float s) { return ptx::ex2_approx_ftz(fmaf(s, factor, shift)); });
+        }
+    }
+#pragma unroll
+    for (int m = 0; m < kM; ++m)
+#pragma unroll
+      for (int d = 0; d < kD; ++d)
+#pragma unroll
+        for (int x = 0; x < 4; ++x) rO[m][d][x] *= rescale[m][x / 2];
   }
 
   // From a lane's own keys to the whole row, once all keys are seen.
@@ -175,7 +203,7 @@ struct Sm80Forward {
     for (int m = 0; m < kM; ++m)
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
-        const OnlineSoftmax& of_row = softmax[m][half];
+        const OnlineSoftmax<kCarry>& of_row = softmax[m][half];
         const float inverse = 1 / of_row.l;
         const int row = warp_row + m * 16 + half * 8 + lane / 4;
 #pragma unroll
@@ -189,7 +217,7 @@ struct Sm80Forward {
           const int i = schedule.query(tile.row + row);
           const int head = tile.head + schedule.member(tile.row + row, i);
           static_cast<float*>(args.lse.data)[tile.batch * args.lse.batch + head * args.lse.head +
-                                             i * args.lse.row] = of_row.lse();
+                                             i * args.lse.row] = of_row.lse(exponent_factor(args));
         }
       }
     __syncwarp();
@@ -214,13 +242,13 @@ struct Sm80Forward {
     for (int m = 0; m < kM; ++m)
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
-        const OnlineSoftmax& of_row = softmax[m][half];
+        const OnlineSoftmax<kCarry>& of_row = softmax[m][half];
         const int row = warp_row + m * 16 + half * 8 + lane / 4;
         if (row >= tile.rows) continue;
         const int i = schedule.query(tile.row + row);
         const int head = tile.head + schedule.member(tile.row + row, i);
         const int64_t to = Partials::row(args, tile.split, tile.batch, head, i);
-        if (lane % 4 == 0) partials.lse[to] = of_row.lse();
+        if (lane % 4 == 0) partials.lse[to] = of_row.split_lse(exponent_factor(args));
         if (of_row.empty()) continue;
         const float inverse = 1 / of_row.l;
         float* gO = partials.o + to * args.d_v + lane % 4 * 2;
@@ -260,10 +288,8 @@ static __global__ void __launch_bounds__(kSm80ForwardThreads,
   const TileKeys keys_of_tile = tile_keys(schedule, mask, tile.row, tile.rows);
   const KeyRange keys = keys_of_split(schedule, keys_of_tile.visible, tile.split);
   const ScoreRules<T> rules(args, mask, tile.batch, tile.head);
-  // S is left unscaled where the exponential can scale it: not where a scale <= 0 would turn the
-  // order of scores, and the sign of a masked score's -inf, around.
-  const bool folded = !Kernel::kRules && args.scale > 0;
-  const float factor = folded ? args.scale * kLog2E : kLog2E;
+  const bool folded = Kernel::folds_scale(args);
+  const float factor = Kernel::exponent_factor(args);
 
   // Opaque: the addresses of K and V are computed again for each block instead of held in
   // registers.
@@ -280,8 +306,8 @@ static __global__ void __launch_bounds__(kSm80ForwardThreads,
     ptx::cp_async_commit_group();
   };
 
-  // Invariant after each block of keys, per row: m = max s; the quad's l add up to sum 2^(s - m);
-  // rO = sum 2^(s - m) V.
+  // Invariant after each block of keys, per row: m = max s; the quad's l add up to sum P, P =
+  // 2^(factor (s - m) + kCarry); rO = sum P V.
   Kernel state;
   const int row = tile.row + warp_row + lane / 4;  // the lane's first
   if (keys.begin < keys.end) {

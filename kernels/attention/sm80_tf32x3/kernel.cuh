@@ -62,7 +62,7 @@ struct Sm80Tf32x3 {
   // Fragments of S as core/score_fragment.cuh draws them. A group of O, rO[g], is two fragments f
   // of the same rows; their columns are interleaved: 16 g + 4 (lane % 4) + f and + 2.
   float rO[kG][2][4] = {};
-  OnlineSoftmax softmax[2];
+  OnlineSoftmax<> softmax[2];
 
   // x to the 11 significant bits of tf32: by truncation, as mma reads its operands, and to nearest.
   // The rest, x - rounded(x), has 12 bits at most; of NaN and infinity it is NaN.
@@ -199,14 +199,13 @@ struct Sm80Tf32x3 {
     }
   }
 
-  // rS = P = 2^(log2(e) rS - m); `rescale` is for the sums of O so far. The best key's weight is 1
-  // to the last bit: log2(e) rS is rounded here as it is in m.
+  // rS = P; `rescale` is for the sums of O so far.
   __device__ void update_softmax(float (&rS)[kN][4], float (&rescale)[2]) {
 #pragma unroll
-    for (int half = 0; half < 2; ++half)
-      rescale[half] = softmax_row(
-          rS, half, softmax[half], kLog2E,
-          [](const OnlineSoftmax& row, float s) { return row.weight(__fmul_rn(s, kLog2E)); });
+    for (int half = 0; half < 2; ++half) {
+      rescale[half] = raise_row(rS, half, softmax[half], kLog2E);
+      weigh_row(rS, half, softmax[half], [&](float s) { return softmax[half].weight(s, kLog2E); });
+    }
   }
 
   // O and LSE. `tile` and `thread` are computed again by the caller, so that they are not held in
@@ -215,7 +214,7 @@ struct Sm80Tf32x3 {
     const int warp_row = thread / 32 * 16, lane = thread % 32;
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      OnlineSoftmax& of_row = softmax[half];
+      OnlineSoftmax<>& of_row = softmax[half];
       of_row.l = quad_sum(of_row.l);
       const int row = warp_row + half * 8 + lane / 4;
       if (row >= tile.rows) continue;
@@ -232,7 +231,7 @@ struct Sm80Tf32x3 {
       }
       if (args.lse.data != nullptr && lane % 4 == 0)
         static_cast<float*>(args.lse.data)[tile.batch * args.lse.batch + tile.head * args.lse.head +
-                                           (tile.row + row) * args.lse.row] = of_row.lse();
+                                           (tile.row + row) * args.lse.row] = of_row.lse(kLog2E);
     }
   }
 };
@@ -276,8 +275,8 @@ static __global__ void __launch_bounds__(kSm80Tf32x3Threads,
     ptx::cp_async_commit_group();
   };
 
-  // Invariant after each block of keys, per row: m = max s; the quad's l add up to sum 2^(s - m);
-  // rO = sum 2^(s - m) V.
+  // Invariant after each block of keys, per row: m = max s; the quad's l add up to sum e^(s - m);
+  // rO = sum e^(s - m) V.
   Kernel state;
   const int i = tile.row + warp_row + lane / 4;  // the lane's first row
   if (visible.begin < visible.end) {

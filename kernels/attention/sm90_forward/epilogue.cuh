@@ -9,19 +9,19 @@
 
 namespace qkv::kernels {
 
-template <class T>
+template <class T, class Softmax>
 struct Sm90Epilogue {
   using Shared = Sm90Shared<T>;
 
   // O and LSE of a warp's rows; with more than one split into the workspace, for combine.
   static __device__ void write(const Sm90ForwardArgs& args, Shared& shared, const WorkTile& at,
-                               float (&rO)[kSm90Dim / 2], OnlineSoftmax (&softmax)[2]) {
+                               float (&rO)[kSm90Dim / 2], Softmax (&softmax)[2], float factor) {
     const int lane = static_cast<int>(threadIdx.x) % 32, warp = static_cast<int>(threadIdx.x) / 32;
     const int warp_row = warp * kSm90WarpRows;  // in the tile
     float inverse[2];
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      OnlineSoftmax& of_row = softmax[half];
+      Softmax& of_row = softmax[half];
       of_row.l = quad_sum(of_row.l);
       inverse[half] = 1 / of_row.l;
     }
@@ -36,11 +36,11 @@ struct Sm90Epilogue {
       if (args.partials.o == nullptr) {
         if (lse.data != nullptr && lane % 4 == 0)
           static_cast<float*>(lse.data)[at.batch * lse.batch + head * lse.head + i * lse.row] =
-              softmax[half].lse();
+              softmax[half].lse(factor);
         continue;
       }
       const int64_t row = Partials::row(args.forward, at.split, at.batch, head, i);
-      if (lane % 4 == 0) args.partials.lse[row] = softmax[half].lse();
+      if (lane % 4 == 0) args.partials.lse[row] = softmax[half].split_lse(factor);
       if (softmax[half].empty()) continue;
       float* to = args.partials.o + row * args.forward.d_v + lane % 4 * 2;
 #pragma unroll
@@ -54,7 +54,7 @@ struct Sm90Epilogue {
   // O through the warp's own buffer in shared memory, by TMA. No other warp takes part: the warp
   // waits for its own previous store to have read the buffer, and does not wait for this one.
   static __device__ void store(const Sm90ForwardArgs& args, Shared& shared, const WorkTile& at,
-                               const float (&rO)[kSm90Dim / 2], const OnlineSoftmax (&softmax)[2],
+                               const float (&rO)[kSm90Dim / 2], const Softmax (&softmax)[2],
                                const float (&inverse)[2]) {
     const int lane = static_cast<int>(threadIdx.x) % 32, warp = static_cast<int>(threadIdx.x) / 32;
     if (lane == 0) ptx::cp_async_bulk_wait_group_read();  // the buffer may be overwritten

@@ -29,9 +29,12 @@
 
 namespace qkv::kernels {
 
-template <class T, bool kSoftcap>
+template <Type kType, bool kSoftcap>
 struct Sm90Forward {
+  using T = Element<kType>;
   using Shared = Sm90Shared<T>;
+  using Softmax = OnlineSoftmax<softmax_carry(kType)>;
+  using Epilogue = Sm90Epilogue<T, Softmax>;
 
   // A warpgroup's S and O, as wgmma's accumulators, and P, as its A operand in registers. Of its
   // warp's 16 rows a lane has rows lane / 4 and + 8 ("halves" 0 and 1), and of every 8 columns
@@ -102,10 +105,11 @@ struct Sm90Forward {
     }
   }
 
-  // m over the scores of the block as well; `rescale` is for the sums of O so far.
+  // m over the scores of the block as well; `rescale` is for the sums of O so far. Returns whether
+  // a rounded shift is too coarse: then scores are relative to m now: exactly, where it matters.
   template <int kKeys>
-  static __device__ void raise_max(const Scores& rS, OnlineSoftmax (&softmax)[2],
-                                   float (&rescale)[2], float factor) {
+  static __device__ bool raise_max(Scores& rS, Softmax (&softmax)[2], float (&rescale)[2],
+                                   float factor) {
     constexpr int kScores = kKeys / 2;  // of a lane, both halves
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
@@ -114,23 +118,33 @@ struct Sm90Forward {
       for (int n = 4; n < kScores; n += 4)
 #pragma unroll
         for (int x = 0; x < 2; ++x) s_max[x] = fmaxf(s_max[x], rS[n + half * 2 + x]);
-      rescale[half] = softmax[half].raise(quad_max(fmaxf(s_max[0], s_max[1])) * factor);
+      rescale[half] = softmax[half].raise(quad_max(fmaxf(s_max[0], s_max[1])), factor);
     }
+    const float largest = fmaxf(fabsf(softmax[0].base()), fabsf(softmax[1].base()));
+    const bool coarse = __any_sync(0xffffffffu, largest * factor >= kCoarseExponent);
+    if (coarse) {
+#pragma unroll
+      for (int n = 0; n < kScores; ++n) rS[n] -= softmax[n / 2 % 2].base();
+    }
+    return coarse;
   }
 
-  // rS = P = 2^(factor rS - m) for keys kFrom to kTo - 1 of the block, added to l.
+  // rS = P for keys kFrom to kTo - 1 of the block, added to l.
   template <int kFrom, int kTo>
-  static __device__ void exponentials(Scores& rS, OnlineSoftmax (&softmax)[2], float factor) {
+  static __device__ void exponentials(Scores& rS, Softmax (&softmax)[2], bool coarse,
+                                      float factor) {
 #pragma unroll
-    for (int half = 0; half < 2; ++half)
+    for (int half = 0; half < 2; ++half) {
+      const float shift = coarse ? softmax_carry(kType) : softmax[half].shift(factor);
 #pragma unroll
       for (int n = kFrom / 2; n < kTo / 2; n += 4)
 #pragma unroll
         for (int x = 0; x < 2; ++x) {
           float& s = rS[n + half * 2 + x];
-          s = softmax[half].weight(s, factor);
+          s = ptx::ex2_approx_ftz(fmaf(s, factor, shift));
           softmax[half].l += s;
         }
+    }
   }
 
   // P rounded to T and packed: a lane's accumulators are its part of the A operand, in order.
@@ -194,8 +208,8 @@ struct Sm90Forward {
     const auto sK = [&] { return ptx::wgmma_at(kKMajor, shared_address(shared.k[k.stage()])); };
     const auto sV = [&] { return ptx::wgmma_at(kMnMajor, shared_address(shared.v[v.stage()])); };
 
-    // Invariant after each block of keys, per row: m = max s; the quad's l add up to sum 2^(s - m);
-    // rO = sum 2^(s - m) V of the blocks before this one, whose own 2^(s - m) is rP.
+    // Invariant after each block of keys, per row: m = max s; the quad's l add up to sum P, P =
+    // 2^(factor (s - m) + carry); rO = sum P V of the blocks before this one, whose own P is rP.
     Output rO;
     Scores rS;
     PackedP rP;
@@ -223,7 +237,7 @@ struct Sm90Forward {
       const int row = at.row + static_cast<int>(threadIdx.x) / 32 * kSm90WarpRows + lane / 4;
       const KeyRange visible[2] = {work.mask.keys(args.schedule.query(row)),
                                    work.mask.keys(args.schedule.query(row + 8))};
-      OnlineSoftmax softmax[2];
+      Softmax softmax[2];
       float rescale[2];
       int add = 0;  // to rO; 0: the first P V overwrites it
 
@@ -235,8 +249,8 @@ struct Sm90Forward {
       const auto first_softmax = [&]<int kKeys>(int block) {
         if constexpr (kSoftcap) apply_softcap(rS, inverse);
         if (needs_mask(block)) apply_mask<kKeys>(rS, visible, block * kSm90TileKv + lane % 4 * 2);
-        raise_max<kKeys>(rS, softmax, rescale, factor);
-        exponentials<0, kKeys>(rS, softmax, factor);
+        const bool coarse = raise_max<kKeys>(rS, softmax, rescale, factor);
+        exponentials<0, kKeys>(rS, softmax, coarse, factor);
         pack_p<kKeys>(rP, rS);
       };
       // Q K^T and softmax of `block`, with P V of the block after it, which had kKeys keys.
@@ -253,16 +267,16 @@ struct Sm90Forward {
         if constexpr (kSoftcap) apply_softcap(rS, inverse);
         if constexpr (kMasked)
           apply_mask<kSm90TileKv>(rS, visible, block * kSm90TileKv + lane % 4 * 2);
-        raise_max<kSm90TileKv>(rS, softmax, rescale, factor);
+        const bool coarse = raise_max<kSm90TileKv>(rS, softmax, rescale, factor);
         // P V runs during the maximum and the first exponentials; then V's buffer is passed on, and
         // the other exponentials run while the next block is on its way. The barrier keeps ptxas
         // from moving the wait for P V up. With a mask or softcap registers do not suffice for it.
         constexpr int kBefore = kMasked || kSoftcap ? kSm90TileKv : kSm90KeysBeforePv;
-        exponentials<0, kBefore>(rS, softmax, factor);
+        exponentials<0, kBefore>(rS, softmax, coarse, factor);
         if constexpr (!kMasked && !kSoftcap) ptx::sync_warp_after(softmax[0].l + softmax[1].l);
         ptx::wgmma_wait_group<0>(rO);
         release_v();
-        exponentials<kBefore, kSm90TileKv>(rS, softmax, factor);
+        exponentials<kBefore, kSm90TileKv>(rS, softmax, coarse, factor);
         pack_p<kSm90TileKv>(rP, rS);
 #pragma unroll
         for (int x = 0; x < kSm90Dim / 2; ++x) rO[x] *= rescale[x / 2 % 2];
@@ -318,7 +332,7 @@ struct Sm90Forward {
         issue_qk.template operator()<kKeys>();
         ptx::wgmma_wait_group<1>(rO);
         release_v();
-        Sm90Epilogue<T>::write(args, shared, at, rO, softmax);
+        Epilogue::write(args, shared, at, rO, softmax, factor);
         finish_qk();
       };
       wait_q();
@@ -333,7 +347,7 @@ struct Sm90Forward {
       } else {
         ptx::wgmma_wait_group<0>(rO);
         if (pv_pending) release_v();
-        Sm90Epilogue<T>::write(args, shared, at, rO, softmax);
+        Epilogue::write(args, shared, at, rO, softmax, factor);
       }
     }
     // Warpgroup 1 has passed the turn once more than it was taken: the barrier is left complete.
@@ -345,7 +359,7 @@ struct Sm90Forward {
 template <Type kType, bool kSoftcap>
 static __global__ void __launch_bounds__(kSm90Threads, 1)
     sm90_forward(const __grid_constant__ Sm90ForwardArgs args) {
-  using Kernel = Sm90Forward<Element<kType>, kSoftcap>;
+  using Kernel = Sm90Forward<kType, kSoftcap>;
   using Shared = typename Kernel::Shared;
   static_assert(sizeof(Shared) <= kSm90SmemBytes);
   static_assert(kSm90MathWarpgroups * kSm90MathRegisters + kSm90ProducerRegisters <=

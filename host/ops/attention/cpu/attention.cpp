@@ -1,6 +1,9 @@
 #include "host/ops/attention/cpu/attention.h"
 
 #include <omp.h>
+#ifdef __SSE__
+#include <xmmintrin.h>
+#endif
 
 #include <algorithm>
 #include <array>
@@ -25,11 +28,25 @@ using host::attention::Problem;
 
 constexpr float kInf = std::numeric_limits<float>::infinity();
 
-Rounding rounding_of(const Problem& p, bool bf16_products) {
-  if (p.type == QKV_TYPE_F32) return Rounding::kF32;
-  if (p.type == QKV_TYPE_F16) return Rounding::kF16InF32;
-  return bf16_products ? Rounding::kBf16 : Rounding::kBf16InF32;
-}
+// While it lives, and if so asked, results of this thread that would be subnormal are 0, as fast as
+// others.
+class FlushSubnormals {
+ public:
+#ifdef __SSE__
+  explicit FlushSubnormals(bool flush) : flush_(flush), before_(flush ? _mm_getcsr() : 0) {
+    if (flush_) _mm_setcsr(before_ | _MM_FLUSH_ZERO_ON);
+  }
+  ~FlushSubnormals() {
+    if (flush_) _mm_setcsr(before_);
+  }
+
+ private:
+  bool flush_;
+  unsigned before_;
+#else
+  explicit FlushSubnormals(bool) {}
+#endif
+};
 
 // One thread's work. Functions that run products return false if oneDNN failed.
 class Worker {
@@ -43,7 +60,6 @@ class Worker {
         lane_(lane),
         scratch_(scratch),
         bf16_(products.shape().bf16),
-        rounding_(rounding_of(p, bf16_)),
         soft_(p.selection == QKV_SELECT_SOFT),
         wants_scores_(p.weights.present() && p.weights_mode != QKV_WEIGHTS_PROBABILITIES),
         wants_hidden_scores_(wants_scores_ && p.weights_mode != QKV_WEIGHTS_MASKED),
@@ -56,8 +72,8 @@ class Worker {
     start(q);
     const KeyRange seen = visible_keys(p_, q);
     const KeyRange wanted = wants_hidden_scores_ ? KeyRange{0, q.length} : seen;
-    for (int64_t j = wanted.begin; j < wanted.end;) {
-      const KeyTile tile = key_tile(j, wanted.end, tile_kv_);
+    for (int64_t j = first_key(wanted); j < wanted.end;) {
+      const KeyTile tile = next_tile(j, wanted.end);
       if (!score(q, tile)) return false;
       if (tile.first < seen.end && tile.first + tile.keys > seen.begin && !select(q, tile)) {
         return false;
@@ -69,13 +85,23 @@ class Worker {
   }
 
  private:
+  // With a fixed split size tiles begin at their multiples and are computed whole: in which order a
+  // row is summed up then does not depend on the rows beside it.
+  int64_t first_key(const KeyRange& wanted) const {
+    return p_.fixed_split_size > 0 ? wanted.begin / tile_kv_ * tile_kv_ : wanted.begin;
+  }
+  KeyTile next_tile(int64_t first, int64_t end) const {
+    if (p_.fixed_split_size > 0) return {first, std::min(end - first, tile_kv_), tile_kv_};
+    return key_tile(first, end, tile_kv_);
+  }
+
   void start(const QueryTile& q) {
     q_ = dense_tile(p_.q, q.b, q.h, q.first, q.rows, tile_q_, score_width(p_), bf16_, scratch_.q);
     std::fill_n(scratch_.m, tile_q_, -kInf);
     if (soft_) {
       std::fill_n(scratch_.l, tile_q_, 0.0f);
       std::fill_n(scratch_.o, tile_q_ * p_.d_v, 0.0f);
-      if (rounding_ == Rounding::kBf16 && q.rows < tile_q_) {
+      if (bf16_ && q.rows < tile_q_) {
         std::fill_n(scratch_.p16, tile_q_ * tile_kv_, uint16_t{0});  // the padding rows of P
       }
     } else {
@@ -191,7 +217,7 @@ class Worker {
 
   ScoreTile score_tile(const QueryTile& q, const KeyTile& tile) const {
     return {scratch_.s,
-            scratch_.p16,
+            bf16_ ? scratch_.p16 : nullptr,
             q.rows,
             tile.width,
             transforms_ ? 1.0f : p_.scale,
@@ -209,9 +235,8 @@ class Worker {
     ScoreTile scores = score_tile(q, tile);
     scores.values = {v, tile.width * p_.d_v * operand_bytes()};
     scores.keys = next_keys(q, tile);
-    online_softmax(scores, rounding_, state_);
-    const void* probabilities =
-        rounding_ == Rounding::kBf16 ? static_cast<const void*>(scratch_.p16) : scratch_.s;
+    const FlushSubnormals flush(online_softmax(scores, state_));
+    const void* probabilities = bf16_ ? static_cast<const void*>(scratch_.p16) : scratch_.s;
     return products_.values(lane_, tile.width, probabilities, v, scratch_.o, scratch_.product);
   }
 
@@ -269,8 +294,8 @@ class Worker {
     fill_weights(p_, q, 0, begin, hidden_weight(p_));
     fill_weights(p_, q, end, p_.s_kv, hidden_weight(p_));
     if (!wants(QKV_WEIGHTS_PROBABILITIES)) return true;
-    for (int64_t j = wanted.begin; j < wanted.end;) {
-      const KeyTile tile = key_tile(j, wanted.end, tile_kv_);
+    for (int64_t j = first_key(wanted); j < wanted.end;) {
+      const KeyTile tile = next_tile(j, wanted.end);
       if (!score(q, tile)) return false;
       probabilities(score_tile(q, tile), state_);
       if (p_.mask.present()) hide_masked(q, tile, 0.0f);  // in rows that are NaN, not 0 yet
@@ -286,7 +311,6 @@ class Worker {
   TileProducts::Lane& lane_;
   const Scratch scratch_;
   const bool bf16_;
-  const Rounding rounding_;
   const bool soft_;
   const bool wants_scores_, wants_hidden_scores_;
   const bool transforms_;  // scores get more than a scale before the selection

@@ -25,8 +25,8 @@ int64_t even_tile(int64_t s_q, int64_t limit) {
   return even <= 8 ? even : std::min(limit, round_up(even, 8));
 }
 
-// With a fixed split size tiles depend on dims alone: a row's result then depends on nothing beside
-// it.
+// With a fixed split size tiles depend on it and on dims alone: a row's result then depends on
+// nothing beside it.
 int64_t choose_tile_q(const host::attention::Problem& p) {
   if (p.fixed_split_size > 0) return kMinTileQ;
   const int64_t widest = std::max({p.d_qk, p.d_v, kWideDim});
@@ -41,7 +41,8 @@ int64_t choose_tile_kv(const host::attention::Problem& p) {
   const int64_t widest = std::max({p.d_qk, p.d_v, kWideDim});
   int64_t tile = kMaxTileKv;
   while (tile > kLanes && tile * widest > kMaxTileKv * kWideDim) tile /= 2;
-  while (p.fixed_split_size == 0 && tile > kTailKeys && tile > p.s_kv) tile /= 2;
+  const int64_t most = p.fixed_split_size > 0 ? p.fixed_split_size : p.s_kv;
+  while (tile > kTailKeys && tile > most) tile /= 2;
   return tile;
 }
 

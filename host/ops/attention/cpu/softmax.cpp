@@ -56,7 +56,7 @@ HWY_INLINE float ScaleAndMax(float* HWY_RESTRICT s, const Span& span, float scal
   return MaxLane(d, max);
 }
 
-// The four ways of storing P, one type each. A NaN in P may get lost here: l has it, and O is
+// The two ways of storing P, one type each. A NaN in P may get lost here: l has it, and O is
 // divided by l.
 struct PutF32 {
   using Element = float;
@@ -66,18 +66,6 @@ struct PutBf16 {
   using Element = uint16_t;
   static HWY_INLINE void Put(F32 d, V32 p, uint16_t* to) {
     hn::Store(RoundNumberToBf16(d, p), U16(), to);
-  }
-};
-struct PutBf16InF32 {
-  using Element = float;
-  static HWY_INLINE void Put(F32 d, V32 p, float* to) {
-    hn::Store(FromBf16(d, RoundNumberToBf16(d, p)), d, to);
-  }
-};
-struct PutF16InF32 {
-  using Element = float;
-  static HWY_INLINE void Put(F32 d, V32 p, float* to) {
-    hn::Store(FromF16(d, RoundToF16(d, p)), d, to);
   }
 };
 
@@ -95,9 +83,17 @@ HWY_INLINE void ScaleRow(float* HWY_RESTRICT o, int64_t n, float alpha) {
   for (; j < n; ++j) o[j] *= alpha;
 }
 
+// The least positive number that was put in: one less than its bits, so that 0 is the largest.
+using LeastPositive = hn::Vec<hn::RebindToUnsigned<F32>>;
+HWY_INLINE void PutIn(LeastPositive& least, V32 x) {
+  const hn::RebindToUnsigned<F32> du;
+  least = hn::Min(least, hn::Sub(hn::BitCast(du, x), hn::Set(du, 1u)));
+}
+
 template <class Writer>
 void OnlineSoftmaxRow(float* s, typename Writer::Element* p, const Span& span, int64_t width,
-                      float scale, float* m, float* l, float* o, int64_t d_v) {
+                      float scale, float* m, float* l, float* o, int64_t d_v,
+                      LeastPositive& least) {
   const F32 d;
   const auto step = static_cast<int64_t>(hn::Lanes(d));
   const float tile_m = ScaleAndMax(s, span, scale);
@@ -110,6 +106,7 @@ void OnlineSoftmaxRow(float* s, typename Writer::Element* p, const Span& span, i
   for (int64_t j = span.first; j < span.last; j += step) {
     const V32 e = Exp(d, hn::Sub(hn::Load(d, s + j), shifts));
     sum = hn::Add(sum, e);
+    PutIn(least, e);
     Writer::Put(d, e, p + j);
   }
   Zero(p, 0, span.first);
@@ -131,29 +128,25 @@ HWY_INLINE void Fetch(const Ahead& ahead, int64_t row, int64_t rows) {
 }
 
 template <class Writer>
-void OnlineSoftmaxTile(const ScoreTile& tile, typename Writer::Element* p,
+bool OnlineSoftmaxTile(const ScoreTile& tile, typename Writer::Element* p,
                        const SoftmaxState& state) {
+  const hn::RebindToUnsigned<F32> du;
+  LeastPositive least = hn::Set(du, ~0u);
   for (int64_t r = 0; r < tile.rows; ++r) {
     Fetch(tile.values, r, tile.rows);
     Fetch(tile.keys, r, tile.rows);
     const Span span = VisibleSpan(tile, r);
     OnlineSoftmaxRow<Writer>(tile.s + r * tile.width, p + r * tile.width, span, tile.width,
                              tile.scale, state.m + r, state.l + r, state.o + r * state.d_v,
-                             state.d_v);
+                             state.d_v, least);
   }
+  const auto small = hn::BitCast(du, hn::Set(F32(), 0x1p-64f));
+  return !hn::AllFalse(du, hn::Lt(least, small));
 }
 
-void OnlineSoftmax(const ScoreTile& tile, Rounding rounding, const SoftmaxState& state) {
-  switch (rounding) {
-    case Rounding::kF32:
-      return OnlineSoftmaxTile<PutF32>(tile, tile.s, state);
-    case Rounding::kBf16:
-      return OnlineSoftmaxTile<PutBf16>(tile, tile.p16, state);
-    case Rounding::kBf16InF32:
-      return OnlineSoftmaxTile<PutBf16InF32>(tile, tile.s, state);
-    case Rounding::kF16InF32:
-      return OnlineSoftmaxTile<PutF16InF32>(tile, tile.s, state);
-  }
+bool OnlineSoftmax(const ScoreTile& tile, const SoftmaxState& state) {
+  return tile.p16 == nullptr ? OnlineSoftmaxTile<PutF32>(tile, tile.s, state)
+                             : OnlineSoftmaxTile<PutBf16>(tile, tile.p16, state);
 }
 
 void Probabilities(const ScoreTile& tile, const SoftmaxState& state) {
@@ -219,8 +212,8 @@ HWY_EXPORT(Probabilities);
 HWY_EXPORT(RunningArgmax);
 HWY_EXPORT(ExpArray);
 
-void online_softmax(const ScoreTile& tile, Rounding rounding, const SoftmaxState& state) {
-  HWY_DYNAMIC_DISPATCH(OnlineSoftmax)(tile, rounding, state);
+bool online_softmax(const ScoreTile& tile, const SoftmaxState& state) {
+  return HWY_DYNAMIC_DISPATCH(OnlineSoftmax)(tile, state);
 }
 
 void probabilities(const ScoreTile& tile, const SoftmaxState& state) {

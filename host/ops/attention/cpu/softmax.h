@@ -6,15 +6,6 @@
 
 namespace qkv::cpu {
 
-// How P leaves the softmax for the product with V: rounded to the problem's type, stored as the
-// product wants it.
-enum class Rounding {
-  kF32,        // fp32
-  kBf16,       // bf16 bits, into ScoreTile::p
-  kBf16InF32,  // rounded to bf16, stored as fp32
-  kF16InF32,   // rounded to fp16, stored as fp32
-};
-
 // Memory that the next products will read, to be on its way into the cache while vectors are busy.
 struct Ahead {
   const void* data = nullptr;
@@ -25,7 +16,7 @@ struct Ahead {
 // from row r; null pointers: none is. Other hidden keys score -inf already.
 struct ScoreTile {
   float* s;       // [rows, width], 64-byte aligned; width is a multiple of kLanes
-  uint16_t* p16;  // [rows, width], read under Rounding::kBf16 alone
+  uint16_t* p16;  // [rows, width], P as bf16; null: P is fp32, in S's place
   int64_t rows, width;
   float scale;  // of what `s` holds
   const int32_t* begin;
@@ -42,9 +33,10 @@ struct SoftmaxState {
   int64_t d_v;
 };
 
-// Turns S into P = e^(S - m), rounded for the product with V, and brings m, l and the scale of O up
-// to date. P is exactly 0 where the key is hidden. P is in tile.s, or in tile.p16 under kBf16.
-void online_softmax(const ScoreTile& tile, Rounding rounding, const SoftmaxState& state);
+// Turns S into P = e^(S - m), and brings m, l and the scale of O up to date. P is exactly 0 where
+// the key is hidden, and never subnormal. Returns whether a weight is so small, less than 2^-64,
+// that products with it may be subnormal.
+bool online_softmax(const ScoreTile& tile, const SoftmaxState& state);
 
 // Turns S into the final probabilities e^(S - m) / l, in place; 0 in the rows that saw no key.
 void probabilities(const ScoreTile& tile, const SoftmaxState& state);

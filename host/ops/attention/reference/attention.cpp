@@ -185,7 +185,8 @@ void attend_row(const Problem& p, const Keys<Real>& keys, int64_t b, int64_t h, 
     if (!counts) continue;
     Real weight = prob[j];
     if (precision == Precision::kInput) {
-      weight = static_cast<Real>(round_to(p.type, static_cast<double>(weight)));
+      const double carry = p.type == QKV_TYPE_F16 ? 0x1p15 : 1;  // P is rounded carried up
+      weight = static_cast<Real>(round_to(p.type, static_cast<double>(weight) * carry) / carry);
     }
     for (size_t d = 0; d < sum.size(); ++d) sum[d] += weight * keys.v[j][d];
   }

@@ -1,0 +1,166 @@
+// Scores of any size that fp32 holds. Kernels compute exponents as factor * s - m; where |m| is
+// large, a rounded m is a wrong exponent: the best key's weight comes out as 2^k, infinite or 0.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <vector>
+
+#include "tests/support/each_type.h"
+
+namespace qkv::test {
+namespace {
+
+class LargeScores : public EachType {
+ protected:
+  // One for each way into a kernel's softmax: plain and, for kernels that have it apart, with
+  // rules; widths that each kernel takes; keys in one piece and in several.
+  std::vector<Case> variants() const {
+    std::vector<Case> rows;
+    for (const int64_t d : {63, 64, 128}) {
+      for (const int64_t split : {0, 64}) {
+        Case row = typed({.name = "large"});
+        rows.push_back(row.one_head().sizes(20, 130).dims(d, d));
+        rows.back().fixed_split = split;
+      }
+    }
+    return rows;
+  }
+};
+EACH_TYPE(LargeScores);
+
+const double kSizes[] = {1e3, 1e4, 1e6, 4e8, 2.4e9, 1e14, 1e25, 2e38};
+
+std::string what(const Case& row, double size) {
+  return host::text("scores of ", size, '\n', replay(row));
+}
+
+// Key j scores `size` where j % d = i % d, 0 elsewhere: these keys share all the weight.
+TEST_P(LargeScores, T29_TheBestKeysHaveAllTheWeight) {
+  for (Case row : variants()) {
+    for (const double size : kSizes) {
+      row.scale = static_cast<float>(size);
+      BuiltProblem built(row, {.seed = test_seed()});
+      const int64_t d = row.d_qk;
+      built.q.each([&](int64_t b, int64_t h, int64_t i, int64_t x) {
+        built.q.set(b, h, i, x, x == i % d ? 1 : 0);
+      });
+      built.k.each([&](int64_t b, int64_t h, int64_t j, int64_t x) {
+        built.k.set(b, h, j, x, x == j % d ? 1 : 0);
+      });
+      ASSERT_EQ(built.run(), QKV_SUCCESS) << qkv_last_error();
+      built.o.each([&](int64_t b, int64_t h, int64_t i, int64_t x) {
+        double sum = 0, largest = 0;
+        int best = 0;
+        for (int64_t j = i % d; j < row.s_kv; j += d, ++best) {
+          const double v = built.v.get(b, h, j, x);
+          sum += v;
+          largest = std::max(largest, std::abs(v));
+        }
+        // Each sum, the inverse and the product are rounded once in fp32, O once more.
+        const double allowed = 0x1p-24 * (best + 2) * largest + ulp(row.type, sum / best) / 2;
+        ASSERT_NEAR(built.o.get(b, h, i, x), sum / best, allowed) << what(row, size);
+      });
+      built.lse.each([&](int64_t b, int64_t h, int64_t i, int64_t) {
+        const double best = static_cast<double>((row.s_kv - 1 - i % d) / d + 1);
+        const double want = static_cast<double>(*row.scale) + std::log(best);
+        ASSERT_NEAR(built.lse.get(b, h, i, 0), want, 1e-6 * want) << what(row, size);
+      });
+    }
+  }
+}
+
+// A bias of one size on all keys takes nothing from any of them, however large it is and whatever
+// its sign. Twice that bias does, where it is negative.
+TEST_P(LargeScores, T29_BiasesOfAnySize) {
+  for (Case row : variants()) {
+    row.inputs[kBias] = {.axes = kKeys, .f32 = true};
+    for (const double size : kSizes) {
+      for (const double sign : {-1.0, 1.0}) {
+        const auto bias = static_cast<double>(static_cast<float>(sign * size));
+        const bool halves = sign < 0 && size <= 1e38;
+        BuiltProblem built(row, {.seed = test_seed()});
+        built.q.fill(0);
+        built[kBias].each([&](int64_t b, int64_t h, int64_t i, int64_t j) {
+          built[kBias].set(b, h, i, j, halves && j % 2 == 1 ? 2 * bias : bias);
+        });
+        ASSERT_EQ(built.run(), QKV_SUCCESS) << qkv_last_error();
+        const int64_t step = halves ? 2 : 1;
+        const auto count = static_cast<double>((row.s_kv + step - 1) / step);
+        built.o.each([&](int64_t b, int64_t h, int64_t i, int64_t x) {
+          double sum = 0, magnitude = 0;
+          for (int64_t j = 0; j < row.s_kv; j += step) {
+            sum += built.v.get(b, h, j, x);
+            magnitude += std::abs(built.v.get(b, h, j, x));
+          }
+          // Sums of fp32, and O rounded once: the weights are powers of two.
+          const double allowed = 0x1p-20 * magnitude / count + ulp(row.type, sum / count);
+          ASSERT_NEAR(built.o.get(b, h, i, x), sum / count, allowed) << what(row, bias);
+        });
+        built.lse.each([&](int64_t b, int64_t h, int64_t i, int64_t) {
+          ASSERT_NEAR(built.lse.get(b, h, i, 0), bias + std::log(count), 1e-6 * (1 + size))
+              << what(row, bias);
+        });
+      }
+    }
+  }
+}
+
+// Scores whose differences are small beside their size, as real models have them: sums of small
+// integers and one large product, exact in fp32 in any order, so that all that the softmax does to
+// them is its own.
+TEST_P(LargeScores, T29_DifferencesBesideALargeConstant) {
+  for (Case row : variants()) {
+    row.sizes(70, 130).heads(2, 1).scale = 0.125f;
+    for (const int power : {5, 8, 11}) {
+      for (const double sign : {-1.0, 1.0}) {
+        BuiltProblem built(row, {.seed = test_seed()});
+        Random random(test_seed() + static_cast<uint64_t>(power));
+        const int64_t last = row.d_qk - 1;
+        built.q.each([&](int64_t b, int64_t h, int64_t i, int64_t d) {
+          built.q.set(b, h, i, d,
+                      d == last ? std::exp2(power) : static_cast<double>(random.integer(-2, 2)));
+        });
+        built.k.each([&](int64_t b, int64_t h, int64_t j, int64_t d) {
+          built.k.set(
+              b, h, j, d,
+              d == last ? sign * std::exp2(power) : static_cast<double>(random.integer(-2, 2)));
+        });
+        ASSERT_EQ(built.run(), QKV_SUCCESS) << qkv_last_error();
+        ASSERT_TRUE(accepted(built)) << what(row, sign * std::exp2(2 * power - 3));
+      }
+    }
+  }
+}
+
+// A best key whose value is 0 beside very many far below it: each alone has a weight that fp16
+// would lose, all together have not.
+TEST_P(LargeScores, T29_ManySmallWeightsAddUp) {
+  Case row = typed({.name = "many"});
+  row.one_head().sizes(1, 6000).dims(64, 64);
+  for (const double below : {9.7, 15.0, 17.5}) {
+    row.scale = 1;
+    BuiltProblem built(row, {.seed = test_seed()});
+    built.q.each([&](int64_t b, int64_t h, int64_t i, int64_t d) {
+      built.q.set(b, h, i, d, d == 0 ? 1 : 0);
+    });
+    built.k.each([&](int64_t b, int64_t h, int64_t j, int64_t d) {
+      built.k.set(b, h, j, d, d == 0 && j == 77 ? below : 0);
+    });
+    built.v.each([&](int64_t b, int64_t h, int64_t j, int64_t d) {
+      built.v.set(b, h, j, d, j == 77 ? 0 : 1);
+    });
+    ASSERT_EQ(built.run(), QKV_SUCCESS) << qkv_last_error();
+    const double small = 5999 * std::exp(-built.k.get(0, 0, 77, 0));
+    const double want = small / (1 + small);
+    // Every weight alike is rounded once to the type, and O; equal terms are summed up in fp32,
+    // whose roundings may all go the same way.
+    const double sums = 5999 * 0x1p-24 + 1e-6;
+    const double allowed = want * (2 * unit_roundoff(row.type) + sums) + ulp(row.type, want);
+    built.o.each([&](int64_t b, int64_t h, int64_t i, int64_t d) {
+      ASSERT_NEAR(built.o.get(b, h, i, d), want, allowed) << below;
+    });
+  }
+}
+
+}  // namespace
+}  // namespace qkv::test
