@@ -11,11 +11,10 @@
 namespace qkv::host::attention {
 namespace {
 
-// Keys of a split of the size asked for, in whole tiles.
-int32_t split_keys(const Problem& p, int32_t tile_kv) {
-  const int64_t tile = tile_kv;
-  return static_cast<int32_t>((std::min(p.fixed_split_size, std::max(p.s_kv, tile)) + tile - 1) /
-                              tile * tile);
+// Keys of a split of the size asked for, in whole tiles. Kernels decline by it before they decline
+// lengths beyond 32 bits: it is right for every length.
+int64_t split_keys(const Problem& p, int64_t tile) {
+  return (std::min(p.fixed_split_size, std::max(p.s_kv, tile)) + tile - 1) / tile * tile;
 }
 
 // Sets of rows whose tiles are computed side by side, longest first (kernels/core/scheduler.h).
@@ -49,7 +48,7 @@ Prediction choose_splits(const Problem& p, const DeviceInfo& device, const Candi
                          kernels::TileSchedule* schedule) {
   if (p.fixed_split_size > 0) {
     schedule->splits = static_cast<int32_t>(fixed_splits(p, schedule->tile_kv));
-    schedule->split_keys = split_keys(p, schedule->tile_kv);
+    schedule->split_keys = static_cast<int32_t>(split_keys(p, schedule->tile_kv));
     return predict(p, device, candidate, *schedule, tile_loads(p, *schedule));
   }
   const int64_t grid = kernels::kMaxBlocks / std::max<int64_t>(schedule->blocks(), 1);
