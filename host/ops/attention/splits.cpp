@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <cmath>
 
+#include "host/core/disable.h"
 #include "host/core/plan.h"
+#include "host/ops/attention/op.h"
 #include "kernels/attention/combine/launch.h"
 #include "kernels/attention/combine/policy.h"
 #include "kernels/core/grid.h"
@@ -97,6 +99,20 @@ std::string decline_splits(const Problem& p, int32_t tile_kv) {
                 p.fixed_split_size, " makes ", splits);
   if (splits > 1 && p.batch * p.heads_q * p.s_q > kernels::kMaxBlocks)
     return "has more than 2^31 - 1 rows to combine";
+  return {};
+}
+
+std::string decline_instead_of_splits(const Problem& p, const DeviceInfo& device) {
+  if (p.fixed_split_size == 0) return {};
+  Problem uncut = p;
+  uncut.fixed_split_size = 0;
+  for (const Kernel* kernel : {&kSm90Forward, &kSm80Forward}) {
+    if (disabled().has(kernel->name)) continue;
+    if (kernel->decline(uncut, device).empty() && !kernel->decline(p, device).empty())
+      return text("gives other bits than ", kernel->name,
+                  ", which takes fixed_split_size here with ", "up to ", kernels::kMaxSplits,
+                  " splits");
+  }
   return {};
 }
 
