@@ -42,7 +42,7 @@ Problem row_problem(const Problem& p, int64_t b, int64_t h, int64_t i) {
     row.*tensor.view = part(p.*tensor.view, b, h, i, 1);
   }
   row.batch = row.heads_q = row.heads_kv = row.s_q = 1;
-  const int64_t length = p.kv_lengths.present() ? *p.kv_lengths.at<int32_t>(b, 0, 0) : p.s_kv;
+  const int64_t length = p.length(b);
   row.alignment = QKV_ALIGN_EXPLICIT;
   row.explicit_offset = i + p.offset(length);
   return row;

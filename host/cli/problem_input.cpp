@@ -142,7 +142,7 @@ class Loader {
     switch (element) {
       case host::attention::Element::kBool:
         return as_bool(name, std::move(array));
-      case host::attention::Element::kI32:
+      case host::attention::Element::kLength:
         return as_int32(name, array);
       case host::attention::Element::kWide:
         if (qkv_type_of(array.type) == input_.desc.q.type) return array;

@@ -11,6 +11,7 @@
 
 #include "host/core/device.h"
 #include "host/core/status.h"
+#include "host/core/view.h"
 
 namespace qkv::host {
 
@@ -105,11 +106,14 @@ struct Op {
   std::string (*repro)(const AnyProblem&);
   // The problem in lines for people, as KernelPlan::text().
   std::string (*text)(const AnyProblem&);
+  // The name of a tensor that has bytes of this memory, which is to be workspace; null: none has.
+  const char* (*sharing)(const AnyProblem&, const View& memory);
 };
 
 // An op from functions over its own Problem.
 template <class Problem, bool (*kEmpty)(const Problem&), void (*kAddKey)(const Problem&, PlanKey*),
-          std::string (*kRepro)(const Problem&), std::string (*kText)(const Problem&)>
+          std::string (*kRepro)(const Problem&), std::string (*kText)(const Problem&),
+          const char* (*kSharing)(const Problem&, const View&)>
 constexpr Op op_of(const char* name, std::span<const Kernel* const> kernels, const char* replay) {
   return {name,
           kernels,
@@ -117,7 +121,10 @@ constexpr Op op_of(const char* name, std::span<const Kernel* const> kernels, con
           [](const AnyProblem& p) { return kEmpty(static_cast<const Problem&>(p)); },
           [](const AnyProblem& p, PlanKey* key) { kAddKey(static_cast<const Problem&>(p), key); },
           [](const AnyProblem& p) { return kRepro(static_cast<const Problem&>(p)); },
-          [](const AnyProblem& p) { return kText(static_cast<const Problem&>(p)); }};
+          [](const AnyProblem& p) { return kText(static_cast<const Problem&>(p)); },
+          [](const AnyProblem& p, const View& memory) {
+            return kSharing(static_cast<const Problem&>(p), memory);
+          }};
 }
 
 // All operations of the library: defined in api.cpp, which alone knows them.

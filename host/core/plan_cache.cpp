@@ -116,7 +116,9 @@ Status new_plan(const Op& op, const AnyProblem& problem, const PlanKey& key,
                 std::unique_ptr<qkv_plan>* plan) {
   auto made = std::make_unique<qkv_plan>(qkv_plan{&op, key, device, {}, nullptr});
   QKV_RETURN_IF_ERROR(make_plan(op, problem, device, &made->plan));
-  if (problem.device == QKV_DEVICE_CPU) {
+  if (op.empty(problem)) {
+    // Nothing is ever launched: there is nothing to load, and TMA describes no empty tensors.
+  } else if (problem.device == QKV_DEVICE_CPU) {
     QKV_RETURN_IF_ERROR(prepare(op, problem, device, cuda, &made->plan));
   } else {
     CurrentDevice current(cuda);

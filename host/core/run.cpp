@@ -6,6 +6,7 @@
 
 #include "host/core/current_device.h"
 #include "host/core/plan_cache.h"
+#include "host/core/tensor_check.h"
 #include "host/core/verbose.h"
 
 namespace qkv::host {
@@ -21,12 +22,26 @@ Status missing_workspace(const AnyProblem& p, size_t needed) {
                                                    "; this plan needs ", needed, " bytes"));
 }
 
-Status run_on_cpu(const Plan& plan, const AnyProblem& p, const CudaRuntime& cuda) {
+// The caller's workspace, before a kernel that needs it writes there.
+Status check_workspace(const Op& op, const AnyProblem& p, size_t needed, const CudaRuntime& cuda) {
+  if (p.workspace_size < needed) return missing_workspace(p, needed);
+  const auto size = static_cast<int64_t>(needed);
+  const View bytes{p.workspace, QKV_TYPE_BOOL, {1, 1, 1, size}, {0, 0, 0, 1}};
+  const Named workspace{"workspace", bytes};
+  QKV_RETURN_IF_ERROR(check_placed({&workspace, 1}, cuda, {p.device, p.device_index}));
+  const char* const tensor = op.sharing(p, bytes);
+  QKV_REQUIRE(tensor == nullptr, QKV_INVALID_OVERLAP, "workspace, of which this plan needs ",
+              needed, " bytes, shares memory with ", tensor);
+  return {};
+}
+
+Status run_on_cpu(const Op& op, const Plan& plan, const AnyProblem& p, const CudaRuntime& cuda) {
   const size_t needed = plan.workspace_bytes();
   void* workspace = p.workspace;
   std::unique_ptr<void, void (*)(void*)> owned(nullptr, std::free);
-  if (p.workspace_size < needed) {
-    if (p.workspace != nullptr || !p.allow_allocation) return missing_workspace(p, needed);
+  if (needed > 0 && (p.workspace != nullptr || !p.allow_allocation)) {
+    QKV_RETURN_IF_ERROR(check_workspace(op, p, needed, cuda));
+  } else if (needed > 0) {
     const size_t rounded = (needed + kWorkspaceAlignment - 1) & ~(kWorkspaceAlignment - 1);
     owned.reset(std::aligned_alloc(kWorkspaceAlignment, rounded));
     QKV_REQUIRE(owned != nullptr, QKV_RESOURCE_OUT_OF_MEMORY, "no ", needed,
@@ -36,15 +51,17 @@ Status run_on_cpu(const Plan& plan, const AnyProblem& p, const CudaRuntime& cuda
   return plan.kernel->launch(p, *plan.own, cuda, {plan.kernel->name, workspace, nullptr});
 }
 
-Status run_on_cuda(const Plan& plan, const AnyProblem& p, const CudaRuntime& cuda, void* stream) {
+Status run_on_cuda(const Op& op, const Plan& plan, const AnyProblem& p, const CudaRuntime& cuda,
+                   void* stream) {
   QKV_RETURN_IF_ERROR(cuda.pending_error());
   CurrentDevice current(cuda);
   QKV_RETURN_IF_ERROR(current.set(p.device_index));
   const size_t needed = plan.workspace_bytes();
   void* workspace = p.workspace;
   void* owned = nullptr;
-  if (p.workspace_size < needed) {
-    if (p.workspace != nullptr || !p.allow_allocation) return missing_workspace(p, needed);
+  if (needed > 0 && (p.workspace != nullptr || !p.allow_allocation)) {
+    QKV_RETURN_IF_ERROR(check_workspace(op, p, needed, cuda));
+  } else if (needed > 0) {
     QKV_RETURN_IF_ERROR(cuda.allocate(needed, stream, &owned));
     workspace = owned;
   }
@@ -64,8 +81,8 @@ Status run_plan(const Op& op, const Plan& plan, const AnyProblem& p, const CudaR
                 void* stream) {
   if (op.empty(p)) return {};
   const auto run = [&] {
-    return p.device == QKV_DEVICE_CPU ? run_on_cpu(plan, p, cuda)
-                                      : run_on_cuda(plan, p, cuda, stream);
+    return p.device == QKV_DEVICE_CPU ? run_on_cpu(op, plan, p, cuda)
+                                      : run_on_cuda(op, plan, p, cuda, stream);
   };
   if (!verbose(kVerboseExec)) return run();
   const auto start = std::chrono::steady_clock::now();

@@ -153,27 +153,6 @@ Status infer_device(const CudaRuntime& cuda, std::span<const Named> tensors, Pla
   return {};
 }
 
-Status check_pointers(const CudaRuntime& cuda, std::span<const Named> tensors, const Placement& p) {
-  for (const auto& [name, view] : tensors) {
-    if (view.data == nullptr || element_count(view.shape) == 0) continue;
-    PointerInfo info;
-    const Status known = cuda.pointer_info(view.data, &info);
-    if (p.device == QKV_DEVICE_CPU) {
-      if (!known.ok()) return {};  // the CPU needs no CUDA; the caller's word stands
-      QKV_REQUIRE(info.memory != Memory::kDevice, QKV_INVALID_DEVICE, name, " is in ",
-                  device_text(info.memory, info.device), "; device cpu needs host memory");
-    } else {
-      QKV_RETURN_IF_ERROR(known);
-      QKV_REQUIRE(info.memory != Memory::kHost, QKV_INVALID_DEVICE, name,
-                  " is in host memory; device cuda:", p.index, " needs device memory");
-      QKV_REQUIRE(info.memory != Memory::kDevice || info.device == p.index, QKV_INVALID_DEVICE,
-                  name, " is in ", device_text(info.memory, info.device),
-                  "; device is cuda:", p.index);
-    }
-  }
-  return {};
-}
-
 }  // namespace
 
 std::string no_device_text(const CudaRuntime& cuda) {
@@ -289,7 +268,31 @@ Status check_device(qkv_device device, int32_t index, std::span<const Named> ten
     QKV_REQUIRE(index >= 0 && index < count, QKV_DEVICE_ERROR_NONE, "device_index is ", index,
                 "; this process has ", count, " CUDA devices");
   }
-  return count == 0 ? check_not_on_device(cuda, tensors) : check_pointers(cuda, tensors, *p);
+  return check_placed(tensors, cuda, *p);
+}
+
+Status check_placed(std::span<const Named> tensors, const CudaRuntime& cuda, const Placement& p) {
+  int32_t count = 0;
+  (void)cuda.device_count(&count);  // the CPU needs no answer, and device cuda has had one
+  if (count == 0) return check_not_on_device(cuda, tensors);
+  for (const auto& [name, view] : tensors) {
+    if (view.data == nullptr || element_count(view.shape) == 0) continue;
+    PointerInfo info;
+    const Status known = cuda.pointer_info(view.data, &info);
+    if (p.device == QKV_DEVICE_CPU) {
+      if (!known.ok()) return {};  // the CPU needs no CUDA; the caller's word stands
+      QKV_REQUIRE(info.memory != Memory::kDevice, QKV_INVALID_DEVICE, name, " is in ",
+                  device_text(info.memory, info.device), "; device cpu needs host memory");
+    } else {
+      QKV_RETURN_IF_ERROR(known);
+      QKV_REQUIRE(info.memory != Memory::kHost, QKV_INVALID_DEVICE, name,
+                  " is in host memory; device cuda:", p.index, " needs device memory");
+      QKV_REQUIRE(info.memory != Memory::kDevice || info.device == p.index, QKV_INVALID_DEVICE,
+                  name, " is in ", device_text(info.memory, info.device),
+                  "; device is cuda:", p.index);
+    }
+  }
+  return {};
 }
 
 }  // namespace qkv::host

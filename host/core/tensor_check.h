@@ -63,6 +63,10 @@ struct Placement {
 Status check_device(qkv_device device, int32_t index, std::span<const Named> tensors,
                     const CudaRuntime& cuda, Placement* placement);
 
+// Whether the placement's device can use the memory, as far as CUDA knows.
+Status check_placed(std::span<const Named> tensors, const CudaRuntime& cuda,
+                    const Placement& placement);
+
 // "this process has no CUDA device", and why.
 std::string no_device_text(const CudaRuntime& cuda);
 

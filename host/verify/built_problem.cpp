@@ -54,7 +54,7 @@ qkv_type type_of(const Case& c, TensorId id) {
     case kAdditive:
       return if_there(c.score == QKV_SCORE_ADDITIVE, QKV_TYPE_F32);
     case kLengths:
-      return if_there(!c.lengths.empty(), QKV_TYPE_I32);
+      return if_there(!c.lengths.empty(), c.long_lengths ? QKV_TYPE_I64 : QKV_TYPE_I32);
     default:
       break;
   }
@@ -110,6 +110,8 @@ BuiltProblem::BuiltProblem(const Case& row, const BuildOptions& options)
     if (tensors_[id].present() && kTensors[id].use == Use::kInput) draw(static_cast<TensorId>(id));
   }
   poison_hidden_keys();
+  if (row.in_place && (q.base != o.base || q.slab->image.size() != o.slab->image.size()))
+    throw std::invalid_argument("in place " + row.name);
 }
 
 void BuiltProblem::add_packed() {
@@ -124,6 +126,12 @@ void BuiltProblem::add_packed() {
     tensors_[id] = part;
     part.base += static_cast<size_t>(own * c.d_qk) * size_of(c.type);
   }
+  if (!c.in_place) return;
+  Tensor own = memory_.add("o", c.type, shape, strides_of(shape, kAsBshd), Use::kInput,
+                           static_cast<size_t>(c.misalign) * size_of(c.type));
+  own.view.shape[1] = c.heads_q;
+  own.allow_writes();
+  tensors_[kO] = own;
 }
 
 void BuiltProblem::add(TensorId id) {
@@ -184,6 +192,7 @@ void BuiltProblem::poison_hidden_keys() {
     const size_t axis = key_axis(kTensors[id]);
     if (!tensor.present() || kTensors[id].use == Use::kOutput || axis == 4) continue;
     if (tensor.view.shape[axis] != row_.s_kv || tensor.view.stride[axis] == 0) continue;
+    if (id == kK && row_.scores_all_keys()) continue;
     // The first key of a batch that nobody uses; of a tensor that batches share, that none uses.
     const bool by_batch = tensor.view.shape[0] == row_.batch && tensor.view.stride[0] != 0;
     tensor.each([&](int64_t b, int64_t h, int64_t i, int64_t d) {
@@ -198,6 +207,7 @@ qkv_attention_desc BuiltProblem::desc(bool images) const {
   if (qkv_attention_desc_init(&desc, sizeof desc) != QKV_SUCCESS) throw std::runtime_error("init");
   for (size_t id = 0; id < kTensors.size(); ++id)
     desc.*kTensors[id].given = images ? tensors_[id].on_image() : tensors_[id].on_place();
+  if (row_.in_place && !images) desc.o = desc.q;
   desc.device = images ? qkv_device{QKV_DEVICE_CPU} : place().device();
   desc.device_index = images ? 0 : place().index();
   desc.score = row_.score;
@@ -223,6 +233,16 @@ host::attention::Problem BuiltProblem::oracle_problem() const {
       host::attention::validate(&on_images, host::Need::kAddresses, no_cuda(), &problem);
   if (!status.ok()) throw std::runtime_error(status.reason());
   return problem;
+}
+
+// In place the run has found q and left o in q's memory. Its image becomes o's, of the same form;
+// that of q is again what was uploaded.
+void BuiltProblem::download() {
+  memory_.download();
+  if (!row_.in_place) return;
+  Slab &from = *tensors_[kQ].slab, &to = *tensors_[kO].slab;
+  to.image = std::exchange(from.image, from.before);
+  to.before = from.before;
 }
 
 qkv_status BuiltProblem::run(Api api) {

@@ -29,7 +29,7 @@ class BuiltProblem {
   const Tensor& operator[](TensorId id) const { return tensors_[id]; }
 
   void upload() { memory_.upload(); }
-  void download() { memory_.download(); }
+  void download();
   // Uploads, runs, downloads.
   qkv_status run(Api api = Api::kOneShot);
 

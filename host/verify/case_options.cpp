@@ -145,6 +145,12 @@ void add_lengths(Rows* rows) {
     group.add("_causal");
     group.add("_causal_window", [](Case& c) { c.left = 20; });
   }
+  Group wide{rows, "lengths_i64", Case().sizes(9, 130)};
+  wide.base.long_lengths = true;
+  wide.base.lengths = {0, 65};
+  wide.add("");
+  wide.add("_wide_heads", [](Case& c) { c.dims(128, 128).causal = true; });
+  wide.add("_rules", [](Case& c) { c.inputs = {{kBias, kKeys}}; });
 }
 
 // Every way to broadcast, alternately by an extent of 1 and by stride 0.
@@ -236,9 +242,32 @@ void add_weights(Rows* rows) {
 
 }  // namespace
 
+// O in the place of Q: every kernel has read a tile's rows of Q when it writes them.
+void add_in_place(Rows* rows) {
+  Group group{rows, "in_place_", Case().heads(4, 2).sizes(67, 131)};
+  group.base.in_place = true;
+  for (const int64_t d : {31, 64, 128, 264}) {
+    group.base.dims(d, d);
+    group.add(text("d", d));
+  }
+  group.base.dims(128, 128).causal = true;
+  group.add("packed", [](Case& c) { c.layout = Layout::kPacked, c.s_q = c.s_kv; });
+  group.add("many_tiles", {kF16}, [](Case& c) { c.sizes(300, 70); });
+  group.add("splits", {kF16}, [](Case& c) { c.heads(2, 1).sizes(1, 2100).batch = 1; });
+  group.add("splits_narrow", {kBf16},
+            [](Case& c) { c.heads(2, 1).sizes(1, 2100).dims(64, 64).batch = 1; });
+  group.base.dims(64, 64).layout = Layout::kPadded;
+  group.add("rules", [](Case& c) { c.softcap = 3, c.inputs = {{kBias, kAllAxes}}; });
+  group.add("additive", [](Case& c) { c.score = QKV_SCORE_ADDITIVE; });
+  group.add("hard", [](Case& c) {
+    c.selection = QKV_SELECT_HARD, c.index = QKV_TYPE_I64, c.dims(200, 200);
+  });
+}
+
 void add_option_cases(Rows* rows) {
-  for (const auto& add : {add_sizes, add_long, add_layouts, add_heads, add_dims, add_causal,
-                          add_windows, add_lengths, add_inputs, add_scores, add_hard, add_weights})
+  for (const auto& add :
+       {add_sizes, add_long, add_layouts, add_heads, add_dims, add_causal, add_windows, add_lengths,
+        add_inputs, add_scores, add_hard, add_weights, add_in_place})
     add(rows);
 }
 

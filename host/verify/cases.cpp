@@ -47,8 +47,10 @@ std::string describe(const Case& row) {
   if (row.broadcast_by_stride) out << " by stride";
   for (size_t id = 0; id < kTensors.size(); ++id)
     if (kTensors[id].kind != Word::kAxes) out << input_text(row, static_cast<TensorId>(id));
-  for (size_t b = 0; b < row.lengths.size(); ++b) out << (b ? "," : " lengths ") << row.lengths[b];
+  for (size_t b = 0; b < row.lengths.size(); ++b)
+    out << (b ? "," : row.long_lengths ? " i64 lengths " : " lengths ") << row.lengths[b];
   if (row.fixed_split > 0) out << " splits of " << row.fixed_split;
+  if (row.in_place) out << " in place";
   if (row.index != QKV_TYPE_NONE) out << " index " << type_label(row.index);
   if (row.weights != QKV_TYPE_NONE) {
     out << " weights " << type_label(row.weights) << " mode " << row.weights_mode;

@@ -88,6 +88,7 @@ struct Case {
   Inputs inputs{};
   bool broadcast_by_stride = false;  // stride 0 over the full extent, else an extent of 1
   std::vector<int32_t> lengths{};    // of the batches, repeated as needed; empty: absent
+  bool long_lengths = false;         // i64, else i32
 
   int64_t fixed_split = 0;  // keys; 0: the library chooses
 
@@ -95,6 +96,8 @@ struct Case {
   qkv_type index = QKV_TYPE_NONE;
   qkv_type weights = QKV_TYPE_NONE;
   qkv_weights_mode weights_mode = QKV_WEIGHTS_PROBABILITIES;
+
+  bool in_place = false;  // o stands in the place of q
 
   // Several fields at once.
   Case& heads(int64_t q, int64_t kv) { return heads_q = q, heads_kv = kv, *this; }
@@ -106,6 +109,11 @@ struct Case {
   }
   Case& top_left() { return alignment = QKV_ALIGN_TOP_LEFT, *this; }
   Case& shifted(int64_t by) { return alignment = QKV_ALIGN_EXPLICIT, offset = by, *this; }
+
+  // Whether the weights output has the scores of keys past the length, too.
+  bool scores_all_keys() const {
+    return weights != QKV_TYPE_NONE && weights_mode <= QKV_WEIGHTS_SOFTCAPPED;
+  }
 
   bool has(TensorId input) const { return inputs[input].axes != kAbsent; }
 

@@ -117,7 +117,8 @@ void Tolerance::bound_row(int64_t b, int64_t h, int64_t i, const KeySize* keys) 
     const double terms = scale * fixed * (dot ? keys[at].k : 1);
     double error = kE * terms * (kLambda * root + (dot ? 4 : 12));
     if (p_.softcap > 0) error += 8 * kE * std::min<double>(p_.softcap, terms);
-    if (p_.bias.present()) error += 4 * kE * std::abs(element_of(p_.bias, b, h, i, j));
+    const bool hidden = kind(s) != Kind::kFinite;
+    if (p_.bias.present() && !hidden) error += 4 * kE * std::abs(element_of(p_.bias, b, h, i, j));
     if (p_.alibi_slopes.present()) {
       const double distance =
           static_cast<double>(p_.s_q + p_.s_kv + std::llabs(p_.explicit_offset));

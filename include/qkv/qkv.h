@@ -21,6 +21,25 @@
  * is subnormal in between, in sums beside such weights. Where the processor multiplies bf16 itself,
  * it takes bf16 numbers and sums near 2^-126 for 0: values of V below 1e-36 are not exact then.
  *
+ * NaN and infinity. In what a query sees they propagate as IEEE arithmetic says. Keys at or past a
+ * sequence's length may hold anything. Keys that a causal mask, a window, the mask tensor or a bias
+ * of -inf hides must have finite K and V: their weight is 0, and 0 times NaN or infinity is NaN.
+ * What the bias holds where causal mask, window or mask tensor hide is not looked at.
+ *
+ * Tensors that share memory. Inputs may. Of an output, or of the workspace, no element may be
+ * another tensor's (QKV_INVALID_OVERLAP): judged by elements when a call runs, so that an output
+ * may lie in the gaps of another tensor, as a slot of a buffer that K and V share. One exception:
+ * o may stand exactly in the place of q, the same data and strides, Dv = Dqk. The CPU and all CUDA
+ * kernels take that, but for simt_general where it would read q again after it has written o: with
+ * a weights output, or Dv > 128 under soft selection. Where strides fit each other so badly that a
+ * short search does not tell whether elements meet, the call is refused as well.
+ *
+ * A cache that grows, as in decoding, costs no new plan for each step: K and V are the whole cache,
+ * Skv its capacity, and kv_lengths holds how much of it is filled; one plan, or one CUDA graph,
+ * serves all steps, and the work is by the lengths. Without kv_lengths Skv is part of the plan: a
+ * made plan refuses another one (QKV_INVALID_PLAN), and qkv_attention plans anew, which takes some
+ * microseconds.
+ *
  * Every function is thread-safe. None allocates device memory, synchronises or prints unless its
  * comment says so.
  *
@@ -75,6 +94,7 @@ enum {
   QKV_INVALID_ALIGNMENT = 1010,   /**< an address that is no multiple of the element size */
   QKV_INVALID_COMBINATION = 1011, /**< options that exclude each other */
   QKV_INVALID_PLAN = 1012,        /**< the descriptor does not match the plan that is to run it */
+  QKV_INVALID_OVERLAP = 1013, /**< an output, or the workspace, has elements of another tensor */
 
   QKV_UNSUPPORTED = 2000,          /**< class: a valid call that this library cannot serve */
   QKV_UNSUPPORTED_RESERVED = 2001, /**< a field reserved for a later version is set */
@@ -132,7 +152,10 @@ enum {
       1 /**< the best visible key alone; a NaN score beats every number, the lowest j wins ties */
 };
 
-/** Which key lies on a query's diagonal: j = i + offset. Used by causal, window and ALiBi. */
+/** Which key lies on a query's diagonal: j = i + offset. Used by causal, window and ALiBi.
+ * is_causal of ONNX's Attention (as of ONNX 1.23) is causal with: past_key given,
+ * QKV_ALIGN_EXPLICIT and offset = its length, K and V holding past and new keys; nonpad_kv_seqlen
+ * given, QKV_ALIGN_BOTTOM_RIGHT and that as kv_lengths; neither, QKV_ALIGN_TOP_LEFT. */
 typedef int32_t qkv_alignment;
 enum {
   QKV_ALIGN_BOTTOM_RIGHT =
@@ -141,11 +164,14 @@ enum {
   QKV_ALIGN_EXPLICIT = 2  /**< offset = the descriptor's */
 };
 
-/** What the weights output holds (ONNX Attention's qk_matmul_output_mode). Keys at or past a
- * sequence's length hold -inf in the score modes and 0 in QKV_WEIGHTS_PROBABILITIES. */
+/** What the weights output holds: the stages of ONNX Attention's qk_matmul_output_mode with the
+ * numbers that they have from ONNX 1.22 on (opsets 23 and later; before, 1 was after the mask and 2
+ * after softcap). As there, the first two have a score for every key, also at or past a sequence's
+ * length: for them alone K is read there, and may be NaN. Such keys hold -inf in
+ * QKV_WEIGHTS_MASKED and 0 in QKV_WEIGHTS_PROBABILITIES. */
 typedef int32_t qkv_weights_mode;
 enum {
-  QKV_WEIGHTS_SCORES = 0,       /**< scaled scores, hidden keys included */
+  QKV_WEIGHTS_SCORES = 0,       /**< scaled scores of all Skv keys, hidden ones included */
   QKV_WEIGHTS_SOFTCAPPED = 1,   /**< after softcap, hidden keys included */
   QKV_WEIGHTS_MASKED = 2,       /**< after bias, ALiBi and mask: -inf where hidden */
   QKV_WEIGHTS_PROBABILITIES = 3 /**< 0 where hidden; one-hot under hard selection */
@@ -190,19 +216,21 @@ typedef struct qkv_attention_desc {
   qkv_selection selection; /**< default QKV_SELECT_SOFT */
 
   qkv_tensor q; /**< [B, Hq, Sq, Dqk]   f32, f16 or bf16; k, v and o have the same type; stride of
-                   dim is 1 */
+                   dim is 1. f32 on tensor cores (sm80_tf32x3): elements of q and k below 2^-102
+                   count with fewer bits, 11 below 2^-114 */
   qkv_tensor k; /**< [B, Hkv, Skv, Dqk] no extent broadcasts, stride 0 does */
   qkv_tensor v; /**< [B, Hkv, Skv, Dv]  as k */
 
-  qkv_tensor o;       /**< [B, Hq, Sq, Dv]  output; no two elements may share an address */
+  qkv_tensor o;       /**< [B, Hq, Sq, Dv]  output; no two elements may share an address; may stand
+                         in q's place, see above */
   qkv_tensor lse;     /**< [B, Hq, Sq, 1]   optional output, f32, natural logarithm */
   qkv_tensor index;   /**< [B, Hq, Sq, 1]   optional output of hard selection, i32 or i64 */
   qkv_tensor weights; /**< [B, Hq, Sq, Skv] optional output, f32 or the type of q */
   qkv_weights_mode weights_mode; /**< default QKV_WEIGHTS_PROBABILITIES; another needs weights */
 
   int32_t scale_set; /**< 0: scale is 1/sqrt(Dqk) for dot scores, 1 for additive ones */
-  float scale;       /**< finite; 0 unless scale_set is not 0 */
-  float softcap;     /**< finite, > 0; 0: none */
+  float scale;       /**< 0, or of magnitude 2^-126 to 2^127; 0 unless scale_set is not 0 */
+  float softcap; /**< 2^-100 to 2^100, scale / softcap 0 or of magnitude 2^-126 to 2^127; 0: none */
 
   int32_t causal;          /**< not 0: key j is hidden from query i unless j <= i + offset */
   qkv_alignment alignment; /**< default QKV_ALIGN_BOTTOM_RIGHT */
@@ -224,9 +252,9 @@ typedef struct qkv_attention_desc {
                               [B, Hq, 1, 1] with stride 0 over heads */
   qkv_tensor additive_weight; /**< [1, Hq, 1, Dqk] f32; required by QKV_SCORE_ADDITIVE.
                                  [1, 1, 1, Dqk]: alike for all heads */
-  qkv_tensor kv_lengths; /**< [B, 1, 1, 1] optional, i32, no broadcast: keys at or past it are not
-                            read as keys. CPU: must lie in 0..Skv. CUDA: read by the kernel, clamped
-                            to 0..Skv */
+  qkv_tensor kv_lengths; /**< [B, 1, 1, 1] optional, i32 or i64, no broadcast: keys at or past it
+                            are hidden, and not read but for the first two weights modes. CPU: must
+                            lie in 0..Skv. CUDA: read by the kernel, clamped to 0..Skv */
 
   /* Reserved for later versions; absent or 0 today, else QKV_UNSUPPORTED_RESERVED. */
   qkv_tensor q_lengths;   /**< [B, 1, 1, 1] query lengths */
@@ -242,12 +270,13 @@ typedef struct qkv_attention_desc {
                                rounded up to the kernel's own step, and every query sums them up in
                                the same order whatever stands beside it: its results are the same
                                bits in every batch, among any other queries and whatever Skv its
-                               kv_lengths leave unused, on one device, by one kernel. 0 (default):
-                               cut as is fastest */
+                               kv_lengths leave unused, on one device, by one kernel. CUDA, 16-bit
+                               types: at most 1024 splits of Skv, more are refused
+                               (QKV_UNSUPPORTED_KERNEL). 0 (default): cut as is fastest */
 
   uint64_t flags;  /**< QKV_FLAG_* */
-  void* workspace; /**< scratch on the tensors' device, 256-byte aligned; null when the plan needs
-                      none */
+  void* workspace; /**< scratch that the tensors' device can use, 256-byte aligned, apart from all
+                      tensors; null when the plan needs none */
   size_t workspace_size; /**< bytes at workspace */
 
   /* 0.1.0 ends here. */
@@ -290,7 +319,7 @@ typedef struct qkv_merge_desc {
   const qkv_tensor* lse_parts; /**< [B, H, S, 1] each, f32, natural logarithm */
 
   qkv_tensor o;   /**< [B, H, S, Dv] output, f32, f16 or bf16; may be one of o_parts, the same in
-                     address, type and strides */
+                     address, type and strides; else it shares no element with another tensor */
   qkv_tensor lse; /**< [B, H, S, 1]  optional output, f32; may be one of lse_parts */
 } qkv_merge_desc;
 
@@ -341,10 +370,11 @@ QKV_API qkv_status qkv_device_query(int32_t index, qkv_device_facts* facts);
 QKV_API qkv_status qkv_attention_desc_init(qkv_attention_desc* desc, size_t struct_size);
 
 /** Says whether, by which kernel and with what workspace a problem would run. An unsupported
- * problem is an answer, not an error; a malformed descriptor is an error. Data is not read; null
- * data pointers count as fully aligned memory, and under QKV_DEVICE_AUTO as host memory. Loads
- * nothing: where a kernel turns out later not to run on the device (qkv_plan_create says so, and so
- * does a query after a qkv_attention), another one takes its place, with a workspace of its own. */
+ * problem is an answer, not an error; a malformed descriptor is an error. Data is not read, nor is
+ * it asked which tensors share memory; null data pointers count as fully aligned memory, and under
+ * QKV_DEVICE_AUTO as host memory. Loads nothing: where a kernel turns out later not to run on the
+ * device (qkv_plan_create says so, and so does a query after a qkv_attention), another one takes
+ * its place, with a workspace of its own. */
 QKV_API qkv_status qkv_query(const qkv_attention_desc* desc, qkv_query_result* result);
 
 /** Makes a plan for problems like *desc: same shapes, strides, types, options, device and at least

@@ -44,8 +44,10 @@ struct ForwardArgs {
   bool index_i64 = false, weights_f32 = false, bias_f32 = false;
   Weights weights_mode = Weights::kProbabilities;
 
-  const int32_t* kv_lengths = nullptr;  // [batch], clamped to 0..s_kv by the kernel; may be null
+  // [batch] int32 or int64, clamped to 0..s_kv by the kernel (core/mask.h); may be null.
+  const void* kv_lengths = nullptr;
   int64_t kv_lengths_stride = 0;
+  bool kv_lengths_i64 = false;
 
   int32_t batch = 0, heads_q = 0, heads_kv = 0;
   int32_t s_q = 0, s_kv = 0, d_qk = 0, d_v = 0;

@@ -47,8 +47,10 @@ struct KeyMask {
 // The number of keys of batch b.
 QKV_HOST_DEVICE inline int32_t key_length(const ForwardArgs& args, int32_t b) {
   if (args.kv_lengths == nullptr) return args.s_kv;
-  const int32_t given = args.kv_lengths[b * args.kv_lengths_stride];
-  return given < 0 ? 0 : given < args.s_kv ? given : args.s_kv;
+  const int64_t at = b * args.kv_lengths_stride;
+  const int64_t given = args.kv_lengths_i64 ? static_cast<const int64_t*>(args.kv_lengths)[at]
+                                            : static_cast<const int32_t*>(args.kv_lengths)[at];
+  return given < 0 ? 0 : given < args.s_kv ? static_cast<int32_t>(given) : args.s_kv;
 }
 
 // The mask of a batch with `length` keys. |offset|, left and right are at most 2^61, so that no sum

@@ -185,6 +185,55 @@ TEST_P(Edge, T29_LargestValuesAndProducts) {
   }
 }
 
+// What the bias holds where causal mask or mask tensor hide does not count.
+TEST_P(Edge, T4_TheBiasOfHiddenKeysIsNotLookedAt) {
+  const Case row = typed({.name = "hidden_bias",
+                          .s_q = 40,
+                          .s_kv = 70,
+                          .d_qk = 64,
+                          .d_v = 64,
+                          .causal = true,
+                          .inputs = {{kMask, kAllAxes}, {kBias, kAllAxes}}});
+  BuiltProblem built(row, {.seed = test_seed()});
+  built[kBias].each([&](int64_t b, int64_t h, int64_t i, int64_t j) {
+    const bool visible = row.in_pattern(b, i, j) && built[kMask].get(b, h, i, j) != 0;
+    if (!visible) built[kBias].set(b, h, i, j, j % 2 == 0 ? kNaN : kInf);
+  });
+  ASSERT_EQ(built.run(), QKV_SUCCESS) << qkv_last_error();
+  EXPECT_TRUE(accepted(built)) << row;
+}
+
+// The largest and the smallest scale and softcap that are allowed: no score of 0 becomes NaN, no
+// other one is lost.
+TEST_P(Edge, T28_ExtremesOfScaleAndSoftcap) {
+  struct Factors {
+    float scale, softcap;
+    double size;  // of the numbers in q and k
+  };
+  std::vector<Factors> rows = {{0x1p127f, 0, 0},        {-0x1p127f, 0, 0},      {0x1p-126f, 0, 0},
+                               {0x1p127f, 1, 0},        {1, 0x1p100f, 1},       {1, 0x1p-100f, 1},
+                               {0x1p27f, 0x1p-100f, 0}, {0x1p-26f, 0x1p100f, 0}};
+  if (GetParam() != QKV_TYPE_F16) {
+    rows.push_back({0x1p-126f, 0, 0x1p60});
+    rows.push_back({0x1p100f, 0, 0x1p-50});
+    rows.push_back({0x1p-100f, 0x1p-10f, 0x1p50});
+  }
+  for (const int64_t d : {64, 128}) {
+    for (const Factors& factors : rows) {
+      Case row = typed({.name = "extreme", .s_q = 3, .s_kv = 70, .d_qk = d, .d_v = d});
+      row.scale = factors.scale;
+      row.softcap = factors.softcap;
+      BuiltProblem built(row, {.seed = test_seed()});
+      for (const Tensor* tensor : {&built.q, &built.k})
+        tensor->each([&](int64_t b, int64_t h, int64_t i, int64_t at) {
+          tensor->set(b, h, i, at, factors.size * tensor->get(b, h, i, at));
+        });
+      ASSERT_EQ(built.run(), QKV_SUCCESS) << qkv_last_error();
+      EXPECT_TRUE(accepted(built)) << row << " size " << factors.size;
+    }
+  }
+}
+
 // 128 queries, one key, bottom-right: the last query alone sees it.
 TEST_P(Edge, T5_RowsWithoutKeysAreZero) {
   const Case row = typed({.name = "blind", .s_q = 128, .s_kv = 1, .causal = true});

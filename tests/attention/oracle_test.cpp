@@ -247,7 +247,7 @@ TEST(Oracle, WeightsInFourModes) {
   std::vector<float> weights(4), bias{1, 1, 1, 1};
   std::vector<int32_t> lengths{3};
   p.q = {1};
-  p.k = {0, 1, 2, kNaN};  // the last is past the length
+  p.k = {0, 1, 2, 3};  // the last is past the length
   p.desc.kv_lengths = contiguous(lengths, QKV_TYPE_I32, {1, 1, 1, 1});
   p.desc.bias = contiguous(bias, QKV_TYPE_F32, {1, 1, 1, 4});
   p.desc.causal = 1;
@@ -255,11 +255,12 @@ TEST(Oracle, WeightsInFourModes) {
   p.desc.offset = 1;  // key 2 is hidden
   p.desc.softcap = 1;
   p.desc.weights = contiguous(weights, QKV_TYPE_F32, {1, 1, 1, 4});
-  const double t1 = 0.7615941559557649, t2 = 0.9640275800758169;  // tanh(1), tanh(2)
+  const double t1 = 0.7615941559557649, t2 = 0.9640275800758169, t3 = 0.9950547536867305;  // tanh
   p.desc.weights_mode = QKV_WEIGHTS_SCORES;
-  expect_near(solve(p.desc).weights, {0, 1, 2, -kInf});
+  expect_near(solve(p.desc).weights, {0, 1, 2, 3});
   p.desc.weights_mode = QKV_WEIGHTS_SOFTCAPPED;
-  expect_near(solve(p.desc).weights, {0, t1, t2, -kInf});
+  expect_near(solve(p.desc).weights, {0, t1, t2, t3});
+  p.k[3] = kNaN;  // whatever it is, the later stages do not see it
   p.desc.weights_mode = QKV_WEIGHTS_MASKED;
   expect_near(solve(p.desc).weights, {1, 1 + t1, -kInf, -kInf});
   p.desc.weights_mode = QKV_WEIGHTS_PROBABILITIES;

@@ -37,11 +37,12 @@ qkv_status run_changed(Change&& change) {
   return status;
 }
 
-qkv_status run_with_lengths(int32_t first, int32_t second) {
+qkv_status run_with_lengths(int64_t first, int64_t second, qkv_type type = QKV_TYPE_I32) {
   F f;
-  f.length_data = {first, second};
-  f.kv_lengths.data = f.length_data.data();
-  f.desc.kv_lengths = f.kv_lengths;
+  f.length_data = {static_cast<int32_t>(first), static_cast<int32_t>(second)};
+  std::vector<int64_t> long_lengths{first, second};
+  f.desc.kv_lengths = type == QKV_TYPE_I32 ? contiguous(f.length_data, type, {F::kB, 1, 1, 1})
+                                           : contiguous(long_lengths, type, {F::kB, 1, 1, 1});
   const F::Outputs before = f.outputs();
   const qkv_status status = qkv_attention(&f.desc, nullptr);
   EXPECT_EQ(f.outputs(), before);
@@ -148,6 +149,8 @@ std::vector<Refusal> call_refusals() {
       [] { return run_with_lengths(5, 6); });
   add("length_negative", QKV_INVALID_VALUE, {"kv_lengths[0] is -1"},
       [] { return run_with_lengths(-1, 5); });
+  add("length_beyond_32_bits", QKV_INVALID_VALUE, {"kv_lengths[1] is 4294967299", "k has 5 keys"},
+      [] { return run_with_lengths(5, (int64_t{1} << 32) + 3, QKV_TYPE_I64); });
 
   // Workspace.
   add("workspace_missing", QKV_RESOURCE_WORKSPACE,

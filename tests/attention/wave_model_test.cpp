@@ -312,8 +312,9 @@ TEST(WavePlan, T13_FixedSplitsDependOnDimsAlone) {
           p.fixed_split_size = size;
           if (tile_kv > 0 && p.s_kv > kernels::kMaxSplits * round_up(size, tile_kv)) {
             Plan plan;
-            ASSERT_TRUE(make_plan(p, fake_device(compute), &plan).ok());
-            EXPECT_NE(plan.declined.find("takes up to 1024 splits"), std::string::npos);
+            const host::Status status = make_plan(p, fake_device(compute), &plan);
+            EXPECT_EQ(status.code(), QKV_UNSUPPORTED_KERNEL);
+            EXPECT_NE(status.reason().find("takes up to 1024 splits"), std::string::npos);
             ++declined;
             continue;
           }
@@ -332,15 +333,27 @@ TEST(WavePlan, T13_FixedSplitsDependOnDimsAlone) {
   EXPECT_EQ(declined, 3 * 3 * 2 - 2) << "100000 keys by 64; sm90_forward has blocks of 128";
 }
 
-TEST(WavePlan, DeclinesMoreSplitsThanCombineTakes) {
+// T13: a kernel whose sums are ordered otherwise does not step in.
+TEST(WavePlan, T13_MoreSplitsThanCombineTakesAreRefused) {
   Problem p = problem_of({1, 1, 1, 1, 64 * 1025});
   p.fixed_split_size = 64;
   Plan plan;
-  ASSERT_TRUE(make_plan(p, fake_device(80), &plan).ok());
+  const host::Status status = make_plan(p, fake_device(80), &plan);
+  EXPECT_EQ(status.code(), QKV_UNSUPPORTED_KERNEL);
+  for (const char* reason :
+       {"sm80_forward: takes up to 1024 splits, fixed_split_size 64 makes 1025",
+        "simt_forward: gives other bits than sm80_forward, which takes fixed_split_size here with "
+        "up to 1024 splits",
+        "simt_general: gives other bits than sm80_forward"})
+    EXPECT_NE(status.reason().find(reason), std::string::npos) << status.reason();
+  // Where it computes such problems anyway, it does.
+  p.type = p.q.type = p.k.type = p.v.type = p.o.type = QKV_TYPE_F32;
+  ASSERT_TRUE(make_plan(p, fake_device(89), &plan).ok());
   EXPECT_STREQ(plan.kernel->name, "simt_forward");
-  EXPECT_NE(plan.declined.find("takes up to 1024 splits, fixed_split_size 64 makes 1025"),
-            std::string::npos)
-      << plan.declined;
+  p.type = p.q.type = p.k.type = p.v.type = p.o.type = QKV_TYPE_F16;
+  Plan on_t4;
+  ASSERT_TRUE(make_plan(p, fake_device(75), &on_t4).ok());
+  EXPECT_STREQ(on_t4.kernel->name, "simt_forward");
 }
 
 }  // namespace

@@ -25,7 +25,7 @@ struct Step {
 // In a child process, where the library has not been called yet: the n-th runtime call that qkv
 // makes fails: with `error`, or with what is likeliest of it (cudaSuccess). Returns 0: all held; 1:
 // something did not; 2: there is no n-th call; 3: all held, and the step succeeded all the same.
-int with_failing_call(unsigned long long n, int device, cudaError_t error) {
+int with_failing_call(unsigned long long n, int device, cudaError_t error, const Kind& kind) {
   probe<FailWith>("__cudaVgpuFailWith")(error);
   // A kernel of which CUDA says this may be passed over: then another one has computed.
   const bool passes_over = error == cudaErrorNoKernelImageForDevice;
@@ -38,7 +38,7 @@ int with_failing_call(unsigned long long n, int device, cudaError_t error) {
     ++wrong;
   };
   CUDA(cudaSetDevice(device));
-  const Problem p({QKV_TYPE_F16, 2, 1, 2, 9, 16, true, true}, 5);
+  const Problem p(kind, 5);
   CUDA(cudaSetDevice(0));
   const auto free_bytes = [&] {
     size_t free = 0, total = 0;
@@ -124,8 +124,10 @@ int with_failing_call(unsigned long long n, int device, cudaError_t error) {
 
 // Forks before anything calls CUDA: every child starts afresh. Counts the failures that a step has
 // got over.
-void fail_every_call(cudaError_t error, int* passed_over) {
-  for (int device = 0; device < 2; ++device) {
+void fail_every_call(cudaError_t error, int* passed_over,
+                     const Kind& kind = {QKV_TYPE_F16, 2, 1, 2, 9, 16, true, true},
+                     int devices = 2) {
+  for (int device = 0; device < devices; ++device) {
     unsigned long long n = 1;
     for (bool more = true; more; ++n) {
       ASSERT_LT(n, 1000u);
@@ -134,7 +136,7 @@ void fail_every_call(cudaError_t error, int* passed_over) {
       if (child == 0) {
         int result = 1;
         try {
-          result = with_failing_call(n, device, error);
+          result = with_failing_call(n, device, error, kind);
         } catch (const std::exception& e) {
           std::fprintf(stderr, "call %llu fails: %s\n", n, e.what());
         }
@@ -158,6 +160,14 @@ TEST(T17_FailingCalls, EveryOneIsAStatusAndTheNextCallWorks) {
   if (!on_virtual_gpu()) GTEST_SKIP() << "needs the virtual GPU; runs there (vgpu_T17_*)";
   int passed_over = 0;
   fail_every_call(cudaSuccess, &passed_over);
+  EXPECT_EQ(passed_over, 0);
+}
+
+// On Hopper the driver is asked for functions once, and again after it has failed to give them.
+TEST(T17_FailingCalls, EveryOneOfHoppersKernelToo) {
+  if (!on_virtual_gpu()) GTEST_SKIP() << "needs the virtual GPU; runs there (vgpu_T17_*)";
+  int passed_over = 0;
+  fail_every_call(cudaSuccess, &passed_over, {QKV_TYPE_F16, 1, 1, 1, 65, 128, false, true}, 1);
   EXPECT_EQ(passed_over, 0);
 }
 

@@ -111,10 +111,11 @@ struct HopperProblem {
     desc.flags = QKV_FLAG_ALLOW_ALLOCATION;
     for (qkv_tensor* tensor : {&desc.q, &desc.k, &desc.v, &desc.o})
       *tensor = {memory.data(), QKV_TYPE_F16, 0, {1, 1, kRows, kDim}, {0, 0, kDim, 1}};
+    desc.o.data = o.data();
   }
 
   static constexpr int64_t kRows = 3, kDim = 128;
-  std::vector<uint16_t> memory = std::vector<uint16_t>(kRows * kDim + 8);
+  std::vector<uint16_t> memory = std::vector<uint16_t>(kRows * kDim + 8), o = memory;
   qkv_attention_desc desc;
 };
 
@@ -421,6 +422,29 @@ TEST_F(FourDevices, NothingIsLaunchedForAnEmptyProblem) {
   EXPECT_TRUE(cuda.launches().empty());
 }
 
+// TMA describes no tensors without elements: a plan for them loads nothing, and runs.
+TEST_F(FourDevices, APlanOfAnEmptyProblemLoadsNothing) {
+  cuda.map_everything(1);
+  std::vector<uint16_t> k(2 * 72);
+  qkv_attention_desc desc;
+  ASSERT_EQ(qkv_attention_desc_init(&desc, sizeof desc), QKV_SUCCESS);
+  desc.device = QKV_DEVICE_CUDA;
+  desc.device_index = 1;
+  desc.q = desc.o = {nullptr, QKV_TYPE_F16, 0, {1, 1, 0, 72}, {0, 0, 0, 0}};
+  desc.k = desc.v = {k.data(), QKV_TYPE_F16, 0, {1, 1, 2, 72}, {0, 0, 72, 1}};
+  qkv_query_result result{};
+  result.struct_size = sizeof result;
+  ASSERT_EQ(qkv_query(&desc, &result), QKV_SUCCESS);
+  EXPECT_STREQ(result.kernel, "sm90_forward");
+  cuda.prepare_code = 1;
+  qkv_plan* plan = nullptr;
+  ASSERT_EQ(qkv_plan_create(&desc, &plan), QKV_SUCCESS) << qkv_last_error();
+  EXPECT_TRUE(cuda.prepared_on.empty());
+  EXPECT_EQ(qkv_plan_run(plan, &desc, nullptr), QKV_SUCCESS) << qkv_last_error();
+  EXPECT_TRUE(cuda.launches().empty());
+  qkv_plan_destroy(plan);
+}
+
 TEST_F(FourDevices, AskingLaunchesNothing) {
   cuda.map_everything(2);
   qkv_query_result result{};
@@ -460,6 +484,7 @@ class Workspace : public testing::Test {
     plan.own->workspace_bytes = kBytes;
     problem.device = QKV_DEVICE_CUDA;
     problem.batch = problem.s_q = 1;
+    cuda.map(memory, kBytes, Memory::kDevice, 0);
   }
 
   Status run() {
@@ -495,6 +520,41 @@ TEST_F(Workspace, TooSmallIsRefusedEvenIfAllocationIsAllowed) {
   problem.allow_allocation = true;
   EXPECT_EQ(run().code(), QKV_RESOURCE_WORKSPACE);
   EXPECT_TRUE(cuda.launches().empty());
+}
+
+// A kernel would meet an illegal address, and the program lose its context.
+TEST_F(Workspace, OfAnotherDeviceIsRefused) {
+  problem.workspace = memory;
+  problem.workspace_size = kBytes;
+  cuda.devices.push_back(fake_device(90));
+  problem.device_index = 1;
+  EXPECT_EQ(run().code(), QKV_INVALID_DEVICE);
+  EXPECT_EQ(run().reason(), "workspace is in memory of cuda:0; device is cuda:1");
+  problem.device_index = 0;
+  alignas(256) std::byte on_host[kBytes];
+  problem.workspace = on_host;
+  EXPECT_EQ(run().code(), QKV_INVALID_DEVICE);
+  EXPECT_EQ(run().reason(), "workspace is in host memory; device cuda:0 needs device memory");
+  EXPECT_TRUE(cuda.launches().empty());
+  for (const Memory usable : {Memory::kPinned, Memory::kManaged}) {
+    cuda.map(on_host, kBytes, usable, 0);
+    EXPECT_TRUE(run().ok());
+  }
+  problem.device = QKV_DEVICE_CPU;
+  problem.workspace = memory;
+  EXPECT_EQ(run().reason(), "workspace is in memory of cuda:0; device cpu needs host memory");
+  plan.own->workspace_bytes = 0;
+  EXPECT_TRUE(run().ok()) << "what is not used is not asked for";
+}
+
+TEST_F(Workspace, T27_ThatSharesMemoryWithATensorIsRefused) {
+  problem.workspace = memory;
+  problem.workspace_size = kBytes;
+  problem.k = {memory + kBytes - 4, QKV_TYPE_F32, {1, 1, 3, 1}, {0, 0, 1, 0}};
+  EXPECT_EQ(run().code(), QKV_INVALID_OVERLAP);
+  EXPECT_EQ(run().reason(), "workspace, of which this plan needs 1000 bytes, shares memory with k");
+  problem.k.data = memory + kBytes;
+  EXPECT_TRUE(run().ok());
 }
 
 TEST_F(Workspace, MissingIsRefused) {

@@ -130,6 +130,19 @@ TEST(OnlineSoftmax, ScoresOfAnySize) {
   }
 }
 
+// T9: lengths beyond 32 bits are clamped as others are, and batches are as far apart as told.
+TEST(KeyMask, T9_ClampsLengthsOf64Bits) {
+  const std::vector<int64_t> lengths{INT64_MIN, -1, 0, 7, 8, (int64_t{1} << 32) + 3, INT64_MAX};
+  kernels::ForwardArgs args;
+  args.s_kv = 8;
+  args.kv_lengths = lengths.data();
+  args.kv_lengths_i64 = true;
+  args.kv_lengths_stride = 1;
+  std::vector<int32_t> read;
+  for (int32_t b = 0; b < 7; ++b) read.push_back(kernels::key_length(args, b));
+  EXPECT_EQ(read, (std::vector<int32_t>{0, 0, 0, 7, 8, 8, 8}));
+}
+
 // Against the rule of qkv.h, key by key, in 128-bit arithmetic.
 TEST(KeyMask, FollowsTheContract) {
   Random random(2);
@@ -141,8 +154,11 @@ TEST(KeyMask, FollowsTheContract) {
     args.s_q = static_cast<int32_t>(random.integer(1, 40));
     args.s_kv = static_cast<int32_t>(random.integer(0, 40));
     args.batch = 1;
-    std::vector<int32_t> lengths{static_cast<int32_t>(random.integer(-3, 50))};
-    if (random.bits() % 2 == 0) args.kv_lengths = lengths.data();
+    const int64_t given = random.integer(-3, 50);
+    const auto short_given = static_cast<int32_t>(given);
+    args.kv_lengths_i64 = random.bits() % 2 == 0;
+    if (random.bits() % 2 == 0)
+      args.kv_lengths = args.kv_lengths_i64 ? static_cast<const void*>(&given) : &short_given;
     args.bottom_right = random.bits() % 2 == 0;
     const auto bound = [&](int64_t low) {
       const int64_t x = random.bits() % 4 == 0 ? far[random.bits() % 6] : random.integer(-60, 60);
@@ -152,7 +168,7 @@ TEST(KeyMask, FollowsTheContract) {
     args.left = bound(0);
     args.right = bound(0);
     const int32_t length =
-        args.kv_lengths == nullptr ? args.s_kv : std::clamp(lengths[0], 0, args.s_kv);
+        args.kv_lengths == nullptr ? args.s_kv : std::clamp(short_given, 0, args.s_kv);
     const KeyMask mask = kernels::key_mask(args, 0);
     EXPECT_EQ(mask.length, length);
     const Wide offset = args.bottom_right ? length - args.s_q : args.offset;

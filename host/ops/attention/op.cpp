@@ -2,6 +2,7 @@
 
 #include <array>
 
+#include "host/core/overlap.h"
 #include "host/core/plan.h"
 #include "host/core/verbose.h"
 
@@ -47,6 +48,14 @@ void add_key(const Problem& p, PlanKey* key) {
                 kCore + words.size() + kTensorCount * PlanKey::kTensorWords <= PlanKey::kWords);
   for (const int64_t word : words) key->add(word);
   for (const TensorRow& row : kTensors) key->add(p.*row.view);
+}
+
+// --- what a workspace may not lie in
+
+const char* sharing(const Problem& p, const View& memory) {
+  for (const TensorRow& row : kTensors)
+    if (overlap(p.*row.view, memory) != Overlap::kNone) return row.name;
+  return nullptr;
 }
 
 // --- the problem for people
@@ -152,7 +161,7 @@ std::string repro(const Problem& p) {
   return out;
 }
 
-const Op kOp = op_of<Problem, is_empty, add_key, repro, text>("attention", kKernels,
-                                                              "attention_bench --problem");
+const Op kOp = op_of<Problem, is_empty, add_key, repro, text, sharing>("attention", kKernels,
+                                                                       "attention_bench --problem");
 
 }  // namespace qkv::host::attention

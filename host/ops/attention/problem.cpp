@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "host/core/device.h"
+#include "host/core/overlap.h"
 #include "host/core/tensor_check.h"
 
 namespace qkv::host::attention {
@@ -86,23 +87,36 @@ Status check_slopes(const qkv_attention_desc& desc) {
   return {};
 }
 
+// Kernels multiply scale and softcap with log2(e), the scores and each other. In these ranges no
+// such product overflows, which would make NaN of a score of 0, or is so small that it counts as 0.
+constexpr double kLeastFactor = 0x1p-126, kMostFactor = 0x1p127;
+constexpr float kLeastSoftcap = 0x1p-100f, kMostSoftcap = 0x1p100f;
+
+bool is_factor(double x) {
+  return x == 0 || (std::abs(x) >= kLeastFactor && std::abs(x) <= kMostFactor);
+}
+
+Status check_factors(const qkv_attention_desc& desc, Problem* p) {
+  p->scale = desc.scale_set != 0 ? desc.scale : default_scale(desc.score, p->d_qk);
+  p->softcap = desc.softcap;
+  QKV_REQUIRE(is_factor(p->scale), QKV_INVALID_VALUE, "scale is ", p->scale,
+              "; it must be finite: 0, or of magnitude 2^-126 to 2^127");
+  QKV_REQUIRE(p->softcap == 0 || (p->softcap >= kLeastSoftcap && p->softcap <= kMostSoftcap),
+              QKV_INVALID_VALUE, "softcap is ", p->softcap,
+              "; it must be 2^-100 to 2^100, or 0 for none");
+  const double ratio = p->softcap > 0 ? static_cast<double>(p->scale) / p->softcap : 0;
+  QKV_REQUIRE(is_factor(ratio), QKV_INVALID_VALUE, "scale / softcap is ", ratio,
+              "; its magnitude must be 2^-126 to 2^127");
+  return {};
+}
+
 Status check_options(const qkv_attention_desc& desc, Problem* p) {
   p->score = desc.score;
   p->selection = desc.selection;
   p->weights_mode = desc.weights_mode;
   p->alignment = desc.alignment;
 
-  if (desc.scale_set != 0) {
-    QKV_REQUIRE(std::isfinite(desc.scale), QKV_INVALID_VALUE, "scale is ", desc.scale,
-                "; it must be finite");
-    p->scale = desc.scale;
-  } else {
-    p->scale = default_scale(desc.score, p->d_qk);
-  }
-  QKV_REQUIRE(std::isfinite(desc.softcap) && desc.softcap >= 0, QKV_INVALID_VALUE, "softcap is ",
-              desc.softcap, "; it must be finite and positive, or 0 for none");
-  p->softcap = desc.softcap;
-
+  QKV_RETURN_IF_ERROR(check_factors(desc, p));
   if (desc.alignment == QKV_ALIGN_EXPLICIT) {
     QKV_REQUIRE(desc.offset >= -kMaxBound && desc.offset <= kMaxBound, QKV_INVALID_VALUE,
                 "offset is ", desc.offset, "; allowed: -2^60 to 2^60");
@@ -134,6 +148,7 @@ Types allowed_types(Element element, qkv_type main) {
               : main == QKV_TYPE_F16 ? "f32, f16"
                                      : "f32, bf16",
               types};
+    case Element::kLength:
     case Element::kIndex:
       return {"i32, i64", types};
     default:
@@ -219,6 +234,16 @@ std::array<Named, kTensorCount> named(const Problem& p, std::index_sequence<kId.
   return {{{kTensors[kId].name, p.*kTensors[kId].view}...}};
 }
 
+template <size_t... kId>
+Status check_overlaps(const Problem& p, std::index_sequence<kId...>) {
+  const auto placed = [&](size_t id) {
+    const TensorRow& row = kTensors[id];
+    return Placed{row.name, p.*row.view, row.use == Use::kOutput, id == kQ || id == kO ? 1 : 0};
+  };
+  const std::array<Placed, kTensorCount> tensors{{placed(kId)...}};
+  return check_apart(tensors);
+}
+
 }  // namespace
 
 constinit const DescriptorForm kAttentionForm{"qkv_attention_desc_init", kSizes, &kDefaults,
@@ -241,6 +266,9 @@ Status validate(const qkv_attention_desc* given, Need need, const CudaRuntime& c
     QKV_RETURN_IF_ERROR(check_unused(*desc));
     QKV_RETURN_IF_ERROR(check_slopes(*desc));
   }
+  // Plans and queries may come with any addresses.
+  if (need == Need::kAddresses)
+    QKV_RETURN_IF_ERROR(check_overlaps(*p, std::make_index_sequence<kTensorCount>()));
   Placement placement;
   QKV_RETURN_IF_ERROR(check_device(desc->device, desc->device_index,
                                    named(*p, std::make_index_sequence<kTensorCount>()), cuda,
@@ -260,7 +288,7 @@ Status validate(const qkv_attention_desc* given, Need need, const CudaRuntime& c
 Status check_lengths(const Problem& p) {
   if (!p.kv_lengths.present()) return {};
   for (int64_t b = 0; b < p.batch; ++b) {
-    const int32_t length = *p.kv_lengths.at<int32_t>(b, 0, 0);
+    const int64_t length = p.length(b);
     QKV_REQUIRE(length >= 0 && length <= p.s_kv, QKV_INVALID_VALUE, "kv_lengths[", b, "] is ",
                 length, "; k has ", p.s_kv, " keys");
   }

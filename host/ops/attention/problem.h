@@ -47,10 +47,20 @@ struct Problem : AnyProblem {
   View bias;             // [batch, heads_q, s_q, s_kv]  f32 or type; may be absent
   View alibi_slopes;     // [batch, heads_q, 1, 1]       f32; may be absent
   View additive_weight;  // [1, heads_q, 1, d_qk]        f32; present with additive scores only
-  View kv_lengths;       // [batch, 1, 1, 1]             i32; may be absent
+  View kv_lengths;       // [batch, 1, 1, 1]             i32 or i64; may be absent
 
   int64_t fixed_split_size = 0;  // keys; 0: the plan chooses
 
+  // The keys of batch b, as kv_lengths says; those must be in memory of the host.
+  int64_t length(int64_t b) const {
+    if (!kv_lengths.present()) return s_kv;
+    return kv_lengths.type == QKV_TYPE_I64 ? *kv_lengths.at<int64_t>(b, 0, 0)
+                                           : *kv_lengths.at<int32_t>(b, 0, 0);
+  }
+  // Whether the weights output holds the scores of all keys, of those past the length as well.
+  bool scores_all_keys() const {
+    return weights.present() && weights_mode <= QKV_WEIGHTS_SOFTCAPPED;
+  }
   // The offset of a batch whose key length is `length`.
   int64_t offset(int64_t length) const {
     return alignment == QKV_ALIGN_BOTTOM_RIGHT ? length - s_q : explicit_offset;
@@ -91,8 +101,8 @@ enum class Element {
   kF32,
   kWide,  // f32 or q's type
   kBool,
-  kI32,
-  kIndex,  // i64 or i32
+  kLength,  // i32 or i64
+  kIndex,   // i64 or i32
 };
 
 // The field of a repro line that says there is such a tensor.
@@ -162,7 +172,7 @@ inline constexpr std::array<TensorRow, kTensorCount> kTensors{{
      Element::kF32, Use::kInput, Innermost::kOne, kBroadcastHeads, Word::kNone, "additive-weight",
      "takes no additive_weight", Values::kNormal, "weights w of the additive score"},
     {QKV_TENSOR(kv_lengths), {Extent::kBatch, Extent::kOne, Extent::kOne, Extent::kOne},
-     Element::kI32, Use::kInput, Innermost::kAny, 0, Word::kPlain, "lengths",
+     Element::kLength, Use::kInput, Innermost::kAny, 0, Word::kPlain, "lengths",
      "takes no kv_lengths", Values::kLengths, "keys that count in each sequence"},
     {QKV_TENSOR(lse), {Extent::kBatch, Extent::kHeadsQ, Extent::kSq, Extent::kOne},
      Element::kF32, Use::kOutput, Innermost::kAny, 0, Word::kPlain, "lse", "does not write LSE",
@@ -202,8 +212,8 @@ constexpr std::array<qkv_type, 2> types_of(Element element, qkv_type main) {
       return {QKV_TYPE_F32, main};
     case Element::kBool:
       return {QKV_TYPE_BOOL, QKV_TYPE_BOOL};
-    case Element::kI32:
-      return {QKV_TYPE_I32, QKV_TYPE_I32};
+    case Element::kLength:
+      return {QKV_TYPE_I32, QKV_TYPE_I64};
     case Element::kIndex:
       return {QKV_TYPE_I64, QKV_TYPE_I32};
   }

@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <cmath>
 
+#include "host/core/disable.h"
 #include "host/core/plan.h"
+#include "host/ops/attention/op.h"
 #include "kernels/attention/combine/launch.h"
 #include "kernels/attention/combine/policy.h"
 #include "kernels/core/grid.h"
@@ -11,11 +13,10 @@
 namespace qkv::host::attention {
 namespace {
 
-// Keys of a split of the size asked for, in whole tiles.
-int32_t split_keys(const Problem& p, int32_t tile_kv) {
-  const int64_t tile = tile_kv;
-  return static_cast<int32_t>((std::min(p.fixed_split_size, std::max(p.s_kv, tile)) + tile - 1) /
-                              tile * tile);
+// Keys of a split of the size asked for, in whole tiles. Kernels decline by it before they decline
+// lengths beyond 32 bits: it is right for every length.
+int64_t split_keys(const Problem& p, int64_t tile) {
+  return (std::min(p.fixed_split_size, std::max(p.s_kv, tile)) + tile - 1) / tile * tile;
 }
 
 // Sets of rows whose tiles are computed side by side, longest first (kernels/core/scheduler.h).
@@ -49,7 +50,7 @@ Prediction choose_splits(const Problem& p, const DeviceInfo& device, const Candi
                          kernels::TileSchedule* schedule) {
   if (p.fixed_split_size > 0) {
     schedule->splits = static_cast<int32_t>(fixed_splits(p, schedule->tile_kv));
-    schedule->split_keys = split_keys(p, schedule->tile_kv);
+    schedule->split_keys = static_cast<int32_t>(split_keys(p, schedule->tile_kv));
     return predict(p, device, candidate, *schedule, tile_loads(p, *schedule));
   }
   const int64_t grid = kernels::kMaxBlocks / std::max<int64_t>(schedule->blocks(), 1);
@@ -98,6 +99,20 @@ std::string decline_splits(const Problem& p, int32_t tile_kv) {
                 p.fixed_split_size, " makes ", splits);
   if (splits > 1 && p.batch * p.heads_q * p.s_q > kernels::kMaxBlocks)
     return "has more than 2^31 - 1 rows to combine";
+  return {};
+}
+
+std::string decline_instead_of_splits(const Problem& p, const DeviceInfo& device) {
+  if (p.fixed_split_size == 0) return {};
+  Problem uncut = p;
+  uncut.fixed_split_size = 0;
+  for (const Kernel* kernel : {&kSm90Forward, &kSm80Forward}) {
+    if (disabled().has(kernel->name)) continue;
+    if (kernel->decline(uncut, device).empty() && !kernel->decline(p, device).empty())
+      return text("gives other bits than ", kernel->name,
+                  ", which takes fixed_split_size here with ", "up to ", kernels::kMaxSplits,
+                  " splits");
+  }
   return {};
 }
 

@@ -35,6 +35,11 @@ int64_t fixed_splits(const Problem& p, int32_t tile_kv);
 // What is wrong with that number of splits, whose partial rows combine has to take.
 std::string decline_splits(const Problem& p, int32_t tile_kv);
 
+// For kernels without splits: why they do not stand in for one with splits that declines a problem
+// for the number of these alone. Their sums are ordered otherwise, and fixed_split_size promises
+// the same bits however long K is.
+std::string decline_instead_of_splits(const Problem& p, const DeviceInfo& device);
+
 // Weighs all choices, each with heads apart and, if `can_pack`, with all query heads of a KV head
 // in a tile, each with every number of splits (or the problem's own split size). The best one's
 // tiles, schedule, prediction and room for partial results go into the plan; returns its place.

@@ -24,6 +24,9 @@ std::string text(const Problem& m) {
                    type_name(m.o.type), m.lse.present() ? ", lse" : "");
 }
 
+// No kernel has a workspace.
+const char* sharing(const Problem&, const View&) { return nullptr; }
+
 }  // namespace
 
 std::string repro(const Problem& m) {
@@ -34,7 +37,7 @@ std::string repro(const Problem& m) {
                     m.lse.present() ? ":lse" : "");
 }
 
-const Op kOp =
-    op_of<Problem, is_empty, add_key, repro, text>("merge", kKernels, "attention_bench --problem");
+const Op kOp = op_of<Problem, is_empty, add_key, repro, text, sharing>("merge", kKernels,
+                                                                       "attention_bench --problem");
 
 }  // namespace qkv::host::merge

@@ -3,6 +3,7 @@
 #include <string>
 #include <vector>
 
+#include "host/core/overlap.h"
 #include "host/core/tensor_check.h"
 
 namespace qkv::host::merge {
@@ -77,6 +78,10 @@ Status validate(const qkv_merge_desc* given, const CudaRuntime& cuda, Problem* m
     tensors.push_back({names[2 * n].c_str(), m->o_parts[n]});
     tensors.push_back({names[2 * n + 1].c_str(), m->lse_parts[n]});
   }
+  std::vector<Placed> placed{{"o", m->o, true, 1}, {"lse", m->lse, true, 2}};
+  for (size_t n = 2; n < tensors.size(); ++n)
+    placed.push_back({tensors[n].name, tensors[n].view, false, n % 2 == 0 ? 1 : 2});
+  QKV_RETURN_IF_ERROR(check_apart(placed));
   Placement placement;
   QKV_RETURN_IF_ERROR(check_device(desc->device, desc->device_index, tensors, cuda, &placement));
   m->device = placement.device;

@@ -9,9 +9,11 @@
 // l.
 //
 // Contract (qkv.h has the rest): elements need no alignment but their own; keys at or past the
-// length are never read, nor are mask and bias there; P is rounded to the element type before P V,
-// l sums the unrounded weights, O is rounded once; a row without a score above -inf gives O = +0,
-// LSE = -inf and index -1. No atomics: the result depends on the arguments alone.
+// length are never read, nor are mask and bias there, but K for a weights output of unmasked
+// scores, which has all keys; Q is read until O is written, for weights after it; P is rounded to
+// the element type before P V, l sums the unrounded weights, O is rounded once; a row without a
+// score above -inf gives O = +0, LSE = -inf and index -1. No atomics: the result depends on the
+// arguments alone.
 #pragma once
 
 #include <cstdint>
@@ -298,9 +300,12 @@ static __device__ void write_weights(const Tile& tile, const SelectionState& sel
   using T = typename Tile::T;
   const ForwardArgs& args = tile.args;
   const Weights mode = args.weights_mode;
+  // Scores before the mask are those of all keys; the others end at the length.
+  const bool unmasked = mode == Weights::kScores || mode == Weights::kSoftcapped;
+  const int end = unmasked ? args.s_kv : tile.mask.length;
   for (int64_t begin = 0; begin < args.s_kv; begin += Tile::kTileKv) {
     const int j0 = static_cast<int>(begin);
-    const int keys = min(Tile::kTileKv, tile.mask.length - j0);
+    const int keys = min(Tile::kTileKv, end - j0);
     float rS[kRows][kKeys];
     tile.score(rS, j0, max(keys, 0));
     tile.each_row(args.weights, [&](int r, int64_t offset) {
@@ -315,7 +320,7 @@ static __device__ void write_weights(const Tile& tile, const SelectionState& sel
         if (in_tile < keys) {
           float s = rS[r][j];
           if (mode != Weights::kScores) s = tile.rules.softcapped(s);
-          if (mode == Weights::kScores || mode == Weights::kSoftcapped) {
+          if (unmasked) {
             w = s;
           } else if (tile.rules.visible(range, i, key)) {
             s = tile.rules.biased(s, tile.slope, i, key);

@@ -3,7 +3,9 @@
 #include <cudaTypedefs.h>
 #include <cuda_runtime_api.h>
 
+#include <atomic>
 #include <cstring>
+#include <mutex>
 
 #include "kernels/attention/sm90_forward/launch.h"
 #include "kernels/attention/sm90_forward/policy.h"
@@ -15,32 +17,41 @@ namespace {
 struct Driver {
   PFN_cuTensorMapEncodeTiled_v12000 encode = nullptr;
   PFN_cuTensorMapReplaceAddress_v12000 replace_address = nullptr;
-  cudaError_t error = cudaSuccess;
-
-  Driver() {
-    find("cuTensorMapEncodeTiled", &encode);
-    find("cuTensorMapReplaceAddress", &replace_address);
-  }
-
-  template <class Function>
-  void find(const char* name, Function* function) {
-    void* found = nullptr;
-    cudaDriverEntryPointQueryResult result{};
-    const cudaError_t code =
-        cudaGetDriverEntryPointByVersion(name, &found, 12000, cudaEnableDefault, &result);
-    if (code != cudaSuccess) {
-      error = code;
-      (void)cudaGetLastError();
-    } else if (result != cudaDriverEntryPointSuccess) {
-      error = cudaErrorNotSupported;
-    }
-    *function = reinterpret_cast<Function>(found);
-  }
 };
 
-const Driver& driver() {
-  static const Driver instance;
-  return instance;
+template <class Function>
+cudaError_t find(const char* name, Function* function) {
+  void* found = nullptr;
+  cudaDriverEntryPointQueryResult result{};
+  const cudaError_t error =
+      cudaGetDriverEntryPointByVersion(name, &found, 12000, cudaEnableDefault, &result);
+  if (error != cudaSuccess) {
+    (void)cudaGetLastError();
+    return error;
+  }
+  if (result != cudaDriverEntryPointSuccess || found == nullptr) return cudaErrorNotSupported;
+  *function = reinterpret_cast<Function>(found);
+  return cudaSuccess;
+}
+
+// Kept once both functions are found. A failure is not: the next call asks again.
+cudaError_t open_driver(const Driver** driver) {
+  static std::atomic<const Driver*> known{nullptr};
+  static Driver functions;
+  static std::mutex mutex;
+  *driver = known.load(std::memory_order_acquire);
+  if (*driver != nullptr) return cudaSuccess;
+  const std::lock_guard lock(mutex);
+  if (known.load(std::memory_order_relaxed) == nullptr) {
+    Driver found;
+    cudaError_t error = find("cuTensorMapEncodeTiled", &found.encode);
+    if (error == cudaSuccess) error = find("cuTensorMapReplaceAddress", &found.replace_address);
+    if (error != cudaSuccess) return error;
+    functions = found;
+    known.store(&functions, std::memory_order_release);
+  }
+  *driver = &functions;
+  return cudaSuccess;
 }
 
 // The runtime has the driver's numbers for these errors.
@@ -57,7 +68,8 @@ struct Sizes {
 
 // One copy moves a box of one panel of dims and `box_rows` rows of a tile: of a packed tile
 // box_rows / group queries with all `group` heads.
-int encode(Type type, const Tensor& tensor, const Sizes& sizes, int32_t box_rows, void* map) {
+int encode(const Driver& driver, Type type, const Tensor& tensor, const Sizes& sizes,
+           int32_t box_rows, void* map) {
   constexpr int64_t kAnyStride = 16;  // of an axis with one element
   // A plan of shapes alone has no address yet: any aligned one, which each launch replaces.
   void* const address = tensor.data != nullptr ? tensor.data : reinterpret_cast<void*>(kAnyStride);
@@ -74,7 +86,7 @@ int encode(Type type, const Tensor& tensor, const Sizes& sizes, int32_t box_rows
   const cuuint32_t boxes[] = {kSm90Panel, box(sizes.group), box(box_rows / sizes.group), 1, 1};
   const cuuint32_t steps[] = {1, 1, 1, 1, 1};
   CUtensorMap made{};
-  const CUresult result = driver().encode(
+  const CUresult result = driver.encode(
       &made,
       type == Type::kF16 ? CU_TENSOR_MAP_DATA_TYPE_FLOAT16 : CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 5,
       address, shape, strides, boxes, steps, CU_TENSOR_MAP_INTERLEAVE_NONE,
@@ -87,29 +99,41 @@ int encode(Type type, const Tensor& tensor, const Sizes& sizes, int32_t box_rows
 }  // namespace
 
 int set_tensor_map_address(CUtensorMap* map, void* data) {
-  if (driver().error != cudaSuccess) return driver().error;
-  CUresult result = driver().replace_address(map, data);
+  const Driver* driver = nullptr;
+  if (const cudaError_t error = open_driver(&driver)) return error;
+  CUresult result = driver->replace_address(map, data);
   if (result == CUDA_ERROR_INVALID_CONTEXT) {  // the thread has not called CUDA yet
     int device = 0;
     cudaError_t error = cudaGetDevice(&device);
     if (error == cudaSuccess) error = cudaSetDevice(device);
     if (error != cudaSuccess) return error;
-    result = driver().replace_address(map, data);
+    result = driver->replace_address(map, data);
   }
   return runtime_error(result);
 }
 
 int make_sm90_maps(Type type, const ForwardArgs& args, int32_t group, Sm90Maps* maps) {
   static_assert(sizeof maps->bytes[0] == sizeof(CUtensorMap));
-  if (driver().error != cudaSuccess) return driver().error;
+  const Driver* driver = nullptr;
+  if (const cudaError_t error = open_driver(&driver)) return error;
   const Sizes q{args.d_qk, group, args.s_q, args.heads_q / group, args.batch};
   const Sizes k{args.d_qk, 1, args.s_kv, args.heads_kv, args.batch};
   Sizes v = k, o = q;
   v.dim = o.dim = args.d_v;
-  if (const int error = encode(type, args.q, q, kSm90Rows, maps->bytes[0])) return error;
-  if (const int error = encode(type, args.k, k, kSm90TileKv, maps->bytes[1])) return error;
-  if (const int error = encode(type, args.v, v, kSm90TileKv, maps->bytes[2])) return error;
-  return encode(type, args.o, o, kSm90Rows / 4, maps->bytes[3]);
+  const struct {
+    const Tensor& tensor;
+    const Sizes& sizes;
+    int32_t box_rows;
+  } all[] = {{args.q, q, kSm90Rows},
+             {args.k, k, kSm90TileKv},
+             {args.v, v, kSm90TileKv},
+             {args.o, o, kSm90Rows / 4}};
+  for (int i = 0; i < 4; ++i) {
+    const auto& [tensor, sizes, box_rows] = all[i];
+    if (const int error = encode(*driver, type, tensor, sizes, box_rows, maps->bytes[i]))
+      return error;
+  }
+  return cudaSuccess;
 }
 
 }  // namespace qkv::kernels

@@ -62,7 +62,7 @@ class Worker {
         bf16_(products.shape().bf16),
         soft_(p.selection == QKV_SELECT_SOFT),
         wants_scores_(p.weights.present() && p.weights_mode != QKV_WEIGHTS_PROBABILITIES),
-        wants_hidden_scores_(wants_scores_ && p.weights_mode != QKV_WEIGHTS_MASKED),
+        wants_hidden_scores_(p.scores_all_keys()),
         transforms_(p.softcap > 0 || p.bias.present() || p.alibi_slopes.present() ||
                     p.mask.present() || wants_scores_),
         state_{scratch.m, scratch.l, scratch.o, p.d_v} {}
@@ -80,8 +80,12 @@ class Worker {
       }
       j += tile.width;
     }
+    // Scores of all keys go on past the length, in tiles of their own.
+    if (wants_hidden_scores_ && !score_keys(q, {q.length, p_.s_kv})) return false;
+    // O comes last: it may stand in the place of Q, which the weights read once more.
+    if (p_.weights.present() && !finish_weights(q, wanted)) return false;
     finish(q);
-    return !p_.weights.present() || finish_weights(q, wanted);
+    return true;
   }
 
  private:
@@ -128,6 +132,16 @@ class Worker {
     }
     hide_columns(q, tile);
     if (transforms_) transform(q, tile);
+    return true;
+  }
+
+  // For the weights output alone: no key of them is seen.
+  bool score_keys(const QueryTile& q, const KeyRange& keys) {
+    for (int64_t j = keys.begin; j < keys.end;) {
+      const KeyTile tile = key_tile(j, keys.end, tile_kv_);
+      if (!score(q, tile)) return false;
+      j += tile.width;
+    }
     return true;
   }
 
@@ -289,6 +303,7 @@ class Worker {
       store_one_hot(p_, q, scratch_.index);
       return true;
     }
+    if (wants_hidden_scores_) return true;
     const int64_t begin = std::min(wanted.begin, p_.s_kv);
     const int64_t end = std::max(begin, wanted.end);
     fill_weights(p_, q, 0, begin, hidden_weight(p_));

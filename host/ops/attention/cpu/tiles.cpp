@@ -16,7 +16,7 @@ QueryTile query_tile(const host::attention::Problem& p, int64_t tile_q, int64_t 
   q.h_kv = q.h / (p.heads_q / p.heads_kv);
   q.first = (tiles - 1 - task % tiles) * tile_q;
   q.rows = std::min(tile_q, p.s_q - q.first);
-  q.length = p.kv_lengths.present() ? *p.kv_lengths.at<int32_t>(q.b, 0, 0) : p.s_kv;
+  q.length = p.length(q.b);
   return q;
 }
 

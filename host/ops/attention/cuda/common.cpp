@@ -4,6 +4,7 @@
 
 #include "host/core/kernel_tensor.h"
 #include "host/core/plan.h"
+#include "host/ops/attention/splits.h"
 #include "kernels/core/grid.h"
 
 namespace qkv::host::attention {
@@ -56,7 +57,8 @@ std::string decline_grid(const Problem& p, int32_t tile_q, int64_t per_tile) {
 std::string decline_simt(const Problem& p, const DeviceInfo& device, int32_t tile_q,
                          int64_t per_tile) {
   if (device.compute < 75) return text("needs sm_75 or newer, the device is sm_", device.compute);
-  return decline_grid(p, tile_q, per_tile);
+  std::string reason = decline_grid(p, tile_q, per_tile);
+  return reason.empty() ? decline_instead_of_splits(p, device) : reason;
 }
 
 std::string decline_dims(const Problem& p, int64_t multiple, int64_t most) {
@@ -125,7 +127,8 @@ kernels::ForwardArgs forward_args(const Problem& p) {
   args.weights_f32 = p.weights.type == QKV_TYPE_F32;
   args.bias_f32 = p.bias.type == QKV_TYPE_F32;
   args.weights_mode = static_cast<kernels::Weights>(p.weights_mode);
-  args.kv_lengths = static_cast<const int32_t*>(p.kv_lengths.data);
+  args.kv_lengths = p.kv_lengths.data;
+  args.kv_lengths_i64 = p.kv_lengths.type == QKV_TYPE_I64;
   args.kv_lengths_stride = p.kv_lengths.stride[0];
   args.batch = static_cast<int32_t>(p.batch);
   args.heads_q = static_cast<int32_t>(p.heads_q);

@@ -40,7 +40,7 @@ std::string decline_options(const Problem& p, const Takes& takes);
 // What no grid takes; `per_tile` blocks serve a tile of query rows.
 std::string decline_grid(const Problem& p, int32_t tile_q, int64_t per_tile);
 
-// The same, and devices older than sm_75.
+// The same, devices older than sm_75, and what a kernel with splits is to compute.
 std::string decline_simt(const Problem& p, const DeviceInfo& device, int32_t tile_q,
                          int64_t per_tile);
 

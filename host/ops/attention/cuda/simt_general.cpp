@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "host/core/overlap.h"
 #include "host/ops/attention/cuda/common.h"
 #include "host/ops/attention/op.h"
 #include "kernels/attention/simt_general/launch.h"
@@ -41,15 +42,28 @@ Status general_prepare(const Problem& p, const CudaRuntime& cuda, TilePlan*) {
                    [&] { return kernels::prepare_simt_general(general_choice(p)); });
 }
 
-Status general_launch(const Problem& p, const TilePlan&, const CudaRuntime& cuda, const Run& run) {
+Status queue_general(const Problem& p, const TilePlan&, const CudaRuntime& cuda, const Run& run) {
   return cuda.queue(run, [&] {
     return kernels::launch_simt_general(general_choice(p), forward_args(p), run.stream);
   });
 }
 #else
 constexpr auto general_prepare = prepare_absent<Problem, TilePlan>;
-constexpr auto general_launch = launch_absent<Problem, TilePlan>;
+constexpr auto queue_general = launch_absent<Problem, TilePlan>;
 #endif
+
+// Every other kernel has read a tile's rows of Q when it writes these rows of O. This one reads
+// them again: for the weights, and in the other blocks of a wide O.
+Status general_launch(const Problem& p, const TilePlan& plan, const CudaRuntime& cuda,
+                      const Run& run) {
+  QKV_REQUIRE(
+      !same_place(p.o, p.q) || (!p.weights.present() && general_slices(p) == 1),
+      QKV_INVALID_OVERLAP, "o is in q's place, and simt_general ",
+      p.weights.present()
+          ? std::string("computes weights, for which it reads q after it has written o")
+          : text("takes that up to ", kernels::kSimtGeneralSlice, " dims, here are ", p.d_v));
+  return queue_general(p, plan, cuda, run);
+}
 
 }  // namespace
 

@@ -23,8 +23,6 @@ double load(const View& view, int64_t b, int64_t h, int64_t i, int64_t d) {
       return host::to_float(*view.at<host::Half>(b, h, i, d));
     case QKV_TYPE_BF16:
       return host::to_float(*view.at<host::Bfloat>(b, h, i, d));
-    case QKV_TYPE_I32:
-      return *view.at<int32_t>(b, h, i, d);
     case QKV_TYPE_BOOL:
       return *view.at<uint8_t>(b, h, i, d);
     default:
@@ -40,32 +38,36 @@ double round_to(qkv_type type, double x) {
 }
 
 int64_t length_of(const Problem& p, int64_t b) {
-  if (!p.kv_lengths.present()) return p.s_kv;
-  return std::clamp<int64_t>(static_cast<int64_t>(load(p.kv_lengths, b, 0, 0, 0)), 0, p.s_kv);
+  return std::clamp<int64_t>(p.length(b), 0, p.s_kv);
 }
 
 // Real is double for the oracle, float for the textbook algorithm in the kernels' precision.
 template <class Real>
 using Rows = std::vector<std::vector<Real>>;
 
-// K and V of one batch and head, without the keys past its length: those are not read at all.
+// K and V of one batch and head, without the keys past its length: those are not read at all,
+// unless a weights output has their scores.
 template <class Real>
 struct Keys {
   Keys(const Problem& p, int64_t b, int64_t h)
       : length(length_of(p, b)),
-        k(static_cast<size_t>(p.d_qk), std::vector<Real>(static_cast<size_t>(length))),
+        scored(p.scores_all_keys() ? p.s_kv : length),
+        k(static_cast<size_t>(p.d_qk), std::vector<Real>(static_cast<size_t>(scored))),
         v(static_cast<size_t>(length), std::vector<Real>(static_cast<size_t>(p.d_v))) {
+    for (int64_t j = 0; j < scored; ++j) {
+      for (size_t d = 0; d < k.size(); ++d)
+        k[d][static_cast<size_t>(j)] =
+            static_cast<Real>(load(p.k, b, h, j, static_cast<int64_t>(d)));
+    }
     for (int64_t j = 0; j < length; ++j) {
       const auto at = static_cast<size_t>(j);
-      for (size_t d = 0; d < k.size(); ++d)
-        k[d][at] = static_cast<Real>(load(p.k, b, h, j, static_cast<int64_t>(d)));
       for (size_t d = 0; d < v[at].size(); ++d)
         v[at][d] = static_cast<Real>(load(p.v, b, h, j, static_cast<int64_t>(d)));
     }
   }
 
-  int64_t length;
-  Rows<Real> k;  // [d_qk][length]: scores of neighbouring keys are summed side by side
+  int64_t length, scored;
+  Rows<Real> k;  // [d_qk][scored]: scores of neighbouring keys are summed side by side
   Rows<Real> v;  // [length][d_v]
 };
 
@@ -84,7 +86,7 @@ class Row {
 
   // Of all keys.
   std::vector<Real> scaled_scores() const {
-    std::vector<Real> s(static_cast<size_t>(keys_.length), 0);
+    std::vector<Real> s(static_cast<size_t>(keys_.scored), 0);
     for (int64_t d = 0; d < p_.d_qk; ++d) {
       const auto q = static_cast<Real>(load(p_.q, b_, h_, i_, d));
       const std::vector<Real>& k = keys_.k[static_cast<size_t>(d)];
@@ -135,12 +137,13 @@ void attend_row(const Problem& p, const Keys<Real>& keys, int64_t b, int64_t h, 
   for (int64_t j = 0; j < p.s_kv; ++j) {
     const auto at = static_cast<size_t>(j);
     weights[at] = p.weights_mode == QKV_WEIGHTS_PROBABILITIES ? 0 : -kInf;
-    if (at >= n) continue;
-    visible[at] = row.visible(j);
+    if (at >= scaled.size()) continue;
     const Real capped = row.softcapped(scaled[at]);
-    if (visible[at]) s[at] = row.biased(capped, j);
     if (p.weights_mode == QKV_WEIGHTS_SCORES) weights[at] = static_cast<double>(scaled[at]);
     if (p.weights_mode == QKV_WEIGHTS_SOFTCAPPED) weights[at] = static_cast<double>(capped);
+    if (at >= n) continue;
+    visible[at] = row.visible(j);
+    if (visible[at]) s[at] = row.biased(capped, j);
     if (p.weights_mode == QKV_WEIGHTS_MASKED) weights[at] = static_cast<double>(s[at]);
   }
 
