@@ -75,6 +75,10 @@ while read -r program; do
   [[ -z $program ]] || add_program "$program" "$kit/tests/${program##*/}" ../lib
 done <<<"$programs"
 copy_libraries "$build/libqkv.so"
+# ldd does not know that libqkv opens oneDNN.
+dnnl=$(sed -n 's/^QKV_DNNL_LIBRARY:FILEPATH=//p' "$build/CMakeCache.txt")
+cp -L "$dnnl" "$kit/lib/$(patchelf --print-soname "$dnnl")"
+copy_libraries "$dnnl"
 soname=$(patchelf --print-soname "$build/libqkv.so")  # for peers.py, and what the test programs ask for
 cp -L "$build/libqkv.so" "$kit/lib/$soname"
 strip --strip-unneeded "$kit/lib/$soname"

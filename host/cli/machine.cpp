@@ -3,10 +3,10 @@
 #include <fmt/format.h>
 
 #include <fstream>
-#include <oneapi/dnnl/dnnl.hpp>
 #include <utility>
 
 #include "host/core/device.h"
+#include "host/ops/attention/cpu/onednn.h"
 
 namespace qkv::cli {
 namespace {
@@ -22,22 +22,22 @@ std::string cpu_name() {
 }
 
 std::string isa_name() {
-  switch (dnnl::get_effective_cpu_isa()) {
-    case dnnl::cpu_isa::sse41:
+  switch (cpu::onednn().get_effective_cpu_isa()) {
+    case dnnl_cpu_isa_sse41:
       return "SSE 4.1";
-    case dnnl::cpu_isa::avx:
+    case dnnl_cpu_isa_avx:
       return "AVX";
-    case dnnl::cpu_isa::avx2:
+    case dnnl_cpu_isa_avx2:
       return "AVX2";
-    case dnnl::cpu_isa::avx2_vnni:
+    case dnnl_cpu_isa_avx2_vnni:
       return "AVX2 with VNNI";
-    case dnnl::cpu_isa::avx512_core:
+    case dnnl_cpu_isa_avx512_core:
       return "AVX-512";
-    case dnnl::cpu_isa::avx512_core_vnni:
+    case dnnl_cpu_isa_avx512_core_vnni:
       return "AVX-512 with VNNI";
-    case dnnl::cpu_isa::avx512_core_bf16:
+    case dnnl_cpu_isa_avx512_core_bf16:
       return "AVX-512 with bf16";
-    case dnnl::cpu_isa::avx512_core_amx:
+    case dnnl_cpu_isa_avx512_core_amx:
       return "AVX-512 with AMX";
     default:
       return "another instruction set";
@@ -49,9 +49,15 @@ std::string isa_name() {
 Machine this_machine() {
   Machine machine;
   machine.cpu = cpu_name();
-  const dnnl_version_t* version = dnnl::version();
-  machine.engine = fmt::format("oneDNN {}.{}.{}", version->major, version->minor, version->patch);
-  machine.isa = isa_name();
+  const cpu::OneDnn& onednn = cpu::onednn();
+  if (onednn.missing.empty()) {
+    const dnnl_version_t* version = onednn.version();
+    machine.engine = fmt::format("oneDNN {}.{}.{}", version->major, version->minor, version->patch);
+    machine.isa = isa_name();
+  } else {
+    machine.engine = "no oneDNN: " + onednn.missing;
+    machine.isa = "unknown instruction set";
+  }
   machine.threads = host::cpu_device_info().threads;
   for (int32_t i = 0; i < qkv_device_count(); ++i) {
     qkv_device_facts facts{};

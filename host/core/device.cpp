@@ -1,6 +1,7 @@
 #include "host/core/device.h"
 
 #include <omp.h>
+#include <pthread.h>
 
 #include <algorithm>
 #include <atomic>
@@ -11,6 +12,11 @@ namespace qkv::host {
 namespace {
 
 std::atomic<const CudaRuntime*> override_for_test{nullptr};
+
+// OpenMP's threads stay behind in the parent when a process forks, and libgomp waits for them
+// forever: whoever used it before, nothing says so.
+std::atomic<bool> in_forked_child{false};
+const int forks_are_seen = pthread_atfork(nullptr, nullptr, [] { in_forked_child = true; });
 
 }  // namespace
 
@@ -24,6 +30,7 @@ void set_cuda_runtime_for_test(const CudaRuntime* runtime) {
 }
 
 int32_t cpu_threads(int32_t most) {
+  if (in_forked_child) return 1;
   const int32_t all = omp_get_max_threads();
   return most > 0 ? std::min(most, all) : all;
 }

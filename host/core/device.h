@@ -84,7 +84,8 @@ const CudaRuntime& cuda_runtime();
 void set_cuda_runtime_for_test(const CudaRuntime* runtime);
 
 // The threads of a call to the CPU: what OpenMP would use for the calling thread now, but at most
-// `most` of them (0: all).
+// `most` of them (0: all). One in a process that was forked since libqkv was loaded: OpenMP's
+// threads do not come along.
 int32_t cpu_threads(int32_t most);
 
 // The CPU as a device of so many threads.

@@ -1,22 +1,27 @@
-// qkv for C++20: the C ABI of qkv.h with types, defaults and exceptions. Header-only; link libqkv.
+// qkv for C++17 and later: the C ABI of qkv.h with types, defaults and exceptions. Header-only;
+// link libqkv.
 //
 //   std::vector<float> q(...), k(...), v(...), o(...);
 //   qkv::attention({.q = qkv::bshd(q.data(), batch, s_q, heads, dim),
 //                   .k = qkv::bshd(k.data(), batch, s_kv, heads, dim),
 //                   .v = qkv::bshd(v.data(), batch, s_kv, heads, dim),
 //                   .o = qkv::bshd(o.data(), batch, s_q, heads, dim),
-//                   .causal = true});
+//                   .causal = true});                        // C++17: a.q = ..., qkv::attention(a)
 //
 // The memory is the caller's. Shapes, units and rules are those of qkv.h.
 #ifndef QKV_QKV_HPP_
 #define QKV_QKV_HPP_
 
+#if __cplusplus < 201703L && !(defined(_MSVC_LANG) && _MSVC_LANG >= 201703L)
+#error "qkv.hpp needs C++17 (-std=c++17); qkv.h, the C interface, does with any C or C++"
+#else
+
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <iterator>
 #include <memory>
 #include <optional>
-#include <span>
 #include <stdexcept>
 #include <string>
 #include <type_traits>
@@ -219,11 +224,25 @@ inline void attention(const Attention& problem, void* stream = nullptr) {
   check(qkv_attention(&d, stream));
 }
 
+/// Tensors that stand one after another in a vector, an array or what else has data and size; they
+/// are not copied.
+class TensorList {
+ public:
+  template <class List, class = decltype(std::data(std::declval<const List&>()))>
+  TensorList(const List& list) : data_(std::data(list)), size_(std::size(list)) {}
+
+  const Tensor* data() const { return data_; }
+  size_t size() const { return size_; }
+
+ private:
+  const Tensor* data_;
+  size_t size_;
+};
+
 /// Soft attention over all keys from the O and LSE of parts over disjoint sets of keys. `o` and
 /// `lse` may be one of the parts.
-inline void merge(std::span<const Tensor> o_parts, std::span<const Tensor> lse_parts, Tensor o,
-                  Tensor lse = {}, void* stream = nullptr, Device device = Device::kAuto,
-                  int32_t device_index = 0) {
+inline void merge(TensorList o_parts, TensorList lse_parts, Tensor o, Tensor lse = {},
+                  void* stream = nullptr, Device device = Device::kAuto, int32_t device_index = 0) {
   if (o_parts.size() != lse_parts.size() || o_parts.size() > QKV_MERGE_MAX_PARTS)
     throw Error(QKV_INVALID_SHAPE, "merge: as many lse_parts as o_parts, at most " +
                                        std::to_string(QKV_MERGE_MAX_PARTS));
@@ -298,4 +317,5 @@ class Plan {
 
 }  // namespace qkv
 
+#endif  // C++17
 #endif  // QKV_QKV_HPP_

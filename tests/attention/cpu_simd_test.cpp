@@ -12,12 +12,9 @@
 #include <string>
 #include <vector>
 
-#include "host/ops/attention/cpu/targets.h"  // before any header of Highway
-
-#include <hwy/targets.h>
-
 #include "host/core/numeric.h"
 #include "host/ops/attention/cpu/convert.h"
+#include "host/ops/attention/cpu/dispatch.h"
 #include "host/ops/attention/cpu/scores.h"
 #include "host/ops/attention/cpu/softmax.h"
 
@@ -58,19 +55,13 @@ double ulps(float got, double want) {
 
 class OnEveryTarget : public testing::TestWithParam<int64_t> {
  protected:
-  void SetUp() override {
-    hwy::SetSupportedTargetsForTest(GetParam());
-    hwy::GetChosenTarget().Update(hwy::SupportedTargets());
-  }
-  void TearDown() override {
-    hwy::SetSupportedTargetsForTest(0);
-    hwy::GetChosenTarget().Update(hwy::SupportedTargets());
-  }
+  void SetUp() override { chosen_target().Update(GetParam()); }
+  void TearDown() override { chosen_target().Update(supported_targets()); }
 };
 
 std::vector<int64_t> targets() {
   std::vector<int64_t> out;
-  for (int64_t rest = hwy::SupportedTargets() & HWY_TARGETS; rest != 0; rest &= rest - 1) {
+  for (int64_t rest = supported_targets(); rest != 0; rest &= rest - 1) {
     out.push_back(rest & -rest);
   }
   return out;

@@ -18,7 +18,7 @@ set_target_properties(qkv_virtual PROPERTIES
   LIBRARY_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/virtual
   LINKER_LANGUAGE CXX
   CUDA_RUNTIME_LIBRARY Shared)
-target_link_libraries(qkv_virtual PRIVATE qkv_build_flags OpenMP::OpenMP_CXX qkv::dnnl hwy::hwy CUDA::cudart)
+target_link_libraries(qkv_virtual PRIVATE qkv_build_flags OpenMP::OpenMP_CXX ${CMAKE_DL_LIBS} CUDA::cudart)
 target_link_options(qkv_virtual PRIVATE -Wl,--version-script=${PROJECT_SOURCE_DIR}/host/qkv.map -Wl,--no-undefined)
 target_include_directories(qkv_virtual INTERFACE ${PROJECT_SOURCE_DIR}/include)
 
@@ -34,7 +34,7 @@ target_link_libraries(gpu_contract_test_virtual PRIVATE qkv_virtual qkv_test_cas
 add_library(qkv_static_virtual STATIC EXCLUDE_FROM_ALL $<TARGET_OBJECTS:qkv_host> ${qkv_virtual_kernel_objects}
   ${PROJECT_SOURCE_DIR}/host/ops/attention/reference/attention.cpp)
 set_target_properties(qkv_static_virtual PROPERTIES CUDA_RUNTIME_LIBRARY Shared)
-target_link_libraries(qkv_static_virtual PUBLIC OpenMP::OpenMP_CXX qkv::dnnl hwy::hwy CUDA::cudart PRIVATE qkv_build_flags)
+target_link_libraries(qkv_static_virtual PUBLIC OpenMP::OpenMP_CXX ${CMAKE_DL_LIBS} CUDA::cudart PRIVATE qkv_build_flags)
 add_executable(qkv_cli_virtual $<TARGET_OBJECTS:qkv_cli_objects> $<TARGET_OBJECTS:qkv_cli_speed>
   $<TARGET_OBJECTS:qkv_softmax_rows_virtual> $<TARGET_OBJECTS:qkv_verify_cuda>)
 set_target_properties(qkv_cli_virtual PROPERTIES

@@ -53,7 +53,7 @@ has "$library" Version "${version//./\\.}"
 has "$library" Section libs
 has "$library" Maintainer '.+ <.+@.+>'
 has "$library" Architecture "$architecture"
-for needed in libc6 libdnnl2 libgomp1 libhwy1 'libstdc\+\+6'; do
+for needed in libc6 libdnnl2 libgomp1 'libstdc\+\+6'; do
   has "$library" Depends "(.*, )?$needed( \(>= [^)]*\))?(, .*)?"
 done
 [[ $(dpkg-deb -f "$library" Depends) != *cu* ]] || fail "the package depends on CUDA: $(dpkg-deb -f "$library" Depends)"
@@ -82,3 +82,7 @@ readelf -S "$work/root$lib/libqkv.so.0" | grep -q '\.symtab' && fail 'the packag
 make_library -DBUILD_SHARED_LIBS=OFF "$@"
 quietly cmake --install "$build" --prefix "$work/static"
 "$source/tests/consumer/consumer_test.sh" "$work/static"
+flags=$(PKG_CONFIG_PATH=$(dirname "$(find "$work/static" -name qkv.pc)") pkg-config --static --libs-only-l --libs-only-L qkv)
+# shellcheck disable=SC2086  # flags are words
+"$source/tests/package/interposed_test.sh" "$source" "$(find "$work/static" -name libqkv.a)" \
+  "$(sed -n 's/^QKV_DNNL_LIBRARY:FILEPATH=//p' "$build/CMakeCache.txt")" ${flags/-lqkv/}

@@ -1,6 +1,5 @@
 #include "host/ops/attention/cpu/attention.h"
 
-#include <omp.h>
 #ifdef __SSE__
 #include <xmmintrin.h>
 #endif
@@ -13,6 +12,7 @@
 #include <limits>
 
 #include "host/ops/attention/cpu/convert.h"
+#include "host/ops/attention/cpu/onednn.h"
 #include "host/ops/attention/cpu/scores.h"
 #include "host/ops/attention/cpu/scratch.h"
 #include "host/ops/attention/cpu/softmax.h"
@@ -342,13 +342,14 @@ host::Status run(const Problem& p, const Policy& policy, const TileProducts& pro
   const size_t bytes = policy.workspace_bytes / static_cast<size_t>(policy.threads);
   const int32_t threads = std::min(policy.threads, host::cpu_threads(p.threads));
   std::atomic<int64_t> next{0};
+  std::atomic<size_t> entered{0};  // a program's omp_get_thread_num() need not be OpenMP's
   std::atomic<bool> no_lane{false}, failed{false};
 #pragma omp parallel num_threads(threads)
   {
-    // Of this thread alone, to the region's end. A region of one thread does not count as parallel:
-    // oneDNN would use all others, and sum up in another order.
-    omp_set_num_threads(1);
-    const auto thread = static_cast<size_t>(omp_get_thread_num());
+    // A region of one thread does not count as parallel: oneDNN would use all others, and sum up in
+    // another order.
+    const OneThread one_thread;
+    const size_t thread = entered++;
     if (const auto lane = products.borrow()) {
       auto* base = static_cast<std::byte*>(workspace) + thread * bytes;
       Worker worker(p, policy, products, *lane, carve(base, p, policy.tile_q, policy.tile_kv));

@@ -1,8 +1,7 @@
-#include <omp.h>
-
 #include <atomic>
 #include <cstring>
 
+#include "host/ops/attention/cpu/onednn.h"
 #include "host/ops/attention/cpu/scratch.h"
 #include "host/ops/attention/cpu/tile_products.h"
 #include "host/ops/attention/cpu/tiles.h"
@@ -16,11 +15,12 @@ double run_products_alone(const host::attention::Problem& p, const Policy& polic
   std::memset(workspace, 0, policy.workspace_bytes);  // numbers that no operation slows down on
   const ProductShape& shape = products.shape();
   std::atomic<int64_t> next{0}, columns{0};
+  std::atomic<size_t> entered{0};
   std::atomic<bool> failed{false};
 #pragma omp parallel num_threads(policy.threads)
   {
-    omp_set_num_threads(1);  // as attention's run has it
-    const auto thread = static_cast<size_t>(omp_get_thread_num());
+    const OneThread one_thread;  // as attention's run has it
+    const size_t thread = entered++;
     const auto lane = products.borrow();
     if (!lane) failed = true;
     auto* base = static_cast<std::byte*>(workspace) + thread * bytes;

@@ -1,8 +1,10 @@
 // cpu_merge: parts in host memory, a row at a time.
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <limits>
 
+#include "host/core/device.h"
 #include "host/core/numeric.h"
 #include "host/ops/merge/op.h"
 #include "kernels/core/merge_math.h"
@@ -10,6 +12,7 @@
 namespace qkv::host::merge {
 namespace {
 
+constexpr int64_t kWorkOfATask = 4096;  // elements of O
 constexpr float kInf = std::numeric_limits<float>::infinity();
 
 // One row. All weights are known before O or LSE, which may be a part's, is written.
@@ -40,7 +43,11 @@ void merge_row(const Problem& m, int64_t b, int64_t h, int64_t i) {
 template <class Part, class Out>
 void merge_rows(const Problem& m) {
   const int64_t rows = m.batch * m.heads * m.seq;
-#pragma omp parallel for if (rows * m.dim > 4096)
+  const int64_t together = kWorkOfATask / std::max<int64_t>(m.dim, 1) + 1;
+  const int32_t threads = rows <= together ? 1 : cpu_threads(0);
+  // Rows are handed out by number: a static schedule would ask the program's omp_get_thread_num(),
+  // which need not be OpenMP's.
+#pragma omp parallel for schedule(dynamic, together) num_threads(threads)
   for (int64_t row = 0; row < rows; ++row)
     merge_row<Part, Out>(m, row / m.seq / m.heads, row / m.seq % m.heads, row % m.seq);
 }
