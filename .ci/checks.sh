@@ -99,11 +99,13 @@ source_checks() {
   check 'check that kernels are short' kernels_are_short
 }
 
-# tidy FOLDER BUILD [CLANG_TIDY_OPTION...]: without the tests that FOLDER has.
+# tidy FOLDER BUILD PARTS [CLANG_TIDY_OPTION...]: one of PARTS shares of FOLDER's sources, without its tests; the next one
+# with the next commit, as QKV_TEST_SHARE says.
 tidy() {
   # The build is GCC's: its options that clang lacks, and what only clang calls a conversion, are no findings.
-  sources "$1/*.cpp" ":!$1/tests/" | xargs -n 1 -P "$jobs" clang-tidy -p "$2" --quiet \
-    --extra-arg=-Wno-unknown-warning-option --extra-arg=-Wno-sign-conversion "${@:3}"
+  sources "$1/*.cpp" ":!$1/tests/" | awk -v number="${QKV_TEST_SHARE:-0}" -v parts="$3" 'NR % parts == number % parts' |
+    xargs -n 1 -P "$jobs" clang-tidy -p "$2" --quiet \
+    --extra-arg=-Wno-unknown-warning-option --extra-arg=-Wno-sign-conversion "${@:4}"
 }
 
 format_all() {
