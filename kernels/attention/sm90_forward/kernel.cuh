@@ -23,6 +23,7 @@
 #include "kernels/core/online_softmax.cuh"
 #include "kernels/core/score_fragment.cuh"
 #include "kernels/ptx/barrier.h"
+#include "kernels/ptx/opaque.h"
 #include "kernels/ptx/setmaxnreg.h"
 #include "kernels/ptx/sync_warp.h"
 #include "kernels/ptx/wgmma.h"
@@ -106,9 +107,9 @@ struct Sm90Forward {
   }
 
   // m over the scores of the block as well; `rescale` is for the sums of O so far. Returns whether
-  // a rounded shift is too coarse: then scores are relative to m now: exactly, where it matters.
+  // a row's shift is too coarse.
   template <int kKeys>
-  static __device__ bool raise_max(Scores& rS, Softmax (&softmax)[2], float (&rescale)[2],
+  static __device__ bool raise_max(const Scores& rS, Softmax (&softmax)[2], float (&rescale)[2],
                                    float factor) {
     constexpr int kScores = kKeys / 2;  // of a lane, both halves
 #pragma unroll
@@ -121,27 +122,22 @@ struct Sm90Forward {
       rescale[half] = softmax[half].raise(quad_max(fmaxf(s_max[0], s_max[1])), factor);
     }
     const float largest = fmaxf(fabsf(softmax[0].base()), fabsf(softmax[1].base()));
-    const bool coarse = __any_sync(0xffffffffu, largest * factor >= kCoarseExponent);
-    if (coarse) {
-#pragma unroll
-      for (int n = 0; n < kScores; ++n) rS[n] -= softmax[n / 2 % 2].base();
-    }
-    return coarse;
+    return __any_sync(0xffffffffu, largest * factor >= kCoarseExponent);
   }
 
   // rS = P for keys kFrom to kTo - 1 of the block, added to l.
-  template <int kFrom, int kTo>
-  static __device__ void exponentials(Scores& rS, Softmax (&softmax)[2], bool coarse,
-                                      float factor) {
+  template <int kFrom, int kTo, bool kCoarse>
+  static __device__ void exponentials(Scores& rS, Softmax (&softmax)[2], float factor) {
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      const float shift = coarse ? softmax_carry(kType) : softmax[half].shift(factor);
+      const float shift = softmax[half].shift(factor);
 #pragma unroll
       for (int n = kFrom / 2; n < kTo / 2; n += 4)
 #pragma unroll
         for (int x = 0; x < 2; ++x) {
           float& s = rS[n + half * 2 + x];
-          s = ptx::ex2_approx_ftz(fmaf(s, factor, shift));
+          s = kCoarse ? softmax[half].weight(s, factor)
+                      : ptx::ex2_approx_ftz(fmaf(s, factor, shift));
           softmax[half].l += s;
         }
     }
@@ -234,13 +230,18 @@ struct Sm90Forward {
       const int first_of_tile = work.first;
       const KeyRange unmasked = work.unmasked[warpgroup];
       const auto [first, last, last_half] = blocks_of(work, warpgroup);
-      const int row = at.row + static_cast<int>(threadIdx.x) / 32 * kSm90WarpRows + lane / 4;
-      const KeyRange visible[2] = {work.mask.keys(args.schedule.query(row)),
-                                   work.mask.keys(args.schedule.query(row + 8))};
       Softmax softmax[2];
       float rescale[2];
       int add = 0;  // to rO; 0: the first P V overwrites it
 
+      // Computed again for each block that needs it, instead of held in registers across the loop.
+      const auto mask_block = [&]<int kKeys>(int block) {
+        const int row =
+            ptx::opaque(at.row + static_cast<int>(threadIdx.x) / 32 * kSm90WarpRows) + lane / 4;
+        const KeyRange visible[2] = {work.mask.keys(args.schedule.query(row)),
+                                     work.mask.keys(args.schedule.query(row + 8))};
+        apply_mask<kKeys>(rS, visible, block * kSm90TileKv + lane % 4 * 2);
+      };
       const auto needs_mask = [&](int block) {
         return block * kSm90TileKv < unmasked.begin ||
                unmasked.end - block * kSm90TileKv < kSm90TileKv;
@@ -248,9 +249,11 @@ struct Sm90Forward {
       // Of the last block, with which the walk begins.
       const auto first_softmax = [&]<int kKeys>(int block) {
         if constexpr (kSoftcap) apply_softcap(rS, inverse);
-        if (needs_mask(block)) apply_mask<kKeys>(rS, visible, block * kSm90TileKv + lane % 4 * 2);
-        const bool coarse = raise_max<kKeys>(rS, softmax, rescale, factor);
-        exponentials<0, kKeys>(rS, softmax, coarse, factor);
+        if (needs_mask(block)) mask_block.template operator()<kKeys>(block);
+        if (raise_max<kKeys>(rS, softmax, rescale, factor))
+          exponentials<0, kKeys, true>(rS, softmax, factor);
+        else
+          exponentials<0, kKeys, false>(rS, softmax, factor);
         pack_p<kKeys>(rP, rS);
       };
       // Q K^T and softmax of `block`, with P V of the block after it, which had kKeys keys.
@@ -265,18 +268,20 @@ struct Sm90Forward {
         ptx::wgmma_wait_group<1>(rS);
         release_k();
         if constexpr (kSoftcap) apply_softcap(rS, inverse);
-        if constexpr (kMasked)
-          apply_mask<kSm90TileKv>(rS, visible, block * kSm90TileKv + lane % 4 * 2);
+        if constexpr (kMasked) mask_block.template operator()<kSm90TileKv>(block);
         const bool coarse = raise_max<kSm90TileKv>(rS, softmax, rescale, factor);
         // P V runs during the maximum and the first exponentials; then V's buffer is passed on, and
         // the other exponentials run while the next block is on its way. The barrier keeps ptxas
         // from moving the wait for P V up. With a mask or softcap registers do not suffice for it.
         constexpr int kBefore = kMasked || kSoftcap ? kSm90TileKv : kSm90KeysBeforePv;
-        exponentials<0, kBefore>(rS, softmax, coarse, factor);
+        if (coarse)
+          exponentials<0, kSm90TileKv, true>(rS, softmax, factor);
+        else
+          exponentials<0, kBefore, false>(rS, softmax, factor);
         if constexpr (!kMasked && !kSoftcap) ptx::sync_warp_after(softmax[0].l + softmax[1].l);
         ptx::wgmma_wait_group<0>(rO);
         release_v();
-        exponentials<kBefore, kSm90TileKv>(rS, softmax, coarse, factor);
+        if (!coarse) exponentials<kBefore, kSm90TileKv, false>(rS, softmax, factor);
         pack_p<kSm90TileKv>(rP, rS);
 #pragma unroll
         for (int x = 0; x < kSm90Dim / 2; ++x) rO[x] *= rescale[x / 2 % 2];
