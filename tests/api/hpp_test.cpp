@@ -73,7 +73,8 @@ TEST(Hpp, DescriptorHasAllFields) {
   uint8_t visible[1] = {1};
   int32_t length[1] = {1}, best[1] = {7};
   const Tensor one = qkv::bhsd(x, 1, 1, 1, 1);
-  Attention a{.q = qkv::bhsd(x + 1, 1, 1, 1, 1), .k = one, .v = one, .o = one};
+  Attention a{
+      .q = qkv::bhsd(x + 1, 1, 1, 1, 1), .k = one, .v = one, .o = qkv::bhsd(x + 7, 1, 1, 1, 1)};
   const qkv_attention_desc plain = a.desc();
   EXPECT_EQ(plain.scale_set, 0);
   EXPECT_EQ(plain.window_left, -1);

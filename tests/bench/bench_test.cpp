@@ -30,7 +30,7 @@ constexpr const char* kLines[] = {
     "v=648.24.80",
     "fwd:cpu:f32:d8:full:b2:hq4:hkv2:sq5:skv7:hard:index32:weights=3:split=9223372036854775807",
     "fwd:cpu:f32:d8:full:b2:hq4:hkv2:sq5:skv7:scale=0:offset=0:left=0:right=1:mask=bhqk:bias=1",
-    "fwd:cpu:f16:d8:full:b2:hq4:hkv2:sq5:skv7:scale=1.40129846e-45:softcap=3.40282347e+38:mask=1:"
+    "fwd:cpu:f16:d8:full:b2:hq4:hkv2:sq5:skv7:scale=1.17549435e-38:softcap=7.88860905e-31:mask=1:"
     "bias=bhk",
     "fwd:cpu:f16:d8:full:b2:hq4:hkv2:sq5:skv7:scale=0.333333343:offset=1152921504606846976:"
     "left=1152921504606846976:weights=0",
