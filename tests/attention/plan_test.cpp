@@ -601,9 +601,9 @@ TEST(PlanKeys, APlanForNullRunsOnUnalignedHostMemory) {
 TEST(PlanThreads, AreLimitedByTheDescriptor) {
   const int before = omp_get_max_threads();
   omp_set_num_threads(4);
-  const auto workspace = [](int32_t threads, int64_t queries = 512) {
+  const auto workspace = [](int32_t threads, int64_t queries = 512, int64_t keys = 512) {
     SmallProblem f(
-        {.heads_q = 8, .heads_kv = 8, .s_q = queries, .s_kv = 512, .d_qk = 32, .d_v = 32});
+        {.heads_q = 8, .heads_kv = 8, .s_q = queries, .s_kv = keys, .d_qk = 32, .d_v = 32});
     f.desc.threads = threads;
     qkv_query_result result{};
     result.struct_size = sizeof result;
@@ -617,9 +617,8 @@ TEST(PlanThreads, AreLimitedByTheDescriptor) {
   EXPECT_EQ(workspace(5), 4 * share) << "never more than OpenMP would use";
   EXPECT_EQ(workspace(INT32_MAX), 4 * share);
   EXPECT_EQ(workspace(0), 4 * share);
-  // What is small is not worth waking threads for, and what is not large not worth waking all.
-  EXPECT_LE(workspace(0, 1), share);
-  EXPECT_EQ(workspace(0, 1), workspace(1, 1));
+  EXPECT_EQ(workspace(0, 1, 64), workspace(1, 1, 64)) << "not worth waking a thread";
+  EXPECT_GT(workspace(0, 1, 2048), workspace(1, 1, 2048)) << "worth it";
   omp_set_num_threads(before);
 }
 
