@@ -80,7 +80,9 @@ class TileProductsAlone : public Contender {
  public:
   explicit TileProductsAlone(const std::shared_ptr<const Tensors>& tensors)
       : tensors_(tensors),
-        policy_(cpu::select_policy(tensors->problem(), host::cpu_threads(tensors->spec().threads))),
+        policy_(cpu::select_policy(
+            tensors->problem(),
+            cpu::useful_threads(tensors->problem(), host::cpu_threads(tensors->spec().threads)))),
         workspace_(policy_.workspace_bytes) {
     const host::Status status = cpu::prepare(tensors->problem(), policy_, &products_);
     if (!status.ok()) throw std::runtime_error(status.reason());

@@ -1,4 +1,6 @@
 // The entry points that belong to no operation: version, status, devices, and what all plans share.
+#include <oneapi/dnnl/dnnl_version.h>
+
 #include <span>
 #include <string>
 
@@ -52,11 +54,12 @@ const char* qkv_build_info(void) {
     std::string names;
     for (const Op* op : all_ops())
       for (const Kernel* kernel : op->kernels)
-        names += text(names.empty() ? "" : ", ", '"', kernel->name, '"');
+        if (kernel->built) names += text(names.empty() ? "" : ", ", '"', kernel->name, '"');
     const char* const release = cuda_release();
     const std::string runtime = release == nullptr ? "null" : text('"', release, '"');
     return text("{\"version\": \"", QKV_VERSION_MAJOR, ".", QKV_VERSION_MINOR, ".",
                 QKV_VERSION_PATCH, "\", \"compiler\": \"", __VERSION__,
+                "\", \"cpu_engine\": \"oneDNN ", DNNL_VERSION_MAJOR, ".", DNNL_VERSION_MINOR,
                 "\", \"cuda\": ", kCudaTargets, ", \"cuda_runtime\": ", runtime, ", \"kernels\": [",
                 names, "]}");
   }();

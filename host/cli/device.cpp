@@ -7,6 +7,7 @@
 #include <chrono>
 #include <memory>
 #include <new>
+#include <numeric>
 #include <string_view>
 
 #include "errors.h"
@@ -99,17 +100,13 @@ RunReport run_on_cpu(Job* job, int most_runs) {
   report.kernel = job->check_support();
   const Workspace workspace(job->prepare());
   const int32_t threads = host::cpu_threads(job->most_threads());
-  report.device = fmt::format("cpu, {} thread{}", threads, threads == 1 ? "" : "s");
+  report.device = threads == 1 ? "cpu, 1 thread" : fmt::format("cpu, up to {} threads", threads);
   report.workspace_bytes = workspace.size();
-  double total = 0;
-  while (report.runs == 0 || (report.runs < most_runs && total < kEnoughMilliseconds)) {
+  while (wants_another_run(report, most_runs)) {
     const auto begin = std::chrono::steady_clock::now();
     job->run(workspace.data(), workspace.size());
     const std::chrono::duration<double, std::milli> time = std::chrono::steady_clock::now() - begin;
-    total += time.count();
-    report.milliseconds =
-        report.runs == 0 ? time.count() : std::min(report.milliseconds, time.count());
-    ++report.runs;
+    report.milliseconds.push_back(time.count());
   }
   return report;
 }
@@ -146,9 +143,18 @@ std::string time_text(double milliseconds) {
 
 }  // namespace
 
+bool wants_another_run(const RunReport& report, int most_runs) {
+  const std::vector<double>& done = report.milliseconds;
+  return done.empty() || (std::ssize(done) < most_runs &&
+                          std::reduce(done.begin(), done.end()) < kEnoughMilliseconds);
+}
+
 std::string time_text(const RunReport& report) {
-  return fmt::format("{} ({})", time_text(report.milliseconds),
-                     report.runs == 1 ? "one run" : fmt::format("fastest of {} runs", report.runs));
+  std::vector<double> times = report.milliseconds;
+  if (times.size() == 1) return time_text(times[0]) + " (one run)";
+  std::ranges::sort(times);
+  return fmt::format("{} (fastest of {} runs, median {})", time_text(times[0]), times.size(),
+                     time_text(times[times.size() / 2]));
 }
 
 qkv_attention_desc without_addresses(qkv_attention_desc desc) {

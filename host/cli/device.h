@@ -33,13 +33,13 @@ inline constexpr double kEnoughMilliseconds = 200;  // of all runs together
 
 struct RunReport {
   std::string kernel;
-  std::string device;       // "cpu, 2 threads" or "cuda:0, NVIDIA H100"
-  double milliseconds = 0;  // of the fastest run, without plan and copies
-  int runs = 0;
+  std::string device;                // "cpu, up to 2 threads" or "cuda:0, NVIDIA H100"
+  std::vector<double> milliseconds;  // of each run, without plan and copies
   size_t workspace_bytes = 0;
 };
 
-// "1.25 ms (fastest of 5 runs)"
+// "1.25 ms (fastest of 5 runs, median 1.31 ms)". The fastest is what the machine can do; the median
+// what a call takes as things are, which other programs make many times longer.
 std::string time_text(const RunReport& report);
 
 // A part of host memory that a descriptor points into.
@@ -77,6 +77,9 @@ RunReport run(const qkv_attention_desc& desc, const DeviceChoice& where,
 
 // Computes once, with tensors that share no memory.
 RunReport run_once(const qkv_attention_desc& desc, const DeviceChoice& where);
+
+// Until most_runs, or kEnoughMilliseconds.
+bool wants_another_run(const RunReport& report, int most_runs);
 
 // The same as run() on CUDA device `index` (device_cuda.cpp).
 RunReport run_on_cuda(Job* job, int32_t index, const std::vector<Buffer>& buffers, int most_runs);

@@ -101,20 +101,15 @@ RunReport run_on_cuda(Job* job, int32_t index, const std::vector<Buffer>& buffer
   if (bytes > 0) workspace = allocate(bytes);
 
   const Event begin = make_event(), end = make_event();
-  RunReport report{kernel, fmt::format("cuda:{}, {}", index, facts.name), 0, 0, bytes};
-  double total = 0;
-  while (report.runs == 0 || (report.runs < most_runs && total < kEnoughMilliseconds)) {
+  RunReport report{kernel, fmt::format("cuda:{}, {}", index, facts.name), {}, bytes};
+  while (wants_another_run(report, most_runs)) {
     check_cuda(cudaEventRecord(begin.get(), nullptr), "timing");
     job->run(workspace.get(), bytes);
     check_cuda(cudaEventRecord(end.get(), nullptr), "timing");
     check_cuda(cudaDeviceSynchronize(), "running the kernel");
     float time = 0;
     check_cuda(cudaEventElapsedTime(&time, begin.get(), end.get()), "timing");
-    const auto milliseconds = static_cast<double>(time);
-    total += milliseconds;
-    report.milliseconds =
-        report.runs == 0 ? milliseconds : std::min(report.milliseconds, milliseconds);
-    ++report.runs;
+    report.milliseconds.push_back(time);
   }
   mirror.copy_back();
   return report;

@@ -50,7 +50,19 @@ struct Kernel {
   std::unique_ptr<KernelPlan> (*plan)(const AnyProblem&, const DeviceInfo&);
   Status (*prepare)(const AnyProblem&, const CudaRuntime&, KernelPlan*);
   Status (*launch)(const AnyProblem&, const KernelPlan&, const CudaRuntime&, const Run&);
+  bool built = true;  // else this build can plan it and no more
 };
+
+// For kernels of builds without CUDA, which still plan for any device: that is how plans are tested
+// everywhere. The CUDA table of such a build refuses in their place.
+template <class Problem, class Own>
+Status prepare_absent(const Problem&, const CudaRuntime& cuda, Own*) {
+  return cuda.load("loading a kernel", [] { return 0; });
+}
+template <class Problem, class Own>
+Status launch_absent(const Problem&, const Own&, const CudaRuntime& cuda, const Run& run) {
+  return cuda.queue(run, [] { return 0; });
+}
 
 // A kernel from four functions of its file, which know their op's Problem and their own plan, Own:
 //   decline   why the kernel cannot run the problem on the device; empty: it can
@@ -79,18 +91,8 @@ constexpr Kernel kernel_of(const char* name, qkv_device device) {
           },
           [](const AnyProblem& p, const KernelPlan& own, const CudaRuntime& cuda, const Run& run) {
             return kLaunch(static_cast<const Problem&>(p), static_cast<const Own&>(own), cuda, run);
-          }};
-}
-
-// For kernels of builds without CUDA, which still plan for any device: that is how plans are tested
-// everywhere. The CUDA table of such a build refuses in their place.
-template <class Problem, class Own>
-Status prepare_absent(const Problem&, const CudaRuntime& cuda, Own*) {
-  return cuda.load("loading a kernel", [] { return 0; });
-}
-template <class Problem, class Own>
-Status launch_absent(const Problem&, const Own&, const CudaRuntime& cuda, const Run& run) {
-  return cuda.queue(run, [] { return 0; });
+          },
+          kPrepare != prepare_absent<Problem, Own>};
 }
 
 // A family of problems, as api.cpp and this folder see it. Made by op_of() below.

@@ -78,6 +78,7 @@ PlanKey plan_key(const Op& op, const AnyProblem& problem, const DeviceInfo& devi
   key.add(device.threads);
   key.add(static_cast<int64_t>(reinterpret_cast<intptr_t>(&disabled())));
   op.add_key(problem, &key);
+  if (problem.device == QKV_DEVICE_CPU) key.forget_alignment();
   return key;
 }
 

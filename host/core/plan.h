@@ -75,6 +75,9 @@ class PlanKey {
     alignment_[tensors_++] = alignment(view.data);
   }
 
+  // Plans on the CPU take tensors at any multiple of the element's size.
+  void forget_alignment() { std::fill_n(alignment_.begin(), tensors_, uint8_t{1}); }
+
   bool operator==(const PlanKey& other) const;
   // Equal but for the alignment of addresses.
   bool same_problem(const PlanKey& other) const;

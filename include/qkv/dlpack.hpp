@@ -21,6 +21,9 @@
 #ifndef QKV_DLPACK_HPP_
 #define QKV_DLPACK_HPP_
 
+#include "qkv/qkv.hpp"  // says so where C++ is too old for it
+#if __cplusplus >= 201703L
+
 #include <algorithm>
 #include <array>
 #include <cstddef>
@@ -30,8 +33,6 @@
 #include <string_view>
 #include <type_traits>
 #include <utility>
-
-#include "qkv/qkv.hpp"
 
 namespace qkv::dlpack {
 
@@ -424,4 +425,5 @@ Owned<Managed> to_dlpack(const Tensor& tensor, Device device, int32_t device_ind
 
 }  // namespace qkv::dlpack
 
+#endif  // C++17
 #endif  // QKV_DLPACK_HPP_

@@ -1,4 +1,4 @@
-/* qkv: fused attention for C and C++. This header is the whole C ABI; qkv.hpp wraps it for C++20.
+/* qkv: fused attention for C and C++. This header is the whole C ABI; qkv.hpp wraps it for C++17.
  *
  * A query is scored against every key, the scores become weights, the weighted values come out:
  *
@@ -13,6 +13,14 @@
  * BHSD, packed QKV, ...) is a matter of strides, counted in elements. A query that sees no key, or
  * only keys that score -inf, gives O = 0, LSE = -inf, probabilities 0 and index -1. Results are
  * bit-identical from run to run.
+ *
+ * A first call, with scratch memory left to qkv:
+ *
+ *   qkv_attention_desc d;
+ *   qkv_attention_desc_init(&d, sizeof d);
+ *   d.q = ...; d.k = ...; d.v = ...; d.o = ...;      (a qkv_tensor each)
+ *   d.flags = QKV_FLAG_ALLOW_ALLOCATION;             (else set workspace and workspace_size)
+ *   if (qkv_attention(&d, NULL) != QKV_SUCCESS) puts(qkv_last_error());
  *
  * Arithmetic is fp32, whatever the element type; P is rounded to it at most once, O once. Range:
  * q.k, before the scale, S after each of its steps, and the sums of exp(S - max S) |V| over a
@@ -42,6 +50,17 @@
  *
  * Every function is thread-safe. None allocates device memory, synchronises or prints unless its
  * comment says so.
+ *
+ * Threads of the CPU are OpenMP's: at most as many as OpenMP would use for the calling thread
+ * (OMP_NUM_THREADS, omp_set_num_threads; one inside of a parallel region, unless nested ones are
+ * on), at most the descriptor's `threads`, and one where the problem is too small for more. A plan
+ * never uses more than it was made for. OpenMP's other settings (binding, waiting) are the
+ * program's. Results do not depend on any of this.
+ *
+ * After fork() the child computes on the CPU, also by plans of its parent, on one thread: OpenMP's
+ * stay behind. A process must not fork while another of its threads is inside of a call. CUDA does
+ * not survive fork(): a child of a process that has used it gets an error from every call on a
+ * device.
  *
  * Two environment variables are read, each once, when first needed: QKV_VERBOSE, a list of words
  * (error, check, dispatch, exec, repro, all) says on stderr what calls do; QKV_DISABLE, a list of
@@ -180,7 +199,8 @@ enum {
 /** Bits of qkv_attention_desc.flags. */
 enum {
   QKV_FLAG_ALLOW_ALLOCATION =
-      1 /**< no workspace given: allocate it (CUDA: from the device's stream-ordered pool) */
+      1 /**< no workspace given: allocate it (CUDA: from the device's stream-ordered pool). Without
+           this flag a call that needs workspace and has none fails: QKV_RESOURCE_WORKSPACE */
 };
 
 /** A strided view of memory that the caller owns: [batch, heads, seq, dim], strides in elements.
@@ -282,8 +302,8 @@ typedef struct qkv_attention_desc {
   /* 0.1.0 ends here. */
 
   int32_t threads;   /**< CPU: at most so many threads, and never more than OpenMP would use for the
-                        caller at the time of the call; 0 (default): as many as that. Results do not
-                        depend on it. CUDA: without effect */
+                        caller at the time of the call; 0 (default): as many as that and as the
+                        problem has work for. Results do not depend on it. CUDA: without effect */
   int32_t reserved1; /**< 0 */
 } qkv_attention_desc;
 
@@ -342,9 +362,10 @@ typedef struct qkv_plan qkv_plan;
 /** The library's version, major * 10000 + minor * 100 + patch. */
 QKV_API int32_t qkv_version(void);
 
-/** One JSON object: version, compiler, "cuda" (the architectures that kernels are built for, or
+/** One JSON object: version, compiler, "cpu_engine" (what multiplies on the CPU, as it was built
+ * with: "oneDNN 2.6"), "cuda" (the architectures that kernels are built for, or
  * null), "cuda_runtime" (the release of CUDA, as "13.0", or null: drivers from 580 on run 13.x,
- * from 525 on 12.x), kernels. Static storage. */
+ * from 525 on 12.x), kernels (those that this build has). Static storage. */
 QKV_API const char* qkv_build_info(void);
 
 /** The class of a status: its thousands (QKV_INVALID_ARGUMENT, QKV_UNSUPPORTED, ...), 0 for
@@ -377,9 +398,10 @@ QKV_API qkv_status qkv_attention_desc_init(qkv_attention_desc* desc, size_t stru
  * its place, with a workspace of its own. */
 QKV_API qkv_status qkv_query(const qkv_attention_desc* desc, qkv_query_result* result);
 
-/** Makes a plan for problems like *desc: same shapes, strides, types, options, device and at least
- * the same pointer alignment. On the CPU its runs use no more threads than it was made for, and no
- * more than their own descriptor allows. Data is not read; null pointers as in qkv_query. The
+/** Makes a plan for problems like *desc: same shapes, strides, types, options and device; on a CUDA
+ * device at least the same pointer alignment, on the CPU any multiple of the element's size. On the
+ * CPU its runs use no more threads than it was made for, and no more than their own descriptor
+ * allows. Data is not read; null pointers as in qkv_query. The
  * caller destroys it. May load the kernel's module: call it outside of graph capture. */
 QKV_API qkv_status qkv_plan_create(const qkv_attention_desc* desc, qkv_plan** plan);
 

@@ -12,7 +12,7 @@
 #ifndef QKV_QKV_HPP_
 #define QKV_QKV_HPP_
 
-#if __cplusplus < 201703L && !(defined(_MSVC_LANG) && _MSVC_LANG >= 201703L)
+#if __cplusplus < 201703L
 #error "qkv.hpp needs C++17 (-std=c++17); qkv.h, the C interface, does with any C or C++"
 #else
 

@@ -41,7 +41,13 @@ int main(void) {
   size_t length = 0;
 
   CHECK(qkv_version() == QKV_VERSION_MAJOR * 10000 + QKV_VERSION_MINOR * 100 + QKV_VERSION_PATCH);
-  CHECK(strstr(qkv_build_info(), "cpu_forward") != NULL);
+  CHECK(strstr(qkv_build_info(), "\"cpu_forward\"") != NULL);
+  CHECK(strstr(qkv_build_info(), "\"cpu_engine\": \"oneDNN ") != NULL);
+  /* Kernels of CUDA where it is built for CUDA, and there alone. */
+  CHECK((strstr(qkv_build_info(), "\"simt_forward\"") != NULL) ==
+        (strstr(qkv_build_info(), "\"cuda\": null") == NULL));
+  CHECK((strstr(qkv_build_info(), "\"merge\"") != NULL) ==
+        (strstr(qkv_build_info(), "\"cuda\": null") == NULL));
   CHECK(qkv_attention_desc_init(&desc, sizeof desc) == QKV_SUCCESS);
   desc.q = view(q, 1, 2);
   desc.k = view(k, 2, 2);

@@ -309,6 +309,28 @@ TEST_P(EveryType, ResultsOfOneTaskDoNotDependOnThreads) {
   EXPECT_EQ(a.bits(), one);
 }
 
+// A thread for each 60 us or so of work; the numbers are policy.cpp's.
+TEST(UsefulThreads, GrowWithTheWork) {
+  const auto threads = [](const Attention::Sizes& sizes,
+                          int64_t left = host::attention::kUnbounded) {
+    Attention a(QKV_TYPE_F32, {.s_q = 1, .s_kv = 1, .d_qk = 64, .d_v = 64});
+    a.p.batch = sizes.batch, a.p.heads_q = sizes.heads_q;
+    a.p.s_q = sizes.s_q, a.p.s_kv = sizes.s_kv;
+    a.p.left = left;
+    if (left != host::attention::kUnbounded) a.p.right = 0;
+    return useful_threads(a.p, 64);
+  };
+  EXPECT_EQ(threads({.heads_q = 2, .s_q = 1, .s_kv = 64}), 1) << "10 us";
+  EXPECT_EQ(threads({.heads_q = 2, .s_q = 64, .s_kv = 64}), 1) << "50 us";
+  EXPECT_EQ(threads({.heads_q = 16, .s_q = 64, .s_kv = 64}), 6) << "340 us";
+  EXPECT_EQ(threads({.heads_q = 16, .s_q = 512, .s_kv = 512}), 64);
+  EXPECT_EQ(threads({.heads_q = 16, .s_q = 1, .s_kv = 4096}), 64) << "memory to read";
+  EXPECT_EQ(threads({.heads_q = 1, .s_q = 1, .s_kv = 1 << 20}, 31), 1) << "a window of 32 keys";
+  EXPECT_EQ(
+      threads({.batch = int64_t{1} << 40, .heads_q = 1 << 20, .s_q = 1 << 30, .s_kv = 1 << 30}),
+      64);
+}
+
 // A plan's threads are the most that a run has; the call's own limit and OpenMP's are kept too.
 TEST(Run, KeepsToTheCallsThreads) {
   Attention a(

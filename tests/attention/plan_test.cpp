@@ -612,10 +612,13 @@ TEST(PlanKeys, TellWeightsModesApart) {
 
 TEST(PlanKeys, ServeAddressesOfTheirAlignmentOrBetter) {
   alignas(64) std::byte memory[4096];
+  qkv_device device = QKV_DEVICE_CUDA;
   const auto key = [&](size_t shift, bool null = false) {
     FullProblem f;
     f.desc.q.data = null ? nullptr : memory + shift;
-    return plan_key(problem_of(f.desc), host::cpu_device_info());
+    Problem problem = problem_of(f.desc);
+    problem.device = device;
+    return plan_key(problem, host::cpu_device_info());
   };
   EXPECT_TRUE(key(4).serves(key(4)));
   EXPECT_TRUE(key(4).serves(key(8)));
@@ -625,14 +628,39 @@ TEST(PlanKeys, ServeAddressesOfTheirAlignmentOrBetter) {
   EXPECT_TRUE(key(0, true).serves(key(16))) << "made for null: for aligned addresses";
   EXPECT_TRUE(key(16).serves(key(32))) << "beyond 16 bytes alignment does not matter";
   EXPECT_FALSE(key(0, true).serves(key(8)));
+  device = QKV_DEVICE_CPU;
+  EXPECT_TRUE(key(0, true) == key(4)) << "the CPU takes any";
+}
+
+TEST(PlanKeys, APlanForNullRunsOnUnalignedHostMemory) {
+  SmallProblem f({.s_q = 3, .s_kv = 5, .d_qk = 8, .d_v = 8});
+  for (size_t n = 0; n < f.q.size(); ++n) f.q[n] = f.k[n] = static_cast<float>(n % 5);
+  for (size_t n = 0; n < f.v.size(); ++n) f.v[n] = static_cast<float>(n);
+  f.desc.flags = QKV_FLAG_ALLOW_ALLOCATION;
+  ASSERT_EQ(qkv_attention(&f.desc, nullptr), QKV_SUCCESS) << qkv_last_error();
+  const std::vector<float> want = f.o;
+  qkv_attention_desc shapes = f.desc;
+  for (qkv_tensor* x : {&shapes.q, &shapes.k, &shapes.v, &shapes.o, &shapes.lse}) x->data = nullptr;
+  qkv_plan* plan = nullptr;
+  ASSERT_EQ(qkv_plan_create(&shapes, &plan), QKV_SUCCESS) << qkv_last_error();
+  std::vector<float> q(f.q.size() + 1), k(f.k.size() + 1), v(f.v.size() + 1), o(f.o.size() + 1);
+  std::ranges::copy(f.q, q.begin() + 1);
+  std::ranges::copy(f.k, k.begin() + 1);
+  std::ranges::copy(f.v, v.begin() + 1);
+  f.desc.q.data = q.data() + 1, f.desc.k.data = k.data() + 1;
+  f.desc.v.data = v.data() + 1, f.desc.o.data = o.data() + 1;
+  EXPECT_EQ(qkv_plan_run(plan, &f.desc, nullptr), QKV_SUCCESS) << qkv_last_error();
+  qkv_plan_destroy(plan);
+  EXPECT_TRUE(std::equal(want.begin(), want.end(), o.begin() + 1));
 }
 
 // The CPU's workspace is cut into shares, one for each thread.
 TEST(PlanThreads, AreLimitedByTheDescriptor) {
   const int before = omp_get_max_threads();
   omp_set_num_threads(4);
-  const auto workspace = [](int32_t threads) {
-    FullProblem f;
+  const auto workspace = [](int32_t threads, int64_t queries = 512, int64_t keys = 512) {
+    SmallProblem f(
+        {.heads_q = 8, .heads_kv = 8, .s_q = queries, .s_kv = keys, .d_qk = 32, .d_v = 32});
     f.desc.threads = threads;
     qkv_query_result result{};
     result.struct_size = sizeof result;
@@ -646,6 +674,8 @@ TEST(PlanThreads, AreLimitedByTheDescriptor) {
   EXPECT_EQ(workspace(5), 4 * share) << "never more than OpenMP would use";
   EXPECT_EQ(workspace(INT32_MAX), 4 * share);
   EXPECT_EQ(workspace(0), 4 * share);
+  EXPECT_EQ(workspace(0, 1, 64), workspace(1, 1, 64)) << "not worth waking a thread";
+  EXPECT_GT(workspace(0, 1, 2048), workspace(1, 1, 2048)) << "worth it";
   omp_set_num_threads(before);
 }
 

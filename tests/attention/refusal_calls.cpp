@@ -5,6 +5,7 @@
 
 #include "host/core/plan_cache.h"
 #include "host/core/run.h"
+#include "tests/support/fake_cuda.h"
 #include "tests/support/full_problem.h"
 #include "tests/support/plans.h"
 #include "tests/support/refusals.h"
@@ -137,7 +138,10 @@ std::vector<Refusal> call_refusals() {
       [] { return run_changed([](F& f) { f.desc.mask = f.mask; }); });
   add("run_less_aligned", QKV_INVALID_PLAN, {"less aligned"}, [] {
     alignas(16) static float buffer[64 * 4];
+    FakeCuda cuda({fake_device(90)});
+    cuda.map_everything(0);
     F f;
+    f.desc.device = QKV_DEVICE_CUDA;
     f.desc.q.data = buffer;
     const auto plan = plan_for(f.desc);
     f.desc.q.data = buffer + 1;

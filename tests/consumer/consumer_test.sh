@@ -42,7 +42,7 @@ echo 'find_package:'
 cmake -S "$here" -B "$work/cmake" "-DCMAKE_PREFIX_PATH=$prefix" "-DCMAKE_C_COMPILER=$cc" "-DCMAKE_CXX_COMPILER=$cxx" \
   -DCMAKE_BUILD_TYPE=Release -DCMAKE_SKIP_RPATH=ON >"$work/log" 2>&1 || { cat "$work/log"; fail 'cmake'; }
 cmake --build "$work/cmake" >"$work/log" 2>&1 || { cat "$work/log"; fail 'cmake --build'; }
-for program in linked_cpp linked_c; do
+for program in linked_cpp linked_cpp17 linked_cpp98 linked_c; do
   loads "$work/cmake/$program"
   run "$work/cmake/$program"
 done

@@ -22,6 +22,10 @@ struct Policy {
   size_t workspace_bytes = 0;  // all threads together
 };
 
+// As many of `threads` as the problem has work for; 1 where it is small.
+int32_t useful_threads(const host::attention::Problem& problem, int32_t threads);
+
+// For at most so many threads.
 Policy select_policy(const host::attention::Problem& problem, int32_t threads);
 
 // The tile products that a policy needs, made once (oneDNN generates code) and used by many runs at

@@ -22,7 +22,7 @@ struct CpuPlan : KernelPlan {
 std::string cpu_decline(const Problem&, const DeviceInfo&) { return {}; }
 
 void cpu_plan(const Problem& p, const DeviceInfo& device, CpuPlan* plan) {
-  plan->policy = cpu::select_policy(p, device.threads);
+  plan->policy = cpu::select_policy(p, cpu::useful_threads(p, device.threads));
   plan->workspace_bytes = plan->policy.workspace_bytes;
 }
 

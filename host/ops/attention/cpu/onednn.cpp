@@ -3,6 +3,7 @@
 #include <dlfcn.h>
 #include <omp.h>
 
+#include <algorithm>
 #include <atomic>
 
 #define QKV_TEXT_OF(x) #x
@@ -29,9 +30,10 @@ bool replaces_new() {
 }
 
 bool program_has_onednn() {
-#define QKV_ONEDNN_VISIBLE(name) visible("dnnl_" #name) ||
-  return QKV_ONEDNN_FUNCTIONS(QKV_ONEDNN_VISIBLE) false;
-#undef QKV_ONEDNN_VISIBLE
+#define QKV_ONEDNN_NAME(name) "dnnl_" #name,
+  constexpr const char* kNames[] = {QKV_ONEDNN_FUNCTIONS(QKV_ONEDNN_NAME)};
+#undef QKV_ONEDNN_NAME
+  return std::ranges::any_of(kNames, visible);
 }
 
 // RTLD_LOCAL hides it from others; only RTLD_DEEPBIND hides others from it.

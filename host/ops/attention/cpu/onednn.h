@@ -46,6 +46,7 @@ struct OneDnn {
   // Why it cannot be used: the loader's words. Empty: it can.
   std::string missing;
 
+// NOLINTNEXTLINE(bugprone-macro-parentheses): a member's name stands in none
 #define QKV_ONEDNN_POINTER(name) decltype(&::dnnl_##name) name = nullptr;
   QKV_ONEDNN_FUNCTIONS(QKV_ONEDNN_POINTER)
 #undef QKV_ONEDNN_POINTER
