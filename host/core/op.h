@@ -92,7 +92,7 @@ constexpr Kernel kernel_of(const char* name, qkv_device device) {
           [](const AnyProblem& p, const KernelPlan& own, const CudaRuntime& cuda, const Run& run) {
             return kLaunch(static_cast<const Problem&>(p), static_cast<const Own&>(own), cuda, run);
           },
-          kPrepare != prepare_absent<Problem, Own>};
+          kLaunch != launch_absent<Problem, Own>};
 }
 
 // A family of problems, as api.cpp and this folder see it. Made by op_of() below.

@@ -118,7 +118,7 @@ TEST(Plan, OnTheCpu) {
   Plan plan;
   ASSERT_TRUE(make_plan(problem, device, &plan).ok());
   EXPECT_STREQ(plan.kernel->name, "cpu_forward");
-  const cpu::Policy policy = cpu::select_policy(problem, 2);
+  const cpu::Policy policy = cpu::select_policy(problem, cpu::useful_threads(problem, 2));
   EXPECT_GT(policy.tile_q, 0);
   EXPECT_GT(policy.tile_kv, 0);
   EXPECT_GE(policy.threads, 1);
