@@ -9,6 +9,7 @@
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
+#include "host/ops/attention/cpu/dispatch.h"
 #include "host/ops/attention/cpu/simd-inl.h"
 
 HWY_BEFORE_NAMESPACE();
