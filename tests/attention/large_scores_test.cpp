@@ -28,7 +28,7 @@ class LargeScores : public EachType {
 };
 EACH_TYPE(LargeScores);
 
-const double kSizes[] = {1e3, 1e4, 1e6, 4e8, 2.4e9, 1e14, 1e25, 2e38};
+const double kSizes[] = {1e3, 1e4, 1e6, 4e8, 2.4e9, 1e14, 1e25, 1.7e38};
 
 std::string what(const Case& row, double size) {
   return host::text("scores of ", size, '\n', replay(row));
