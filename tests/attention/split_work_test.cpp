@@ -57,8 +57,8 @@ Work minimal_work(const Case& row, const kernels::TileSchedule& cut, int32_t max
           const int64_t j0 = int64_t{split} * cut.split_keys;
           const int64_t j1 = std::min(j0 + cut.split_keys, row.s_kv);
           const double o = any && sees(b, r, 1, j0, j1) ? parts : 0;
-          work.stored += o + 4;
-          work.combine_loaded += o + 4;
+          work.stored += o + sizeof(kernels::SplitLse);
+          work.combine_loaded += o + sizeof(kernels::SplitLse);
         }
       }
       work.combine_stored += static_cast<double>(rows) * static_cast<double>(2 * row.d_v + 4);

@@ -84,7 +84,7 @@ planted() {
 }
 
 faults() {
-  planted wrong 'the error .* exceeds|largest error' --watchdog 100
+  planted wrong 'the error .* exceeds|largest error|key [0-9]+ scores' --watchdog 100
   planted hang 'did not answer for 3 seconds: the kernel hangs' --watchdog 3
   planted trap 'unspecified launch failure' --watchdog 100
   planted address 'illegal memory access' --watchdog 100
