@@ -25,22 +25,22 @@
  * Arithmetic is fp32, whatever the element type; P is rounded to it at most once, O once. Range:
  * q.k, before the scale, S after each of its steps, and the sums of exp(S - max S) |V| over a
  * query's keys must be finite in fp32, or O is infinite or NaN: |V| up to FLT_MAX / s_kv always is.
- * Weights below 2^-126 of a row's best are 0, and on fp16 those below 2^-29 lose bits; so may what
- * is subnormal in between, in sums beside such weights. Where the processor multiplies bf16 itself,
- * it takes bf16 numbers and sums near 2^-126 for 0: values of V below 1e-36 are not exact then.
+ * Weights below 2^-126 of a row's best are 0, and on fp16 those below 2^-29 lose bits; so may
+ * results that are subnormal. Where the processor multiplies bf16 itself, it takes bf16 numbers and
+ * sums near 2^-126 for 0: values of V below 1e-36 are not exact then.
  *
  * NaN and infinity. In what a query sees they propagate as IEEE arithmetic says. Keys at or past a
  * sequence's length may hold anything. Keys that a causal mask, a window, the mask tensor or a bias
  * of -inf hides must have finite K and V: their weight is 0, and 0 times NaN or infinity is NaN.
  * What the bias holds where causal mask, window or mask tensor hide is not looked at.
  *
- * Tensors that share memory. Inputs may. Of an output, or of the workspace, no element may be
- * another tensor's (QKV_INVALID_OVERLAP): judged by elements when a call runs, so that an output
- * may lie in the gaps of another tensor, as a slot of a buffer that K and V share. One exception:
- * o may stand exactly in the place of q, the same data and strides, Dv = Dqk. The CPU and all CUDA
- * kernels take that, but for simt_general where it would read q again after it has written o: with
- * a weights output, or Dv > 128 under soft selection. Where strides fit each other so badly that a
- * short search does not tell whether elements meet, the call is refused as well.
+ * Tensors that share memory. Inputs may. Of an output, or of what the plan needs of the workspace,
+ * no element may be another tensor's (QKV_INVALID_OVERLAP): judged by elements when a call runs, so
+ * that an output may lie in the gaps of another tensor, as a slot of a buffer that K and V share.
+ * One exception: o may stand exactly in the place of q, the same data and strides, Dv = Dqk. The
+ * CPU and all CUDA kernels take that, but for simt_general where it would read q again after it has
+ * written o: with a weights output, or Dv > 128 under soft selection. Where strides fit each other
+ * so badly that a short search does not tell whether elements meet, the call is refused as well.
  *
  * A cache that grows, as in decoding, costs no new plan for each step: K and V are the whole cache,
  * Skv its capacity, and kv_lengths holds how much of it is filled; one plan, or one CUDA graph,
@@ -102,7 +102,8 @@ enum {
   QKV_INVALID_STRUCT_SIZE = 1002, /**< struct_size is not one that this library knows */
   QKV_INVALID_ENUM = 1003,        /**< a value outside its enumeration */
   QKV_INVALID_TYPE = 1004,        /**< element type not allowed for this tensor */
-  QKV_INVALID_SHAPE = 1005, /**< extents that contradict each other, or an axis below its minimum */
+  QKV_INVALID_SHAPE = 1005, /**< extents that contradict each other, or an axis below its minimum: 1
+                               of heads and dims, 0 of batch and seq */
   QKV_INVALID_STRIDE =
       1006, /**< innermost stride not 1, negative stride, or an output that overlaps itself */
   QKV_INVALID_SIZE = 1007, /**< an extent, stride or product that overflows 64-bit addressing */
@@ -241,8 +242,9 @@ typedef struct qkv_attention_desc {
   qkv_tensor k; /**< [B, Hkv, Skv, Dqk] no extent broadcasts, stride 0 does */
   qkv_tensor v; /**< [B, Hkv, Skv, Dv]  as k */
 
-  qkv_tensor o;       /**< [B, Hq, Sq, Dv]  output; no two elements may share an address; may stand
-                         in q's place, see above */
+  qkv_tensor o;       /**< [B, Hq, Sq, Dv]  output; no two elements may share an address: strides
+                         nest, each longer than what the shorter ones reach; may stand in q's
+                         place, see above */
   qkv_tensor lse;     /**< [B, Hq, Sq, 1]   optional output, f32, natural logarithm */
   qkv_tensor index;   /**< [B, Hq, Sq, 1]   optional output of hard selection, i32 or i64 */
   qkv_tensor weights; /**< [B, Hq, Sq, Skv] optional output, f32 or the type of q */
@@ -257,7 +259,8 @@ typedef struct qkv_attention_desc {
   int32_t reserved0;   /**< the mark of qkv_attention_desc_init: leave it; a descriptor without it,
                           as a zeroed one, is refused */
   int64_t offset;      /**< of the diagonal; 0 unless alignment is QKV_ALIGN_EXPLICIT */
-  int64_t window_left; /**< hidden unless j >= i + offset - window_left; -1 (default): unbounded */
+  int64_t window_left; /**< hidden unless j >= i + offset - window_left; -1 (default): unbounded;
+                           like offset at most 2^60 */
   int64_t
       window_right; /**< hidden unless j <= i + offset + window_right; -1 (default): unbounded */
 
@@ -326,8 +329,10 @@ typedef struct qkv_query_result {
  *
  *   LSE = log(sum_n exp(LSE_n)),   O = sum_n exp(LSE_n - LSE) O_n
  *
- * A part without keys (LSE_n = -inf) changes nothing, whatever its O holds; a single part with keys
- * comes out bit for bit. Fill with qkv_merge_desc_init. */
+ * A part without keys (LSE_n = -inf) changes nothing, whatever its O holds; a single part with
+ * keys comes out bit for bit. The sums of exp(LSE_n - max LSE) |O_n| must be finite in fp32. LSE
+ * is fp32: where |LSE| is large, so is what its rounding changes of the weights, 2^-24 |LSE| of
+ * each. Fill with qkv_merge_desc_init. */
 typedef struct qkv_merge_desc {
   size_t struct_size;   /**< sizeof(qkv_merge_desc) as the caller compiled it */
   qkv_device device;    /**< default QKV_DEVICE_AUTO */
@@ -399,10 +404,11 @@ QKV_API qkv_status qkv_attention_desc_init(qkv_attention_desc* desc, size_t stru
 QKV_API qkv_status qkv_query(const qkv_attention_desc* desc, qkv_query_result* result);
 
 /** Makes a plan for problems like *desc: same shapes, strides, types, options and device; on a CUDA
- * device at least the same pointer alignment, on the CPU any multiple of the element's size. On the
- * CPU its runs use no more threads than it was made for, and no more than their own descriptor
- * allows. Data is not read; null pointers as in qkv_query. The
- * caller destroys it. May load the kernel's module: call it outside of graph capture. */
+ * device at least the same pointer alignment, on the CPU any multiple of the element's size. A run
+ * may have another scale, positive as the plan's or not, and another softcap, 0 if the plan's is.
+ * On the CPU its runs use no more threads than it was made for, and no more than their own
+ * descriptor allows. Data is not read; null pointers as in qkv_query. The caller destroys it. May
+ * load the kernel's module: call it outside of graph capture. */
 QKV_API qkv_status qkv_plan_create(const qkv_attention_desc* desc, qkv_plan** plan);
 
 /** Bytes of workspace that a run of the plan needs. */
