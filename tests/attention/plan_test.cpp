@@ -34,8 +34,14 @@ qkv_attention_desc shapes(int64_t batch, int64_t heads_q, int64_t heads_kv, int6
   qkv_attention_desc desc;
   EXPECT_EQ(qkv_attention_desc_init(&desc, sizeof desc), QKV_SUCCESS);
   desc.device = QKV_DEVICE_CUDA;
-  const auto tensor = [](int64_t b, int64_t h, int64_t s, int64_t d) {
-    return qkv_tensor{nullptr, QKV_TYPE_F16, 0, {b, h, s, d}, {h * s * d, s * d, d, 1}};
+  // At most the largest number: sizes may be hostile.
+  const auto times = [](int64_t a, int64_t b) {
+    int64_t out = 0;
+    return __builtin_mul_overflow(a, b, &out) ? std::numeric_limits<int64_t>::max() : out;
+  };
+  const auto tensor = [&](int64_t b, int64_t h, int64_t s, int64_t d) {
+    const int64_t head = times(s, d);
+    return qkv_tensor{nullptr, QKV_TYPE_F16, 0, {b, h, s, d}, {times(h, head), head, d, 1}};
   };
   desc.q = tensor(batch, heads_q, s_q, d_qk);
   desc.k = tensor(batch, heads_kv, s_kv, d_qk);

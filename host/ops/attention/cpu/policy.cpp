@@ -32,7 +32,9 @@ int64_t choose_tile_q(const host::attention::Problem& p) {
   const int64_t widest = std::max({p.d_qk, p.d_v, kWideDim});
   const int64_t tallest = p.windowed() ? kMaxTileQWindowed : kMaxTileQ;
   int64_t limit = std::max<int64_t>(tallest * kWideDim / widest, 8);
-  while (limit > kMinTileQ && p.batch * p.heads_q * tiles(p.s_q, limit) < kEnoughTasks) limit /= 2;
+  const double heads = static_cast<double>(p.batch) * static_cast<double>(p.heads_q);
+  while (limit > kMinTileQ && heads * static_cast<double>(tiles(p.s_q, limit)) < kEnoughTasks)
+    limit /= 2;
   return even_tile(p.s_q, limit);
 }
 

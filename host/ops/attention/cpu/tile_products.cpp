@@ -2,8 +2,10 @@
 
 #include <array>
 #include <bit>
+#include <mutex>
 #include <new>
 #include <utility>
+#include <vector>
 
 #include "host/ops/attention/cpu/onednn.h"
 #include "host/ops/attention/cpu/scratch.h"
@@ -20,13 +22,24 @@ void check(dnnl_status_t status) {
   if (status != dnnl_success) throw Refusal{status};
 }
 
-// Owns an object of oneDNN's. Where the process ends and oneDNN has ended before, nothing is left
-// to be destroyed.
+// Where the process ends and oneDNN has ended before, its objects stay: reachable, so that nobody
+// takes them for leaks.
+void keep(void* object) {
+  static std::mutex& mutex = *new std::mutex;
+  static std::vector<void*>& kept = *new std::vector<void*>;
+  const std::lock_guard lock(mutex);
+  kept.push_back(object);
+}
+
+// Owns an object of oneDNN's.
 template <auto kDestroy>
 struct Destroy {
   template <class Object>
   void operator()(Object* object) const {
-    if (onednn_alive()) (onednn().*kDestroy)(object);
+    if (onednn_alive())
+      (onednn().*kDestroy)(object);
+    else
+      keep(object);
   }
 };
 template <class Object, auto kDestroy>
