@@ -7,6 +7,7 @@
 
 #include <array>
 #include <cstring>
+#include <limits>
 #include <stdexcept>
 
 #include "host/core/plan_cache.h"
