@@ -55,6 +55,13 @@ struct OnlineSoftmax {
   QKV_HOST_DEVICE float shift(float factor) const { return fmaf(-factor, base(), kCarry); }
   static constexpr float kCoarse = 4096;
 
+  // Either of the two, by the row's own m: what stands beside a row must not change its bits.
+  QKV_HOST_DEVICE float careful_weight(float s, float factor) const {
+    const bool coarse = fabsf(base()) * factor >= kCoarseExponent;
+    return ptx::ex2_approx_ftz(
+        fmaf(s - (coarse ? base() : 0.0f), factor, coarse ? kCarry : shift(factor)));
+  }
+
   // m, but 0 where scores are -inf or NaN alone: avoids (-inf) - (-inf).
   QKV_HOST_DEVICE float base() const { return m == -INFINITY ? 0.0f : m; }
 

@@ -165,7 +165,7 @@ struct Sm80Forward {
 #pragma unroll
         for (int half = 0; half < 2; ++half)
           weigh_row(rS[m], half, softmax[m][half],
-                    [&](float s) { return softmax[m][half].weight(s, factor); });
+                    [&](float s) { return softmax[m][half].careful_weight(s, factor); });
     } else {
 #pragma unroll
       for (int m = 0; m < kM; ++m)

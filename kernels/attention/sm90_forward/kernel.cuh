@@ -136,7 +136,7 @@ struct Sm90Forward {
 #pragma unroll
         for (int x = 0; x < 2; ++x) {
           float& s = rS[n + half * 2 + x];
-          s = kCoarse ? softmax[half].weight(s, factor)
+          s = kCoarse ? softmax[half].careful_weight(s, factor)
                       : ptx::ex2_approx_ftz(fmaf(s, factor, shift));
           softmax[half].l += s;
         }
