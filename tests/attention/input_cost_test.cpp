@@ -8,13 +8,8 @@
 #include <functional>
 #include <limits>
 
+#include "tests/support/slow_build.h"
 #include "tests/support/verify.h"
-
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) || !defined(NDEBUG)
-#define QKV_TEST_SLOW_BUILD 1
-#else
-#define QKV_TEST_SLOW_BUILD 0
-#endif
 
 namespace qkv::test {
 namespace {
@@ -55,7 +50,7 @@ INSTANTIATE_TEST_SUITE_P(Types, InputCost,
                          [](const auto& row) { return std::string(type_label(row.param)); });
 
 TEST_P(InputCost, T30_IsThatOfTheShape) {
-  if (QKV_TEST_SLOW_BUILD) GTEST_SKIP() << "no figures from a debug or sanitizer build";
+  if (kSlowBuild) GTEST_SKIP() << "no figures from a debug or sanitizer build";
   Case row{.name = "cost", .type = GetParam(), .batch = 1, .s_q = 128, .s_kv = 512};
   row.dims(64, 64).inputs[kBias] = {.axes = kKeys, .f32 = true};
   for (const Input& input : kInputs) {

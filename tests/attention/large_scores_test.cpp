@@ -132,6 +132,26 @@ TEST_P(LargeScores, T29_DifferencesBesideALargeConstant) {
   }
 }
 
+// A row with large scores takes another path through a kernel; the rows that share its warp keep
+// their bits.
+TEST_P(LargeScores, T29_ALargeRowLeavesItsNeighboursAlone) {
+  constexpr int64_t kLarge = 7;
+  for (Case row : variants()) {
+    row.sizes(70, 130);
+    BuiltProblem plain(row, {.seed = test_seed()}), built(row, {.seed = test_seed()});
+    for (int64_t d = 0; d < row.d_qk; ++d)
+      built.q.set(0, 0, kLarge, d, 0x1p13 * std::copysign(1.0, built.q.get(0, 0, kLarge, d)));
+    ASSERT_EQ(plain.run(), QKV_SUCCESS) << qkv_last_error();
+    ASSERT_EQ(built.run(), QKV_SUCCESS) << qkv_last_error();
+    for (const TensorId id : {kO, kLse}) {
+      built[id].each([&, id = id](int64_t b, int64_t h, int64_t i, int64_t d) {
+        if (i == kLarge) return;
+        ASSERT_EQ(built[id].get(b, h, i, d), plain[id].get(b, h, i, d)) << i << '\n' << replay(row);
+      });
+    }
+  }
+}
+
 // A best key whose value is 0 beside very many far below it: each alone has a weight that fp16
 // would lose, all together have not.
 TEST_P(LargeScores, T29_ManySmallWeightsAddUp) {

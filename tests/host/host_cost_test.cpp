@@ -11,12 +11,7 @@
 #include "host/core/verbose.h"
 #include "tests/support/fake_cuda.h"
 #include "tests/support/full_problem.h"
-
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) || !defined(NDEBUG)
-#define QKV_TEST_SLOW_BUILD 1
-#else
-#define QKV_TEST_SLOW_BUILD 0
-#endif
+#include "tests/support/slow_build.h"
 
 namespace qkv::test {
 namespace {
@@ -36,7 +31,7 @@ class HostCost : public testing::Test {
   ~HostCost() override { host::clear_plan_cache(); }
 
   void SetUp() override {
-    if (QKV_TEST_SLOW_BUILD) GTEST_SKIP() << "no figures from a debug or sanitizer build";
+    if (kSlowBuild) GTEST_SKIP() << "no figures from a debug or sanitizer build";
   }
 
   // Microseconds a call, the best batch and the median one.
