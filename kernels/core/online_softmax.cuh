@@ -50,10 +50,9 @@ struct OnlineSoftmax {
     return ptx::ex2_approx_ftz(fmaf(factor, s - base(), kCarry));
   }
 
-  // The same in one instruction less: 2^(factor s + shift). The rounding of `shift` is a factor
-  // that all weights of the row have, and l; for |shift| < kCoarse it is 1 +- 2^-13 at most.
+  // 2^(factor s + shift) is the same in one instruction less, but for the rounding of `shift`: a
+  // factor that all weights of the row have, and l. See kCoarseExponent.
   QKV_HOST_DEVICE float shift(float factor) const { return fmaf(-factor, base(), kCarry); }
-  static constexpr float kCoarse = 4096;
 
   // Either of the two, by the row's own m: what stands beside a row must not change its bits.
   QKV_HOST_DEVICE float careful_weight(float s, float factor) const {
