@@ -53,6 +53,7 @@ void BulkCopies::start(u64 seed) {
   policy_ = cluster_.launch.asynchrony(random_.next());
   under_way_.clear();
   groups_.clear();
+  unwaited_.clear();
 }
 
 void BulkCopies::issue(std::shared_ptr<BulkCopy> copy) {
@@ -78,7 +79,12 @@ void BulkCopies::wait_group(Cta& cta, u32 thread, u32 pending, bool read) {
     return g.committed && std::all_of(g.copies.begin(), g.copies.end(),
                                       [](const auto& c) { return c->waited && c->done(); });
   };
-  while (!groups.empty() && complete(groups.front())) groups.pop_front();
+  std::vector<u32>& unwaited = unwaited_[cta.race.thread(thread)];
+  const auto pop = [&] {
+    for (const auto& copy : groups.front().copies) unwaited.push_back(copy->global_id);
+    groups.pop_front();
+  };
+  while (!groups.empty() && complete(groups.front())) pop();
   auto committed = static_cast<u32>(
       std::count_if(groups.begin(), groups.end(), [](const Group& g) { return g.committed; }));
   for (size_t i = 0; committed > pending; --committed) {
@@ -94,8 +100,15 @@ void BulkCopies::wait_group(Cta& cta, u32 thread, u32 pending, bool read) {
     if (read) {
       ++i;
     } else {
-      groups.pop_front();
+      pop();
     }
+  }
+  if (!read && committed <= pending) {
+    // Done and seen, by this thread and those that come after it.
+    const u32 id = cta.race.thread(thread);
+    for (u32 copy : unwaited)
+      cluster_.launch.races.end_operation(copy, id, cta.race.tracker().clock(id));
+    unwaited.clear();
   }
   erase_done();
 }
@@ -125,6 +138,9 @@ void BulkCopies::count_bytes(BulkCopy& copy, u32 bytes) {
                       "the copy completes where there is no mbarrier any more");
   } else {
     if (copy.done()) cta.race.finish_reads(copy.id);
+    if (copy.done() && copy.global_id != 0)
+      cluster_.launch.races.end_operation(copy.global_id, cta.race.agent(copy.barrier),
+                                          cta.race.tracker().top());
     cta.race.tracker().release_agent(cta.race.agent(copy.barrier), object->arriving);
     if (object->transactions - bytes < -MBarriers::kMaxTransactions) {
       copy.warp->report(FindingKind::kTransaction, *copy.instr, copy.lane,

@@ -56,6 +56,9 @@ struct BulkCopy {
   std::vector<u8> value_defined;
 
   AsyncId id = 0;
+  u32 global_id = 0;                // in the race check of global memory
+  const Allocation* map = nullptr;  // where a tensor map in global memory is
+  u64 map_offset = 0;
   u32 next = 0;       // piece
   bool read = false;  // the source of a copy to global memory
   bool waited = false;
@@ -98,6 +101,9 @@ class BulkCopies {
   Asynchrony policy_ = Asynchrony::kEarly;
   std::vector<std::shared_ptr<BulkCopy>> under_way_;
   std::unordered_map<u32, Groups> groups_;  // by thread of the cluster
+  // Copies that have written global memory, but that nobody has waited for: a wait_group.read does
+  // not say that they have.
+  std::unordered_map<u32, std::vector<u32>> unwaited_;
 };
 
 }  // namespace vgpu

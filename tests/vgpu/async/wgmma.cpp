@@ -80,7 +80,70 @@ bool Wgmma::step(Warp& w, const Instr& in, u32 mask, const std::array<u64, 3>& w
   return true;
 }
 
-void Wgmma::fence(Warp& w) { ++state(w).epoch; }
+void Wgmma::fence(Warp& w) {
+  WarpState& s = state(w);
+  ++s.epoch;
+  s.fence_clock = w.cta().race.tracker().tick_warp(w.cta().race.thread(0) / kLanes + w.index());
+  s.stores.reset();
+}
+
+// What the warp's threads had stored before the latest wgmma.fence and have shown until now.
+void Wgmma::note_stores(Warp& w, WarpState& s) {
+  const RaceTracker& race = w.cta().race.tracker();
+  if (s.stores != nullptr && s.proxy_fences == race.proxy_fences()) return;
+  s.proxy_fences = race.proxy_fences();
+  Stores stores{};
+  const u32 first = w.cta().race.thread(w.cta().thread_index(w, 0));
+  for (u32 lane = 0; lane < kLanes; ++lane)
+    stores[lane] = std::min(s.fence_clock, race.own_proxied(first + lane));
+  if (s.stores == nullptr || *s.stores != stores) s.stores = std::make_shared<const Stores>(stores);
+}
+
+u64 Wgmma::issued_by_all(u32 warp) const {
+  const u32 first = warp / kWgmmaWarps * kWgmmaWarps;
+  u64 least = ~u64{0};
+  for (u32 i = first; i < first + kWgmmaWarps; ++i)
+    least = std::min(least, i < warps_.size() ? warps_[i].issued : 0);
+  return least;
+}
+
+void Wgmma::perform_issued(Cta& cta, u32 warp) {
+  const u32 first = warp / kWgmmaWarps * kWgmmaWarps;
+  const u64 issued = issued_by_all(warp);
+  for (u32 i = first; i < first + kWgmmaWarps; ++i)
+    while (warps_[i].finished < issued) perform(*cta.warps[i], warps_[i]);
+}
+
+// All warps have issued this one: with what all of them have shown, is it in order?
+void Wgmma::look_again(Warp& w, u64 number) {
+  Cta& cta = w.cta();
+  const u32 first = w.index() / kWgmmaWarps * kWgmmaWarps;
+  const auto share = [&](u32 i) -> Share* {
+    WarpState& s = warps_[i];
+    return number < s.waited ? nullptr : &s.shares[number - s.waited];
+  };
+  ShownStores shown;
+  bool any = false;
+  shown.first_thread = cta.race.thread(first * kLanes);
+  for (u32 i = 0; i < kWgmmaWarps; ++i) {
+    const Share* x = share(first + i);
+    if (x == nullptr) continue;
+    any = any || x->look_again;
+    std::copy(x->stores->begin(), x->stores->end(), shown.below.begin() + i * kLanes);
+  }
+  for (u32 i = first; any && i < first + kWgmmaWarps; ++i) {
+    Share* x = share(i);
+    if (x == nullptr || !std::exchange(x->look_again, false)) continue;
+    for (const Place* p : {x->a, x->quarter}) {
+      if (p == nullptr) continue;
+      const RaceReport report = cta.race.async_look_again(x->operation, p->blocks, shown);
+      if (!report.found) continue;
+      report_race(*cta.warps[i], *x->in, 0, p->units.front(), false, report);
+      cta.race.tracker().forgive(cta.race.thread(i * kLanes));
+      break;
+    }
+  }
+}
 
 // Findings about the registers of a wgmma that is issued now.
 void Wgmma::check_registers(Warp& w, WarpState& s, const Instr& in) {
@@ -109,11 +172,13 @@ void Wgmma::check_registers(Warp& w, WarpState& s, const Instr& in) {
     if (use.used == s.epoch && use.role != role) {
       w.report(FindingKind::kWgmmaFence, in, 0,
                name + " was used by a wgmma of another shape, without a wgmma.fence since");
+      ++s.epoch;  // one missing fence is one finding
       return;
     }
     if (use.touched == s.epoch) {
       w.report(FindingKind::kWgmmaFence, in, 0,
                name + " was accessed by another instruction, without a wgmma.fence since");
+      ++s.epoch;
       return;
     }
   }
@@ -140,11 +205,14 @@ void Wgmma::issue(Warp& w, const Instr& in, u64 a, u64 b, bool scale_d) {
   }
   constexpr size_t kPlaces = 4096;
   if (open_++ == 0 && places_.size() > kPlaces) places_.clear();
-  s.shares.push_back({&in, scale_d});
+  s.shares.emplace_back();
+  s.shares.back().in = &in;
+  s.shares.back().scale_d = scale_d;
   begin_reads(w, s.shares.back(), a, b);
   ++s.issued;
+  if (issued_by_all(w.index()) == s.issued) look_again(w, s.issued - 1);
   if (policy_ == Asynchrony::kEarly || (policy_ == Asynchrony::kAny && random_.below(4) == 0))
-    while (s.finished < s.issued) perform(w, s);
+    perform_issued(w.cta(), w.index());
 }
 
 void Wgmma::commit(Warp& w) {
@@ -205,12 +273,20 @@ void Wgmma::touch(Warp& w, const Instr& in, const std::vector<u32>& registers, b
     Use& use = s.uses[id];
     if (use.flying != 0) {
       std::string line;
-      for (const Share& share : s.shares)
-        for (u32 i = 0; line.empty() && i < share.in->pool_count; ++i)
-          if (wgmma_registers(w, *share.in)[i].id == id) line = std::to_string(share.in->line);
-      w.report(FindingKind::kWgmmaRegister, in, 0,
-               std::string("a register of a wgmma in flight is accessed: ") +
-                   (use.role == 0 ? "a fragment of A" : "an accumulator") + " of PTX line " + line);
+      u64 number = s.waited, latest = 0;
+      for (const Share& share : s.shares) {
+        ++number;
+        for (u32 i = 0; i < share.in->pool_count; ++i) {
+          if (wgmma_registers(w, *share.in)[i].id != id) continue;
+          if (line.empty()) line = std::to_string(share.in->line);
+          latest = number;
+        }
+      }
+      if (latest > std::exchange(s.told, std::max(s.told, s.issued)))
+        w.report(FindingKind::kWgmmaRegister, in, 0,
+                 std::string("a register of a wgmma in flight is accessed: ") +
+                     (use.role == 0 ? "a fragment of A" : "an accumulator") + " of PTX line " +
+                     line);
     }
     if (!move || use.used == s.epoch) use.touched = s.epoch;
   }
@@ -247,7 +323,7 @@ void Wgmma::maybe_advance(Cta& cta) {
   if (policy_ != Asynchrony::kAny || random_.below(2) == 0) return;
   const u32 i = random_.below(static_cast<u32>(warps_.size()));
   WarpState& s = warps_[i];
-  if (s.finished < s.issued) perform(*cta.warps[i], s);
+  if (s.finished < issued_by_all(i)) perform(*cta.warps[i], s);
 }
 
 }  // namespace vgpu

@@ -6,9 +6,15 @@
 //  - Each warp issues its share: 16 rows of A, of its own registers or of shared memory, times all
 //    of B. A wgmma is complete when the shares of all four warps are; a wait_group of any of them
 //    waits for that.
-//  - A share reads its operands and writes its accumulator at one moment between issue and the wait
-//    that requires it, in the order of issue of its warp. Until the wait, accumulators read as
-//    undefined.
+//  - A share reads its operands and writes its accumulator at one moment between the issue by all
+//    four warps and the wait that requires it, in the order of issue of its warp. Until the wait,
+//    accumulators read as undefined.
+//  - A wgmma comes after stores to shared memory that any thread of its warpgroup made before a
+//    wgmma.fence and has shown by a fence.proxy.async of its own, before or behind that: the list
+//    of steps of section 9.7.15 asks for no barrier ("wgmma.fence operations to indicate that the
+//    register/shared-memory across the warpgroup have been written into", fence.proxy.async "to
+//    make the generic proxy operations visible to the async proxy"). What one warp's issue does not
+//    find ordered is looked at again when all four have issued.
 //  - The race check has one operation for each share and one agent for each warpgroup. It sees a
 //    share read its rows of A and a quarter of B: together the warps cover B.
 //  - wgmma.fence starts an epoch of its warp. Within an epoch no register may be accessed first by
@@ -19,6 +25,7 @@
 #include <array>
 #include <deque>
 #include <map>
+#include <memory>
 #include <unordered_map>
 #include <vector>
 
@@ -70,11 +77,14 @@ class Wgmma {
     std::vector<u32> units;
     std::vector<UnitBlock> blocks;
   };
+  using Stores = std::array<u32, kLanes>;  // below a clock for each lane
   struct Share {
     const Instr* in = nullptr;
     bool scale_d = false;
     bool done = false;
-    const Place *a = nullptr, *b = nullptr;
+    const Place *a = nullptr, *b = nullptr, *quarter = nullptr;  // of B, of the race check
+    bool look_again = false;                                     // when all warps have issued
+    std::shared_ptr<const Stores> stores;                        // of its warp, behind its fences
     AsyncId operation = 0;
   };
   // What the warp's instructions have used a register for.
@@ -88,7 +98,11 @@ class Wgmma {
     u64 issued = 0, finished = 0, ended = 0, waited = 0;
     std::deque<u64> groups;  // committed: `issued` at that moment
     u64 steps = 0;
-    u32 epoch = 0;                                              // 0: no fence yet
+    u32 fence_clock = 0;                   // of the warp's threads at the latest wgmma.fence
+    std::shared_ptr<const Stores> stores;  // before it, and shown, when there had been
+    u32 proxy_fences = 0;                  // so many
+    u64 told = 0;   // wgmma whose registers were found accessed: one missing wait is one finding
+    u32 epoch = 0;  // 0: no fence yet
     std::vector<Use> uses;                                      // by register
     std::unordered_map<u32, std::array<u8, kLanes>> undefined;  // bytes of accumulators under way
   };
@@ -106,6 +120,11 @@ class Wgmma {
   Group& group(const Warp& w);
   void check_registers(Warp& w, WarpState& s, const Instr& in);
   void perform(Warp& w, WarpState& s);
+  // So many wgmma have been issued by all warps of the warpgroup.
+  u64 issued_by_all(u32 warp) const;
+  void perform_issued(Cta& cta, u32 warp);
+  void note_stores(Warp& w, WarpState& s);
+  void look_again(Warp& w, u64 number);
   const Place& place(const Cta& cta, u64 descriptor, bool mn_major, u32 first, u32 rows);
   const Place& operand(Warp& w, const Instr& in, u64 descriptor, bool mn_major, u32 first,
                        u32 rows);

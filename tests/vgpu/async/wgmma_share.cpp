@@ -99,11 +99,19 @@ void Wgmma::begin_reads(Warp& w, Share& share, u64 a, u64 b) {
   const u32 rank = w.index() % kWgmmaWarps, blocks = in.sub;
   share.operation = cta.race.begin_operation(
       cta.thread_index(w, 0), cta.race.agent(kWarpgroupAgent + w.index() / kWgmmaWarps), in.site);
+  note_stores(w, state(w));
+  share.stores = state(w).stores;
   bool said = false;
+  const u32 first_thread = cta.race.thread(w.index() / kWgmmaWarps * kWgmmaWarps * kLanes);
   const auto read = [&](const Place& p) {
     const RaceReport report = cta.race.async_read(share.operation, p.blocks);
-    if (report.found && !std::exchange(said, true))
+    if (!report.found) return;
+    if (report.other_wrote && report.other - first_thread < kWgmmaWarps * kLanes) {
+      share.look_again = true;
+    } else if (!std::exchange(said, true)) {
       report_race(w, in, 0, p.units.front(), false, report);
+      cta.race.tracker().forgive(cta.race.thread(cta.thread_index(w, 0)));
+    }
   };
   if (!a_in_registers(in)) {
     share.a = &operand(w, in, a, in.flag, rank * 16, 16);
@@ -112,7 +120,8 @@ void Wgmma::begin_reads(Warp& w, Share& share, u64 a, u64 b) {
   share.b = &operand(w, in, b, in.relu, 0, blocks * 8);
   const u32 first = blocks < kWgmmaWarps ? 0 : blocks * rank / kWgmmaWarps;
   const u32 last = blocks < kWgmmaWarps ? blocks : blocks * (rank + 1) / kWgmmaWarps;
-  read(place(cta, b, in.relu, first * 8, (last - first) * 8));
+  share.quarter = &place(cta, b, in.relu, first * 8, (last - first) * 8);
+  read(*share.quarter);
 }
 
 // The oldest share whose reads may still be under way has been waited for.

@@ -61,6 +61,10 @@ const char* finding_name(FindingKind kind) {
       return "register-pool";
     case FindingKind::kGridOrder:
       return "grid-order";
+    case FindingKind::kGlobalRace:
+      return "global-race";
+    case FindingKind::kResidency:
+      return "residency";
     case FindingKind::kHint:
       return "hint";
   }

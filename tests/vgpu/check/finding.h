@@ -37,6 +37,8 @@ enum class FindingKind : u8 {
   kWarpgroup,
   kRegisterPool,
   kGridOrder,
+  kGlobalRace,
+  kResidency,
   kHint,
 };
 const char* finding_name(FindingKind kind);

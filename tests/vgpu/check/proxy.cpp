@@ -15,6 +15,7 @@ u32 RaceTracker::agent(u64 key) {
 
 void RaceTracker::proxy_fence(u32 thread) {
   tick(thread);
+  ++proxy_fences_;
   if (!has_agents()) return;
   ensure_rows();
   u32* shown = proxied_row(thread);
@@ -26,6 +27,24 @@ void RaceTracker::proxy_fence(u32 thread) {
 
 bool RaceTracker::proxied(u32 thread, u32 other, u32 clock) const {
   return clock < proxied_base_[other] || knows(thread, size_t{proxied_at_} + other, clock);
+}
+
+u32 RaceTracker::own_proxied(u32 thread) const {
+  if (!has_agents()) return 0;
+  return std::max(proxied_base_[thread], learned(thread) ? shown(thread)[thread] : 0);
+}
+
+u32 RaceTracker::tick_warp(u32 warp) {
+  ++top_;
+  for (u32 t = warp * kLanes; t < std::min(threads_, (warp + 1) * kLanes); ++t) clocks_[t] = top_;
+  return top_;
+}
+
+void RaceTracker::forgive(u32 thread) {
+  if (!has_agents()) return;
+  ensure_rows();
+  u32* const shown = proxied_row(thread);
+  for (u32 o = 0; o < threads_; ++o) shown[o] = std::max(shown[o], clocks_[o] + 1);
 }
 
 AsyncId RaceTracker::begin_operation(u32 thread, u32 agent, u32 site) {
@@ -71,10 +90,14 @@ bool RaceTracker::written_alike(u32 block) {
 
 // `before` is the write whose answer is known: a neighbour's.
 void RaceTracker::check_read(const AsyncOperation& op, const UnitBlock& read, Access& before,
-                             RaceReport& report) {
+                             RaceReport& report, const ShownStores* also) {
   const auto check = [&](const Access& write) {
     if (report.found || write == before) return;
     before = write;
+    if (also != nullptr && !write.by_agent() && write.clock != kUnderWay) {
+      const u32 i = write.who() - also->first_thread;
+      if (i < also->below.size() && write.clock < also->below[i]) return;
+    }
     conflict_with_write(write, op.thread, report);
   };
   const u32 per_unit = UnitBlock::kUnit / granule_;
@@ -124,6 +147,15 @@ RaceReport RaceTracker::async_read(AsyncId id, const std::vector<UnitBlock>& blo
     check_read(op, read, before, report);
     remember_read(op, read);
   }
+  return report;
+}
+
+RaceReport RaceTracker::async_look_again(AsyncId id, const std::vector<UnitBlock>& blocks,
+                                         u32 first_block, const ShownStores& also) {
+  RaceReport report;
+  Access before;
+  for (const UnitBlock& b : blocks)
+    check_read(operations_[id], {first_block + b.block, b.units}, before, report, &also);
   return report;
 }
 

@@ -16,6 +16,7 @@
 // What it read stays remembered until something that is ordered after it has written there.
 #pragma once
 
+#include <array>
 #include <vector>
 
 #include "common/types.h"
@@ -51,6 +52,13 @@ inline u32 units_covered(u32 block, u32 begin, u32 end) {
   const u32 last = end >= base + UnitBlock::kBytes ? 16 : (end - base) / UnitBlock::kUnit;
   return last <= first ? 0 : (1u << last) - (1u << first);
 }
+
+// Stores of 128 threads that an operation comes after, though its issuing thread knows nothing of
+// them: those below a clock for each thread.
+struct ShownStores {
+  u32 first_thread = 0;
+  std::array<u32, 128> below{};
+};
 
 struct AsyncOperation {
   bool used = false;

@@ -132,6 +132,7 @@ void RaceTracker::barrier_all() {
       for (u32 o = 0; o < width_; ++o) proxied_base_[o] = std::max(proxied_base_[o], shown(who)[o]);
     }
   }
+  ++proxy_fences_;
   base_ = ++top_;
   std::fill(clocks_.begin(), clocks_.end(), base_);
   std::fill(warp_base_.begin(), warp_base_.end(), base_);
@@ -161,6 +162,31 @@ void RaceTracker::join_row(u32 who, Clocks& to) const {
   if (!learned(who)) return;
   Clocks::join(to.plain, known(who), width_);
   if (has_agents()) Clocks::join(to.proxied, shown(who), width_);
+}
+
+KnownClocks RaceTracker::known_by(u32 thread) const {
+  KnownClocks k;
+  k.base = base_;
+  k.warp = thread / kLanes;
+  k.warp_base = warp_base_[k.warp];
+  k.self = thread;
+  k.self_clock = clocks_[thread];
+  k.threads = threads_;
+  if (has_agents()) k.agents = agent_base_;
+  for (u32 who : {thread, warp_row(thread)})
+    if (learned(who)) Clocks::join(k.row, known(who), width_);
+  return k;
+}
+
+void KnownClocks::expand(u32 width, std::vector<u32>& out) const {
+  out.assign(width, 0);
+  if (threads == 0) return;
+  std::fill(out.begin(), out.begin() + threads, base);
+  for (u32 o = warp * kLanes; o < std::min(threads, (warp + 1) * kLanes); ++o)
+    out[o] = std::max(out[o], warp_base);
+  out[self] = std::max(out[self], self_clock);
+  std::copy(agents.begin(), agents.end(), out.begin() + threads);
+  Clocks::join(out, row.data(), row.size());
 }
 
 void RaceTracker::release(u32 thread, Clocks& released) {

@@ -38,6 +38,24 @@ struct RaceReport {
   u32 other_site = 0;  // of the instruction, see Instr::site
 };
 
+// What a thread knew at some moment. Most of it is a few numbers: everything below `base` of all
+// threads, below `warp_base` of its warp's, below `self_clock` of its own.
+struct KnownClocks {
+  u32 base = 0, warp = ~0u, warp_base = 0, self = ~0u, self_clock = 0, threads = 0;
+  std::vector<u32> agents;  // of the asynchronous proxy
+  std::vector<u32> row;     // and what it learned beside that, by thread and agent
+
+  bool covers(u32 who, u32 clock) const {
+    if (who < threads ? clock < base || (who / kLanes == warp && clock < warp_base) ||
+                            (who == self && clock < self_clock)
+                      : who - threads < agents.size() && clock < agents[who - threads])
+      return true;
+    return who < row.size() && clock < row[who];
+  }
+  // By who, the clock below which it covers.
+  void expand(u32 width, std::vector<u32>& out) const;
+};
+
 class RaceTracker {
  public:
   static constexpr u32 kMaxAgents = 1u << 14;  // threads, and agents of the asynchronous proxy
@@ -46,10 +64,16 @@ class RaceTracker {
   void start(u32 shared_bytes, u32 granule, u32 threads, u32 agents = 0);
   u32 threads() const { return threads_; }
   u32 clock(u32 thread) const { return clocks_[thread]; }
-  // Whether what `thread` does now comes after what `other` did at `clock`.
+  u32 width() const { return width_; }
+  u32 top() const { return top_; }
+  u32 known_to_all() const { return base_; }  // all below
+  // Whether what `thread` does now comes after what `other`, a thread or an agent, did at `clock`.
   bool ordered_after(u32 other, u32 clock, u32 thread) const {
-    return ordered(make(other, clock, false, 0), thread);
+    Access access = make(other, clock, false, 0);
+    if (other >= threads_) access.rest |= kByAgent;
+    return ordered(access, thread);
   }
+  KnownClocks known_by(u32 thread) const;
 
   // Both check and remember. `strong`: atomic or volatile, which never races with its like.
   RaceReport read(u32 thread, u32 offset, u32 bytes, bool strong, u32 site);
@@ -89,11 +113,22 @@ class RaceTracker {
   // The asynchronous proxy: see check/proxy.h.
   u32 agent(u64 key);
   void proxy_fence(u32 thread);
+  u32 proxy_fences() const { return proxy_fences_; }
+  // Below which clock the thread has shown its own accesses to the asynchronous proxy.
+  u32 own_proxied(u32 thread) const;
+  // What the warp's threads did until now is before the returned clock.
+  u32 tick_warp(u32 warp);
+  // A fault has been told of: what all threads did until now counts as shown by the thread, so that
+  // one missing fence is one finding.
+  void forgive(u32 thread);
   bool proxied(u32 thread, u32 other, u32 clock) const;
   AsyncId begin_operation(u32 thread, u32 agent, u32 site);
   RaceReport async_read(AsyncId id, u32 offset, u32 bytes);
   // The same of many units; their blocks are counted from `first_block` on.
   RaceReport async_read(AsyncId id, const std::vector<UnitBlock>& blocks, u32 first_block);
+  // Looks again at what it reads, with more that is ordered before it.
+  RaceReport async_look_again(AsyncId id, const std::vector<UnitBlock>& blocks, u32 first_block,
+                              const ShownStores& shown);
   RaceReport async_write(AsyncId id, u32 offset, u32 bytes);
   void finish_write(AsyncId id, u32 offset, u32 bytes);
   void finish_reads(AsyncId id);
@@ -138,7 +173,7 @@ class RaceTracker {
   void remember_read(Reads& reads, const Access& access) const;
   bool written_alike(u32 block);
   void check_read(const AsyncOperation& operation, const UnitBlock& read, Access& before,
-                  RaceReport& report);
+                  RaceReport& report, const ShownStores* shown = nullptr);
   void remember_read(AsyncOperation& operation, const UnitBlock& read);
   void ensure_rows();
   // The row of a thread, or from the number of threads on of a warp, to be written to. A row is
@@ -187,6 +222,7 @@ class RaceTracker {
   std::vector<AsyncId> free_operations_;
   std::vector<u16> reading_;  // operations that read or have read in each block
   u32 reads_kept_ = 0;        // operations that have finished reads
+  u32 proxy_fences_ = 0;      // and barriers of all, that may show as much
 };
 
 // One CTA's part of its cluster's tracker: threads and offsets are the CTA's own. An offset into a
@@ -256,6 +292,10 @@ class CtaRace {
   }
   RaceReport async_read(AsyncId id, const std::vector<UnitBlock>& blocks) {
     return tracker_->async_read(id, blocks, byte0_ / UnitBlock::kBytes);
+  }
+  RaceReport async_look_again(AsyncId id, const std::vector<UnitBlock>& blocks,
+                              const ShownStores& shown) {
+    return tracker_->async_look_again(id, blocks, byte0_ / UnitBlock::kBytes, shown);
   }
   RaceReport async_write(AsyncId id, u32 offset, u32 bytes) {
     return tracker_->async_write(id, byte0_ + offset, bytes);

@@ -40,6 +40,12 @@ ContextUse context_use(std::string_view call) {
   return ContextUse::kUses;
 }
 
+nlohmann::ordered_json to_json(const Finding& f) {
+  return {{"kind", finding_name(f.kind)}, {"kernel", f.kernel},  {"cta", f.cta},
+          {"thread", f.thread},           {"ptx_line", f.line},  {"text", f.text},
+          {"source", f.source},           {"message", f.message}};
+}
+
 // What answers under a driver that is too old for the runtime.
 bool is_version_query(std::string_view call) {
   return call == "cudaDriverGetVersion" || call == "cudaRuntimeGetVersion";
@@ -104,8 +110,13 @@ Runtime::Runtime() {
   }
   device_count = std::max(1, std::atoi(env("VGPU_GPUS").c_str()));
   random_ = Random(machine.seed ^ 0x5712ea35ull);
-  machine.findings.set_printer(
-      [](const Finding& f) { std::fprintf(stderr, "vgpu: %s\n", f.str().c_str()); });
+  // Each goes to the report at once: the program may end without coming back here, by abort or
+  // _exit.
+  machine.findings.set_printer([this](const Finding& f) {
+    std::fprintf(stderr, "vgpu: %s\n", f.str().c_str());
+    if (!report_path_.empty() && f.kind != FindingKind::kHint)
+      append_to_report({{"findings", {to_json(f)}}});
+  });
   // The default stream of every device is stream number `device`.
   for (int d = 0; d < device_count; ++d) {
     new_stream(0, 0);
@@ -304,24 +315,13 @@ void Runtime::finish() {
     std::ofstream(counts_path_) << to_json(machine.launches);
     std::ofstream(counts_path_ + ".txt") << to_table(machine.launches);
   }
-  if (report_path_.empty()) return;
-  nlohmann::ordered_json j;
-  j["calls"] = calls_;
-  j["launches"] = machine.launch_index;
-  j["findings"] = nlohmann::ordered_json::array();
-  for (const Finding& f : machine.findings.list()) {
-    j["findings"].push_back({{"kind", finding_name(f.kind)},
-                             {"kernel", f.kernel},
-                             {"cta", f.cta},
-                             {"thread", f.thread},
-                             {"ptx_line", f.line},
-                             {"text", f.text},
-                             {"source", f.source},
-                             {"message", f.message},
-                             {"count", f.count}});
-  }
-  // Processes that the program starts append theirs.
-  std::ofstream(report_path_, std::ios::app) << j.dump() << '\n';
+  if (!report_path_.empty())
+    append_to_report({{"calls", calls_}, {"launches", machine.launch_index}});
+}
+
+// Processes that the program starts append theirs.
+void Runtime::append_to_report(const nlohmann::ordered_json& line) const {
+  std::ofstream(report_path_, std::ios::app) << line.dump() << '\n';
 }
 
 }  // namespace vgpu

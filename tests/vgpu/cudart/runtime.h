@@ -25,6 +25,7 @@
 #include "machine/decoder.h"
 #include "machine/launch.h"
 #include "mutate/mutate.h"
+#include "nlohmann/json_fwd.hpp"
 
 namespace vgpu {
 
@@ -190,6 +191,7 @@ class Runtime {
  private:
   Runtime();
   cudaError_t execute(Work& work);
+  void append_to_report(const nlohmann::ordered_json& line) const;
   cudaError_t raw_copy(void* dst, const void* src, size_t bytes);
 
   u64 calls_ = 0;

@@ -41,13 +41,20 @@ bool reachable(const Launch& launch, const Allocation& a) {
 Target shared_target(Warp& w, const Instr& in, int lane, u64 address, u32 bytes, bool write) {
   Cta& own = w.cta();
   Cta* owner = &own;
-  if (address >= Cluster::kPeer && (in.in_cluster || in.space == ptx::Space::kGeneric)) {
-    owner = own.cluster.owner(own, address);
+  const bool anywhere = in.in_cluster || in.space == ptx::Space::kGeneric;
+  if (!anywhere && address >= own.shared_window() + Cta::kWindowBytes) {
+    w.fault(kFaultIllegalAddress, FindingKind::kOutOfBounds, in, lane,
+            "shared address " + hex(address) + " is not of the CTA's own memory");
+  }
+  if (!anywhere) {
+    address %= Cta::kWindowBytes;
+  } else {
+    owner = own.cluster.owner(address);
     if (owner == nullptr) {
       w.fault(kFaultIllegalAddress, FindingKind::kOutOfBounds, in, lane,
               "shared address " + hex(address) + " belongs to no CTA of the cluster");
     }
-    if (owner->live == 0) {
+    if (owner != &own && owner->live == 0) {
       w.report(FindingKind::kExitedPeer, in, lane,
                "CTA " + std::to_string(owner->rank) +
                    " of the cluster has exited, its shared memory is gone");
@@ -174,7 +181,7 @@ bool locate_warp(Warp& w, const Instr& in, u32 mask, const u64 (&address)[kLanes
     return false;
   }
   if (shared) {
-    const u64 first = window + cta.shared_base;
+    const u64 first = window + cta.shared_window() + cta.shared_base;
     if (low < first || high + bytes > first + cta.shared.size()) return false;
     out.kind = Target::Kind::kShared;
     out.origin = first;
@@ -249,6 +256,18 @@ bool reserved(const Cta& cta, u32 offset) {
 
 }  // namespace
 
+bool same_values(Warp& w, const Instr& in, int lane, int other) {
+  bool same = true;
+  for (u32 e = 0; e < in.vec; ++e) {
+    const Operand& source = in.vec == 1 ? in.b : w.operand(in.pool + e);
+    const auto bytes_of = [&](int l) {
+      return w.lanes<u8>(source) + static_cast<size_t>(l) * source.width;
+    };
+    same = same && std::memcmp(bytes_of(lane), bytes_of(other), source.width) == 0;
+  }
+  return same;
+}
+
 void check_race(Warp& w, const Instr& in, int lane, u32 offset, u32 bytes, bool write,
                 bool strong) {
   Cta& cta = w.cta();
@@ -272,15 +291,7 @@ void check_store_race(Warp& w, const Instr& in, u32 mask, const u64 (&address)[k
   const int other = static_cast<int>(r.other - first);
   if (r.other_wrote && r.other >= first && other < lane && ((mask >> other) & 1) != 0 &&
       address[other] == address[lane]) {
-    bool same = true;
-    for (u32 e = 0; e < in.vec; ++e) {
-      const Operand& source = in.vec == 1 ? in.b : w.operand(in.pool + e);
-      const auto bytes_of = [&](int l) {
-        return w.lanes<u8>(source) + static_cast<size_t>(l) * source.width;
-      };
-      same = same && std::memcmp(bytes_of(lane), bytes_of(other), source.width) == 0;
-    }
-    if (same) return;
+    if (same_values(w, in, lane, other)) return;
   }
   report_race(w, in, lane, offset, true, r);
 }

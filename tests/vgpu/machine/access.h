@@ -2,6 +2,7 @@
 // defined, and what there is to find fault with.
 #pragma once
 
+#include "check/global_race.h"
 #include "check/race.h"
 #include "machine/warp.h"
 
@@ -50,6 +51,8 @@ void check_race(Warp& w, const Instr& in, int lane, u32 offset, u32 bytes, bool 
 // same value to the same place with one instruction do not race: one of them writes.
 void check_store_race(Warp& w, const Instr& in, u32 mask, const u64 (&address)[kLanes], int lane,
                       u32 offset, u32 bytes);
+// Whether two lanes of a store write the same: to the same place, that is no race.
+bool same_values(Warp& w, const Instr& in, int lane, int other);
 void report_race(Warp& w, const Instr& in, int lane, u32 offset, bool write, const RaceReport& r);
 // "the write by thread (1,0,0) at PTX line 7".
 std::string describe_other(Warp& w, const RaceReport& r);
@@ -63,6 +66,17 @@ void count_global(Warp& w, const Instr& in, u32 mask, const u64 (&address)[kLane
 // One lane's access to global memory comes after all grids that have written there, or is found.
 void check_grid_order(Warp& w, const Instr& in, int lane, const Allocation& a, u64 offset,
                       u32 bytes, bool write);
+// Race check of an access to global memory by the lanes of `mask`, all in `a`; reports. A strong
+// access passes on and learns what a flag tells.
+void check_global(Warp& w, const Instr& in, u32 mask, const u64 (&address)[kLanes], u32 bytes,
+                  bool write, const Allocation& a);
+// One lane's; a part of a warp's access.
+void check_global(Warp& w, const Instr& in, int lane, const Allocation& a, u64 offset, u32 bytes,
+                  bool write);
+void report_global_race(Warp& w, const Instr& in, int lane, bool write, const GlobalReport& r);
+// The lane has read (`now`: first) this value by a strong access: does it wait for something?
+void note_strong_read(Warp& w, const Instr& in, int lane, const Allocation& a, u64 offset,
+                      u64 value);
 void count_shared(Warp& w, const Instr& in, u32 mask, const u64 (&address)[kLanes], u32 bytes);
 // Passes that 32 banks of four bytes need for these addresses, and the least possible.
 void bank_passes(u32 mask, const u64 (&address)[kLanes], u32 bytes, u64& passes, u64& ideal);

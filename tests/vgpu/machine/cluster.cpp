@@ -33,6 +33,7 @@ void Cluster::start(u64 cluster_index) {
   bulk.start(random_.next());
   arrived_ = phase_ = 0;
   idle_rounds_ = 0;
+  progress_ = {};
   arriving_.clear();
   released_.clear();
   live_ = size() * launch.threads;
@@ -43,6 +44,8 @@ void Cluster::start(u64 cluster_index) {
   race.start(bytes * size(), launch.program.shared_granule, threads * size(),
              launch.program.uses_async_proxy ? kAgentsPerCta * size() : 0);
   grid_waits.start(race);
+  order.start(race, static_cast<u32>(index), threads);
+  launch.races.cluster_starts(order);
   launched_dependents_ = false;
   for (u32 rank = 0; rank < size(); ++rank) {
     Cta& cta = *ctas[rank];
@@ -84,6 +87,32 @@ Cta::Status Cluster::run_all(u64 budget) {
   return Cta::Status::kRunning;
 }
 
+bool Cluster::only_waited() {
+  Progress now{0, order.writes, order.vain_reads, events};
+  for (const auto& cta : ctas)
+    for (const auto& warp : cta->warps) now.instructions += warp->executed();
+  const Progress before = std::exchange(progress_, now);
+  constexpr u64 kSpin = 64;  // instructions of a loop that waits
+  return now.writes == before.writes && now.events == before.events &&
+         now.instructions - before.instructions <= kSpin * (now.vain_reads - before.vain_reads);
+}
+
+void Cluster::report_spin(FindingKind kind, const std::string& message) {
+  for (const auto& cta : ctas) {
+    for (const auto& warp : cta->warps) {
+      for (const Group& g : warp->groups()) {
+        const int lane = std::countr_zero(g.mask);
+        const auto& spin = order.spin(cta->race.thread(cta->thread_index(*warp, lane)));
+        if (spin.times != 0)
+          warp->fault(kFaultLaunchTimeout, kind, cta->program.code[spin.site], lane, message);
+      }
+    }
+  }
+  Warp& warp = *ctas.front()->warps.front();
+  warp.fault(kFaultLaunchTimeout, kind, warp.at(warp.groups().empty() ? 0 : warp.groups()[0].pc), 0,
+             message);
+}
+
 void Cluster::resolve_block(bool alone) {
   if (bulk.advance()) return;
   if (events != seen_events_) idle_rounds_ = 0;
@@ -113,22 +142,15 @@ std::string Cluster::who_waits() const {
   return out;
 }
 
-Cta* Cluster::owner(Cta& own, u64& address) {
-  if (address < kPeer) return &own;
-  const u64 rank = address / kPeer - 1;
+Cta* Cluster::owner(u64& address) {
+  const u64 rank = address / Cta::kWindowBytes;
   if (rank >= size()) return nullptr;
-  address %= kPeer;
+  address %= Cta::kWindowBytes;
   return ctas[rank].get();
 }
 
-void Cluster::arrive(Warp& warp, const Instr& in, u32 mask, bool releases) {
+void Cluster::arrive(Warp& warp, u32 mask, bool releases) {
   Cta& cta = warp.cta();
-  const u32 threads = size() * launch.threads;
-  if (live_ != threads) {
-    warp.report(FindingKind::kBarrierExited, in, std::countr_zero(mask),
-                std::to_string(threads - live_) + " of the cluster's " + std::to_string(threads) +
-                    " threads exited without reaching this barrier");
-  }
   for_each_lane(mask, [&](int lane) {
     const u32 thread = cta.thread_index(warp, lane);
     releases ? cta.race.release(thread, arriving_) : cta.race.release_fenced(thread, arriving_);
@@ -152,11 +174,12 @@ void Cluster::launch_dependents() {
   if (grid_waits.any()) launch.has_waited();
 }
 
-void Cluster::thread_exited() {
+void Cluster::thread_exited(bool arrived) {
   --live_;
+  if (arrived) --arrived_;
   if (live_ == 0 && !launched_dependents_ && grid_waits.any()) launch.has_waited();
   ++events;
-  if (live_ != 0 && arrived_ >= live_) complete();
+  if (live_ != 0 && arrived_ != 0 && arrived_ >= live_) complete();
 }
 
 }  // namespace vgpu

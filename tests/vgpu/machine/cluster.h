@@ -3,8 +3,9 @@
 //
 // PTX ISA 9.0 section 2.2.2. Invariants:
 //  - All CTAs of a cluster are resident together and take turns in seeded order.
-//  - Addresses below kPeer are of the CTA's own shared memory; kPeer * (rank + 1) + address is the
-//    same place in the CTA of that rank.
+//  - A shared address has the rank of its CTA in bits 24 and up, for every CTA of the cluster and
+//    the CTA itself alike (Cta::kWindowBytes). An H100 does so, and kernels flip those bits to find
+//    the CTA beside them. ld.shared::cta and the like take an address of rank 0 as the CTA's own.
 #pragma once
 
 #include <memory>
@@ -12,6 +13,7 @@
 #include <vector>
 
 #include "async/bulk.h"
+#include "check/global_race.h"
 #include "check/grid_order.h"
 #include "check/race.h"
 #include "machine/cta.h"
@@ -22,8 +24,6 @@ class Launch;
 
 class Cluster {
  public:
-  static constexpr u64 kPeer = 1u << 24;
-
   Cluster(Launch& launch, std::vector<PcCount>& counts);
 
   void start(u64 index);
@@ -33,22 +33,31 @@ class Cluster {
   // that could change global memory meanwhile.
   void resolve_block(bool alone);
 
-  u32 size() const { return static_cast<u32>(ctas.size()); }
-  // The CTA that a shared address of `own` belongs to, nullptr when there is none; the address
-  // becomes that CTA's own.
-  Cta* owner(Cta& own, u64& address);
+  // Whether its latest turn was all waiting: threads that sleep, or read the same words of global
+  // memory again and again.
+  bool only_waited();
+  [[noreturn]] void report_spin(FindingKind kind, const std::string& message);
 
-  // barrier.cluster: `mask` lanes of a warp arrive. PTX ISA 9.0 section 9.7.13.3.
-  void arrive(Warp& warp, const Instr& in, u32 mask, bool releases);
+  u32 size() const { return static_cast<u32>(ctas.size()); }
+  // The CTA that a shared address belongs to, nullptr when there is none; the address becomes an
+  // offset in that CTA's window.
+  Cta* owner(u64& address);
+
+  // barrier.cluster: `mask` lanes of a warp arrive. PTX ISA 9.0 section 9.7.13.4: who waits waits
+  // "for all non-exited threads of the cluster", so threads may exit after they arrived, and even
+  // without having arrived.
+  void arrive(Warp& warp, u32 mask, bool releases);
   u32 barrier_phase() const { return phase_; }
   const Clocks& barrier_released() const { return released_; }
   void launch_dependents();
-  void thread_exited();
+  // A thread exited; `arrived`: at the barrier, in its present phase.
+  void thread_exited(bool arrived);
 
   Launch& launch;
   u64 index = 0;
   u32 id[3] = {0, 0, 0};
   RaceTracker race;
+  ClusterOrder order;  // against other clusters
   GridWaits grid_waits;
   BulkCopies bulk{*this};
   std::vector<std::unique_ptr<Cta>> ctas;  // by rank
@@ -64,6 +73,10 @@ class Cluster {
   bool launched_dependents_ = false;
   Clocks arriving_, released_;
   u64 seen_events_ = 0;
+  struct Progress {
+    u64 instructions = 0, writes = 0, vain_reads = 0, events = 0;
+  };
+  Progress progress_;  // until the latest turn
   u32 idle_rounds_ = 0;
 };
 

@@ -165,9 +165,9 @@ void Cta::complete(u32 index) {
   ++cluster.events;
 }
 
-void Cta::lanes_exited(u32 count) {
+void Cta::lanes_exited(u32 count, u32 arrived) {
   live -= count;
-  for (u32 i = 0; i < count; ++i) cluster.thread_exited();
+  for (u32 i = 0; i < count; ++i) cluster.thread_exited(i < arrived);
   if (live == 0) {
     cluster.bulk.exited(*this);
     return;

@@ -45,6 +45,9 @@ class Cta {
 
   // Shared addresses below this belong to the system, as on devices since sm_80.
   static constexpr u32 kSharedBase = 1024;
+  // Shared addresses of the CTA have its rank in the cluster in bits 24 and up: so an H100's do.
+  static constexpr u64 kWindowBytes = 1u << 24;
+  u64 shared_window() const { return rank * kWindowBytes; }
 
   Cta(Cluster& cluster, u32 rank, std::vector<PcCount>& counts);
 
@@ -64,7 +67,8 @@ class Cta {
   // Barrier arrival of `mask` lanes of a warp; true when this completed the barrier.
   void arrive(Warp& warp, const Instr& in, u32 mask, u32 index, u32 expected, bool waits,
               u32 pred_mask);
-  void lanes_exited(u32 count);
+  // Threads exited, `arrived` of them at the cluster's barrier.
+  void lanes_exited(u32 count, u32 arrived);
 
   u32 thread_index(const Warp& warp, int lane) const { return warp.index() * kLanes + lane; }
   void thread_coords(const Warp& warp, int lane, u32 (&out)[3]) const;

@@ -188,6 +188,20 @@ Operand Decoder::literal(u64 value, int bytes) {
   return o;
 }
 
+Operand Decoder::place_literal(const Place& place, i64 offset, int bytes) {
+  const u64 address = place.address + static_cast<u64>(offset);
+  if (place.space != ptx::Space::kShared || bytes < 4) return literal(address, bytes);
+  // A number of its own, that no other literal is merged with.
+  const auto known = shared_literals_.find({address, bytes});
+  if (known != shared_literals_.end()) return known->second;
+  const auto other = literals_.extract({address, bytes});
+  const Operand o = literal(address, bytes);
+  literals_.erase({address, bytes});
+  if (!other.empty()) literals_.insert({other.key(), other.mapped()});
+  program_->shared_literals.push_back({o.off & ~kLiteralBit, static_cast<u32>(bytes)});
+  return shared_literals_[{address, bytes}] = o;
+}
+
 Operand Decoder::special(const std::string& name, int bytes) {
   for (const auto& [text, special] : kSpecials) {
     if (text != name) continue;
@@ -253,9 +267,7 @@ Operand Decoder::source_bytes(const ptx::Operand& op, int bytes) {
     case Kind::kFloat64:
       return literal(static_cast<u64>(op.value), bytes);
     case Kind::kName: {
-      if (const auto place = find(op.name)) {
-        return literal(place->address + static_cast<u64>(op.value), bytes);
-      }
+      if (const auto place = find(op.name)) return place_literal(*place, op.value, bytes);
       if (is_function(op.name)) {
         return literal(*symbols_.address("") + module_->function_number(op.name), bytes);
       }
@@ -309,7 +321,7 @@ void Decoder::address(const ptx::Operand& op, Instr& in) {
   in.imm = op.value;
   if (base.kind == ptx::Operand::Kind::kName) {
     if (const auto place = find(base.name)) {
-      in.a = literal(place->address + static_cast<u64>(base.value), 8);
+      in.a = place_literal(*place, base.value, 8);
       if (place->in_frame) {
         in.space = ptx::Space::kLocal;
         in.local_symbol = true;

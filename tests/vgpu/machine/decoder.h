@@ -105,6 +105,8 @@ class Decoder {
   void decode_function(u32 index);
   std::optional<Place> find(const std::string& name) const;
   Operand special(const std::string& name, int bytes);
+  // An address that is known before the launch; that of a shared variable lacks the CTA's rank.
+  Operand place_literal(const Place& place, i64 offset, int bytes);
   void place_variables(const ptx::Body& body, FunctionInfo& info, bool entry);
   void place_shared();
   void relocate();
@@ -125,6 +127,7 @@ class Decoder {
   std::unordered_map<std::string, Place> names_;   // of the current function
   std::vector<Operand> registers_;                 // of the current function
   std::map<std::pair<u64, int>, u32> literals_;    // value, bytes -> index
+  std::map<std::pair<u64, int>, Operand> shared_literals_;
   std::vector<std::pair<u64, int>> literal_values_;
   std::map<std::pair<int, int>, Operand> specials_;
   std::vector<u32> first_instruction_;  // of each statement of the current function

@@ -41,6 +41,7 @@ GlobalMemory::GlobalMemory() {
   device_view_ = map(kArena, PROT_NONE, u64{0x200000000000});
   bytes_ = map(kArena, PROT_READ | PROT_WRITE, 0);
   defined_ = reinterpret_cast<u64*>(map(kArena / 8, PROT_READ | PROT_WRITE, 0));
+  race_table_ = reinterpret_cast<u64*>(map(kArena / 512 * 8, PROT_READ | PROT_WRITE, 0));
   windows_ = reinterpret_cast<u64>(map(4 * kWindow, PROT_NONE, u64{0x1f0000000000}));
   windows_ = align_up(windows_, kWindow);
 }
@@ -49,6 +50,7 @@ GlobalMemory::~GlobalMemory() {
   munmap(device_view_, kArena);
   munmap(bytes_, kArena);
   munmap(defined_, kArena / 8);
+  munmap(race_table_, kArena / 512 * 8);
 }
 
 Allocation* GlobalMemory::allocate(u64 size, Allocation::Kind kind, int device, u64 alignment) {
@@ -60,6 +62,7 @@ Allocation* GlobalMemory::allocate(u64 size, Allocation::Kind kind, int device, 
   a->base = reinterpret_cast<u64>(device_view_) + start;
   a->size = size;
   a->host = bytes_ + start;
+  a->place = start;
   a->defined = defined_ + start / 64;  // start is a multiple of 512
   a->kind = kind;
   a->device = device;
@@ -79,6 +82,12 @@ Allocation* GlobalMemory::adopt_host(void* pointer, u64 size, Allocation::Kind k
   a->base = reinterpret_cast<u64>(pointer);
   a->size = size;
   a->host = static_cast<u8*>(pointer);
+  // Its bytes are elsewhere, but it has a place.
+  const u64 start = align_up(next_, 512);
+  if (start + size <= kArena) {
+    a->place = start;
+    next_ = start + size;
+  }
   a->kind = kind;
   a->device = device;
   Allocation* raw = a.get();
@@ -119,6 +128,12 @@ Allocation* GlobalMemory::find(u64 address) const {
   if (it == table_.begin()) return nullptr;
   Allocation* a = std::prev(it)->second.get();
   return address < a->base + a->size ? a : nullptr;
+}
+
+u64 GlobalMemory::address_of(u64 place) const {
+  for (const auto& [base, a] : table_)
+    if (place - a->place < a->size) return base + (place - a->place);
+  return 0;
 }
 
 std::string GlobalMemory::describe(u64 address, u64 bytes) const {

@@ -29,6 +29,9 @@ struct Allocation {
   bool read_only = false;
   int device = 0;
   std::string name;
+  // Where the bytes are among those of all allocations: no two share a block of 512.
+  static constexpr u64 kNoPlace = ~u64{0};
+  u64 place = kNoPlace;
 
   bool contains(u64 address, u64 bytes) const {
     return address >= base && address + bytes <= base + size;
@@ -61,6 +64,10 @@ class GlobalMemory {
   void set_defined(const Allocation& a, u64 address, u64 bytes) const;
   void set_undefined(const Allocation& a, u64 address, u64 bytes) const;
 
+  u64 address_of(u64 place) const;
+  // For the race check of a launch: an entry for each 512 bytes of places, see GlobalRaces.
+  u64* race_table() const { return race_table_; }
+
   // Address windows of the generic address space; never part of an allocation.
   u64 shared_window() const { return windows_; }
   u64 local_window() const { return windows_ + kWindow; }
@@ -76,6 +83,7 @@ class GlobalMemory {
   std::map<u64, std::unique_ptr<Allocation>> table_;
   std::map<int, u64> live_;  // bytes by device
   mutable std::mutex mutex_;
+  u64* race_table_ = nullptr;
 };
 
 // Bits [offset, offset + n) of a defined map, n <= 64 and not crossing a 64-bit word.

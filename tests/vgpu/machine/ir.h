@@ -134,6 +134,7 @@ struct Instr {
   bool block_start = false;             // a branch may arrive here
   bool local_symbol = false;            // address is relative to the lane's stack frame
   u8 access_bytes = 0;                  // bytes of one element of a memory access
+  u8 scope = 0;                         // Scope of a strong access or a fence
   u32 flops = 0;  // FMA counts two, per lane (per warp for matrix instructions)
   u32 line = 0;   // of the PTX text
   u32 site = 0;   // index in Program::code
@@ -280,6 +281,11 @@ struct Program {
   u32 largest_increase = 0;    // operand of a setmaxnreg.inc
   u32 cluster[3] = {0, 0, 0};  // .reqnctapercluster; 0: not given
   u32 registers = 0;           // as cudaFuncAttributes tells: an estimate, not an allocation
+  struct SharedLiteral {
+    u32 offset, bytes;  // in `constants`; per lane
+  };
+  std::vector<SharedLiteral> shared_literals;  // addresses that want the rank of the CTA
+  u32 global_granule = 4;                      // smallest access to global memory, at most 4
 
   std::string source_of(const Instr& in) const;  // "file.cu:12"
 };

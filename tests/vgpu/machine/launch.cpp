@@ -160,6 +160,8 @@ void Launch::run_parallel() {
     merge(counts);
   };
   const u64 workers = std::min<u64>(machine.cores, clusters);
+  races.start(machine.memory.race_table(), static_cast<u32>(grid_id), program.global_granule,
+              workers > 1);
   std::vector<std::thread> pool;
   for (u64 i = 1; i < workers; ++i) pool.emplace_back(work);
   work();
@@ -167,34 +169,83 @@ void Launch::run_parallel() {
   if (failure) std::rethrow_exception(failure);
 }
 
+u64 Launch::capacity() const {
+  const u64 ctas = config.cluster[0] * config.cluster[1] * config.cluster[2];
+  const u64 per_sm = blocks_per_sm(machine.device, threads, program.registers,
+                                   program.static_shared + config.dynamic_shared);
+  return std::max<u64>(1, std::max<u64>(1, per_sm) * static_cast<u32>(machine.device.sms) / ctas);
+}
+
+bool Launch::started_after(u32 cluster, u32 count) const {
+  return cluster < starts_.size() && starts_[cluster] > count && clusters > capacity();
+}
+
+std::string Launch::residency() const {
+  return std::to_string(clusters) + (config.clustered ? " clusters" : " CTAs") +
+         " in the grid, and the device holds " + std::to_string(capacity());
+}
+
+void Launch::start_cluster(Cluster& cluster, u64 position) {
+  const u64 index = clusters > capacity() ? position : cluster_at(position);
+  starts_[index] = ++started_;
+  cluster.start(index);
+}
+
+void Launch::stuck(Cluster& cluster) {
+  cluster.report_spin(started_ < clusters ? FindingKind::kResidency : FindingKind::kDeadlock,
+                      started_ < clusters
+                          ? "all CTAs that run wait for global memory to change, and " +
+                                std::to_string(clusters - started_) +
+                                " have not started: " + residency()
+                          : "all CTAs wait for global memory to change");
+}
+
 void Launch::run_ordered() {
   std::vector<PcCount> counts(program.code.size());
-  const u64 resident =
+  const u64 most = config.cooperative ? clusters : std::min(clusters, capacity());
+  u64 resident =
       config.cooperative
           ? clusters
-          : std::min<u64>(clusters, std::max<u64>(1, static_cast<u32>(machine.device.sms) /
-                                                         (config.cluster[0] * config.cluster[1] *
-                                                          config.cluster[2])));
+          : std::min<u64>(most, std::max<u64>(1, static_cast<u32>(machine.device.sms) /
+                                                     (config.cluster[0] * config.cluster[1] *
+                                                      config.cluster[2])));
   std::vector<std::unique_ptr<Cluster>> running, idle;
+  starts_.assign(clusters, 0);
+  races.start(machine.memory.race_table(), static_cast<u32>(grid_id), program.global_granule,
+              false);
   u64 position = 0;
   Random random(seed);
+  // Turns in which nothing happened but that clusters waited for others. When that is so for long,
+  // they wait for a cluster that has not started, or for ever.
+  constexpr u64 kQuietTurns = 20;
+  u64 quiet = 0;
   try {
     while (position < clusters || !running.empty()) {
       // A cluster starts when the ones before it have had their turn, up to what is resident.
+      bool fresh = false;
       if (position < clusters && running.size() < resident) {
         if (idle.empty()) {
           idle.push_back(std::make_unique<Cluster>(*this, counts));
         }
-        idle.back()->start(cluster_at(position++));
+        start_cluster(*idle.back(), position++);
         running.push_back(std::move(idle.back()));
         idle.pop_back();
+        fresh = clusters > capacity();
+        quiet = 0;
       }
-      const size_t i = random.below(static_cast<u32>(running.size()));
-      const Cta::Status status = running[i]->run(200 + random.below(kSlice));
+      // Where not all fit, each has its first turn at once: who waits has begun to, then.
+      const size_t i = fresh ? running.size() - 1 : random.below(static_cast<u32>(running.size()));
+      const Cta::Status status =
+          running[i]->run(200 + random.below(quiet == 0 ? kSlice : kSlice / 40));
       if (status == Cta::Status::kBlocked) running[i]->resolve_block(running.size() == 1);
+      quiet = status != Cta::Status::kDone && running[i]->only_waited() ? quiet + 1 : 0;
       if (status == Cta::Status::kDone) {
         idle.push_back(std::move(running[i]));
         running.erase(running.begin() + static_cast<std::ptrdiff_t>(i));
+      } else if (quiet > kQuietTurns * running.size()) {
+        if (position >= clusters || running.size() >= most) stuck(*running[i]);
+        resident = std::max<u64>(resident, running.size() + 1);
+        quiet = 0;
       }
       if (expired()) throw Fault(kFaultLaunchTimeout, program.kernel + " ran out of time");
     }

@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "check/finding.h"
+#include "check/global_race.h"
 #include "check/grid_order.h"
 #include "count/counters.h"
 #include "machine/device.h"
@@ -55,6 +56,8 @@ struct LaunchConfig {
   UnfinishedGrids unfinished;  // what the grid need not have waited for
 };
 
+class Cluster;
+
 class Launch {
  public:
   Launch(Machine& machine, const Program& program, const LaunchConfig& config,
@@ -81,6 +84,13 @@ class Launch {
                                                      : static_cast<Asynchrony>(random % 3);
   }
 
+  // Waits of one cluster for another.
+  bool ordered() const { return program.needs_order || config.cooperative; }
+  u32 started() const { return started_; }  // clusters
+  // Whether the cluster started after so many others, and need not have: not all of the grid fits.
+  bool started_after(u32 cluster, u32 count) const;
+  std::string residency() const;
+
   bool expired() const;
   // Whether accesses to global memory are remembered: to count them, or for their order.
   bool remembers() const {
@@ -102,12 +112,23 @@ class Launch {
   u64 cluster_at(u64 position) const;
   void merge(const std::vector<PcCount>& counts);
 
+  void start_cluster(Cluster& cluster, u64 position);
+  // Clusters that the device holds at the same time.
+  u64 capacity() const;
+  // No cluster can go on by what the others do.
+  void stuck(Cluster& cluster);
+
   u64 touched_bytes(bool write) const;
 
   std::vector<PcCount> counts_;
   ByteSets touched_[2];  // by reads, by writes
   std::atomic<bool> launched_dependents_ = false, has_waited_ = false;
   std::mutex mutex_;
+  u32 started_ = 0;
+  std::vector<u32> starts_;  // by cluster: `started_` then
+
+ public:
+  GlobalRaces races;
 };
 
 }  // namespace vgpu

@@ -13,6 +13,14 @@ Warp::Warp(Cta& cta, u32 index) : cta_(&cta), program_(&cta.program), index_(ind
   file_ = reinterpret_cast<u8*>(align_up(reinterpret_cast<u64>(storage_.get()), 64));
   std::memcpy(file_ + program_->constants_off, program_->constants.data(),
               program_->constants.size());
+  for (const Program::SharedLiteral& s : program_->shared_literals)
+    for (size_t lane = 0; cta.rank != 0 && lane < kLanes; ++lane) {
+      u8* const at = file_ + program_->constants_off + s.offset + lane * s.bytes;
+      u64 address = 0;
+      std::memcpy(&address, at, s.bytes);
+      address += cta.shared_window();
+      std::memcpy(at, &address, s.bytes);
+    }
   undef_.assign(program_->slot_ids, kAllLanes);
   undef_[0] = 0;
   undef_bytes_.assign(size_t{program_->slot_ids} * kLanes, 0xff);
@@ -432,6 +440,10 @@ void Warp::exit_lanes(Group& g, u32 mask) {
   live_ &= ~mask;
   g.mask &= ~mask;
   ++g.pc;
+  u32 arrived = 0;
+  for_each_lane(mask & cluster_arrived, [&](int lane) {
+    arrived += cluster_phase[lane] == cta_->cluster.barrier_phase() ? 1 : 0;
+  });
   for_each_lane(mask, [&](int lane) {
     if (cta_->cp_async.any()) cta_->cp_async.drain(*cta_, cta_->thread_index(*this, lane));
   });
@@ -442,7 +454,7 @@ void Warp::exit_lanes(Group& g, u32 mask) {
   for (Group& x : groups_)
     if (x.state == Group::State::kCollective || x.state == Group::State::kAligned)
       x.state = Group::State::kReady;
-  cta_->lanes_exited(count);
+  cta_->lanes_exited(count, arrived);
 }
 
 }  // namespace vgpu

@@ -129,6 +129,7 @@ class Warp {
   const Instr& at(u32 pc) const;
   const Operand& operand(u32 index) const { return program_->pool[index]; }
   u64 tick() { return ++clock_; }
+  u64 executed() const { return clock_; }
   Allocation*& allocation_cache() { return allocation_cache_; }
   void report(FindingKind kind, const Instr& in, int lane, const std::string& message);
   void hint(const Instr& in, const std::string& message);

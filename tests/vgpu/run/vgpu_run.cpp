@@ -108,6 +108,7 @@ fs::path library_folder() {
 struct Result {
   int status = 0;
   unsigned long long calls = 0, launches = 0;
+  bool ended = false;  // it came to its end, and told how many
   std::vector<nlohmann::json> findings;
 };
 
@@ -159,9 +160,11 @@ Result run_once(const Options& o, const Environment& extra, bool silent) {
   for (std::string line; std::getline(in, line);) {
     const auto j = nlohmann::json::parse(line, nullptr, false);
     if (j.is_discarded()) continue;
+    r.ended = r.ended || j.contains("calls");
     r.calls += j.value("calls", 0ull);
     r.launches += j.value("launches", 0ull);
-    for (const auto& f : j["findings"]) r.findings.push_back(f);
+    if (j.contains("findings"))
+      for (const auto& f : j["findings"]) r.findings.push_back(f);
   }
   fs::remove(report);
   return r;
@@ -219,8 +222,11 @@ int main(int argc, char** argv) {
   if (!o.counts.empty()) extra["VGPU_COUNTS"] = fs::absolute(o.counts).string();
   const Result r = run_once(o, extra, false);
   if (!o.quiet || !r.findings.empty()) {
-    std::fprintf(stderr, "vgpu-run: %s, seed %s: %llu calls, %llu launches, %zu findings\n",
-                 o.device.c_str(), o.seed.c_str(), r.calls, r.launches, r.findings.size());
+    const std::string calls =
+        r.ended ? std::to_string(r.calls) + " calls, " + std::to_string(r.launches) + " launches"
+                : "the program was cut off";
+    std::fprintf(stderr, "vgpu-run: %s, seed %s: %s, %zu findings\n", o.device.c_str(),
+                 o.seed.c_str(), calls.c_str(), r.findings.size());
   }
   if (r.status != 0) return r.status;
   return r.findings.empty() ? 0 : kFindingsStatus;

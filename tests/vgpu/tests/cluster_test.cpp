@@ -105,6 +105,41 @@ std::vector<Form> forms() {
            "ld.shared::cluster.u32 %r5, [%r3+8];\n" +
            result + kSync,
        [](u32, u32, u32 peer, u32) { return 1000 * peer + 2; }},
+      {"rank_in_the_address", "mov.u32 %r5, s;\n shr.u32 %r5, %r5, 24;\n" + result,
+       [](u32, u32 rank, u32, u32) { return rank; }},
+      {"rank_in_a_generic_address",
+       "mov.u32 %r2, s;\n cvt.u64.u32 %rd1, %r2;\n cvta.shared.u64 %rd1, %rd1;\n"
+       "getctarank.u64 %r5, %rd1;\n" +
+           result,
+       [](u32, u32 rank, u32, u32) { return rank; }},
+      // Flipping bit 24 leads to the other CTA of a pair.
+      {"pair_by_bit_24",
+       kOwn + kSync + "xor.b32 %r3, %r2, 0x1000000;\n ld.shared::cluster.u32 %r5, [%r3];\n" +
+           result + kSync,
+       [](u32, u32 rank, u32, u32 t) { return 1000 * (rank ^ 1) + t; }},
+      {"pair_by_bit_24_generic",
+       kOwn + kSync +
+           "cvt.u64.u32 %rd1, %r2;\n cvta.shared.u64 %rd1, %rd1;\n"
+           "xor.b64 %rd1, %rd1, 0x1000000;\n ld.u32 %r5, [%rd1];\n" +
+           result + kSync,
+       [](u32, u32 rank, u32, u32 t) { return 1000 * (rank ^ 1) + t; }},
+      {"mapa_of_its_own",
+       "mov.u32 %r2, s;\n mapa.shared::cluster.u32 %r3, %r2, %rank;\n sub.u32 %r5, %r3, %r2;\n" +
+           result,
+       [](u32, u32, u32, u32) { return 0; }},
+      // Threads that have arrived may exit, and count as having arrived, but not for others.
+      {"exit_behind_an_arrival", "mov.u32 %r5, 7;\n" + result + "barrier.cluster.arrive.relaxed;\n",
+       [](u32, u32, u32, u32) { return 7; }},
+      {"some_exit_behind_their_arrival",
+       "setp.ge.u32 %p1, %rank, 2;\n mov.u32 %r5, 7;\n" + result +
+           "@%p1 barrier.cluster.arrive;\n @%p1 bra E;\n setp.lt.u32 %p2, %t, 32;\n"
+           "@%p2 bra R;\n" +
+           kOwn +
+           "barrier.cluster.arrive;\n barrier.cluster.wait;\n bra E;\n"
+           "R: barrier.cluster.arrive;\n barrier.cluster.wait;\n"
+           "shl.b32 %r2, %t, 2;\n add.u32 %r2, %r2, %r31;\n ld.shared.u32 %r5, [%r2+128];\n" +
+           result + "barrier.cluster.arrive;\n barrier.cluster.wait;\nE:\n",
+       [](u32, u32 rank, u32, u32 t) { return rank < 2 && t < 32 ? 1000 * rank + t + 32 : 7; }},
       {"getctarank",
        "mov.u32 %r2, s;\n" + peer_word + "getctarank.shared::cluster.u32 %r5, %r3;\n" + result,
        [](u32, u32, u32 peer, u32) { return peer; }},

@@ -29,6 +29,9 @@ for text in 'out-of-bounds: write of 4 bytes' 'PASSED.* 1 test'; do
     --gtest_filter='*FaultsStick'
 done
 
+expect 134 'the program was cut off, 1 findings' "$run" --device "$device" -- "$plain" \
+  --gtest_also_run_disabled_tests --gtest_filter='*AbortsBehindAFinding'
+
 # Defects of a program that only the runtime sees: each is found, exactly it, and its twin is clean.
 pair() {  # pair NAME TEXT
   local run_pair=("$run" --device "$device" --seed 1 -- "$plain" --gtest_also_run_disabled_tests)

@@ -317,6 +317,15 @@ TEST(Pairs, DISABLED_CleanLaunchBounds) { use_threads(33, cudaSuccess); }
 // Last, and only when asked for: nothing works after it. What uses the context fails again and
 // leaves its error until that is taken; queries of the device and of pointers know nothing of it.
 // An H100 with driver 580 answers the same.
+// What was found outlives a program that ends by abort: runtime.sh looks at the report.
+TEST(Runtime, DISABLED_AbortsBehindAFinding) {
+  float* data = nullptr;
+  ASSERT_EQ(cudaMalloc(reinterpret_cast<void**>(&data), 16), cudaSuccess);
+  launch_out_of_bounds(data, nullptr);
+  EXPECT_NE(cudaDeviceSynchronize(), cudaSuccess);
+  std::abort();
+}
+
 TEST(Runtime, DISABLED_FaultsStick) {
   constexpr cudaError_t kFault = cudaErrorIllegalAddress;
   Buffer data(4);

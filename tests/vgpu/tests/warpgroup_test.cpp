@@ -46,8 +46,8 @@ std::string kernel(const Pair& p, const std::string& body) {
 const std::string kFence = " wgmma.fence.sync.aligned;\n",
                   kCommit = " wgmma.commit_group.sync.aligned;\n",
                   kWait = " wgmma.wait_group.sync.aligned 0;\n",
-                  kWaitOne = " wgmma.wait_group.sync.aligned 1;\n",
-                  kStore = " st.global.f32 [%o], %f0;\n";
+                  kWaitOne = " wgmma.wait_group.sync.aligned 1;\n", kShow = " fence.proxy.async;\n",
+                  kSync = " bar.sync 0;\n", kStore = " st.global.f32 [%o], %f0;\n";
 std::string mma(const std::string& a) {
   return " wgmma.mma_async.sync.aligned.m64n8k16.f32.f16.f16 {%f0, %f1, %f2, %f3}, " + a +
          ", %db, %p7, 1, 1, 0" + (a[0] == '{' ? "" : ", 0") + ";\n";
@@ -131,6 +131,20 @@ std::vector<Pair> pairs() {
       {"no_proxy_fence", FindingKind::kProxy,
        poke + " bar.sync 0;\n" + kFence + at(19, kMma) + kCommit + kWait,
        poke + " fence.proxy.async;\n bar.sync 0;\n" + kGroup, "fence.proxy.async", 19},
+      // Warp 0's rows of A, written by all four warps, without a barrier.
+      {"stores_of_all_warps_without_a_proxy_fence", FindingKind::kProxy,
+       poke + kFence + at(26, kMma) + kCommit + kWait, poke + kShow + kGroup, "fence.proxy.async",
+       26},
+      {"stores_behind_the_wgmma_fence", FindingKind::kSharedRace,
+       kFence + poke + kShow + at(27, kMma) + kCommit + kWait,
+       poke + kFence + kShow + kMma + kCommit + kWait, "not ordered", 27},
+      {"stores_shown_by_one_thread", FindingKind::kSharedRace,
+       poke + " setp.eq.u32 %p6, %t, 0;\n @%p6 fence.proxy.async;\n" + kFence + at(28, kMma) +
+           kCommit + kWait,
+       poke + kShow + kGroup, "not ordered", 28},
+      {"stores_behind_the_wgmma", FindingKind::kSharedRace,
+       kFence + kMma + kCommit + poke + kShow + kFence + kMma + kCommit + kWait,
+       kGroup + poke + kShow + kGroup, "not ordered"},
       {"half_a_warpgroup", FindingKind::kWarpgroup, either(kGroup, ""), kGroup, "warp"},
       {"three_warps", FindingKind::kWarpgroup, kGroup, kGroup, "no complete warpgroup", 0, 96},
       {"other_instruction", FindingKind::kWarpgroup, kFence + either(kMma, kMma) + kCommit + kWait,
@@ -205,6 +219,63 @@ TEST_P(Warpgroup, CleanTwinIsClean) {
     for (const Finding& f : o.findings) ADD_FAILURE() << f.str();
   }
 }
+// One missing fence, or wait, is one finding, however many instructions it spoils.
+TEST(Warpgroup, OneFaultIsOneFinding) {
+  const Pair none{};
+  const std::string poke = " st.shared.u32 [%r30], 0;\n";
+  std::string many, reads;
+  for (int i = 0; i < 31; ++i) many += kMma;
+  for (int i = 0; i < 4; ++i) reads += " add.f32 %f8, %f" + std::to_string(i) + ", %f8;\n";
+  const std::string scale = " mul.f32 %f0, %f0, %f1;\n";
+  const std::pair<FindingKind, std::string> faults[] = {
+      {FindingKind::kProxy, poke + kFence + many + kCommit + kWait},
+      {FindingKind::kProxy, poke + kSync + kFence + many + kCommit + kWait},
+      {FindingKind::kWgmmaFence, kGroup + scale + many + kCommit + kWait},
+      {FindingKind::kWgmmaRegister, kFence + many + kCommit + reads + kWait},
+  };
+  for (const auto& [kind, body] : faults) {
+    Pair p = none;
+    p.block = 128;
+    p.directives = "";
+    for (u64 seed = 1; seed <= 3; ++seed) {
+      const Observed o = run(p, body, seed);
+      ASSERT_EQ(o.findings.size(), 1u) << body;
+      EXPECT_EQ(o.findings[0].kind, kind) << o.findings[0].str();
+    }
+  }
+}
+
+// Each warp writes the rows of A that the next one multiplies, the last warp long after the others:
+// a share waits until all four warps have issued.
+TEST(Warpgroup, SharesWaitForTheLastWarp) {
+  const std::string ones =
+      " @%p0 st.shared.u32 [%r30+2048], 0x3c003c00;\n" + kShow + kSync +
+      " setp.lt.u32 %p1, %t, 96;\n @%p1 bra WRITE;\n mov.u32 %r9, 0;\n"
+      "DELAY: add.u32 %r9, %r9, 1;\n setp.lt.u32 %p1, %r9, 3000;\n @%p1 bra DELAY;\n"
+      "WRITE: add.u32 %r9, %t, 32;\n and.b32 %r9, %r9, 127;\n mad.lo.u32 %r9, %r9, 16, %r31;\n"
+      " mov.u32 %r10, 0x3c003c00;\n st.shared.v4.u32 [%r9], {%r10, %r10, %r10, %r10};\n";
+  Pair p{};
+  p.block = 128;
+  p.directives = "";
+  for (const Asynchrony a : {Asynchrony::kEarly, Asynchrony::kLate, Asynchrony::kAny}) {
+    for (u64 seed = 1; seed <= 4; ++seed) {
+      std::vector<u8> out(512), in(16);
+      LaunchSpec spec;
+      spec.block = 128;
+      spec.seed = seed;
+      spec.asynchrony = a;
+      const std::string error =
+          device().run(kernel(p, ones + kShow + kGroup + kStore), "k", spec, {{&out}, {&in}});
+      EXPECT_EQ(error, "");
+      for (size_t i = 0; i < out.size(); i += 4) {
+        float sum;
+        std::memcpy(&sum, &out[i], 4);
+        ASSERT_EQ(sum, 16.0f) << "thread " << i / 4 << ", seed " << seed;
+      }
+    }
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Machine, Warpgroup, testing::ValuesIn(pairs()),
                          [](const auto& info) { return std::string(info.param.name); });
 

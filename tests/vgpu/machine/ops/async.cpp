@@ -25,7 +25,8 @@ void exec_cp_async(Warp& w, const Instr& in, u32 m) {
   Allocation* cache = nullptr;
   Allocation* none = nullptr;
   Cta& cta = w.cta();
-  u32 reading = 0;
+  u32 reading = 0, whole = 0;  // whole: of one allocation
+  const Allocation* from_one = nullptr;
   for_each_lane(m, [&](int l) {
     const Target target = locate(w, in, l, to[l], bytes, true, none);
     CpAsync::Copy copy;
@@ -47,6 +48,13 @@ void exec_cp_async(Warp& w, const Instr& in, u32 m) {
       copy.source = origin.data;
       copy.defined = origin.defined_bits;
       copy.defined_offset = origin.bit_offset;
+      if (origin.allocation != nullptr && size == bytes &&
+          (whole == 0 || from_one == origin.allocation)) {
+        from_one = origin.allocation;
+        whole |= 1u << l;
+      } else if (origin.allocation != nullptr) {
+        check_global(w, source, l, *origin.allocation, origin.bit_offset, size, false);
+      }
       reading |= 1u << l;
     }
     const u32 thread = cta.thread_index(w, l);
@@ -55,6 +63,7 @@ void exec_cp_async(Warp& w, const Instr& in, u32 m) {
     if (size == bytes) std::memset(cta.shared_defined.data() + copy.shared, 0, bytes);
     cta.cp_async.issue(cta, thread, copy);
   });
+  if (whole != 0) check_global(w, source, whole, from, bytes, false, *from_one);
   if (cta.launch.remembers()) {
     count_global(w, source, reading, from, bytes, false, in);
     count_shared(w, in, m, to, bytes);

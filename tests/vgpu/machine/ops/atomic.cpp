@@ -6,6 +6,7 @@
 #include <type_traits>
 
 #include "machine/access.h"
+#include "machine/cluster.h"
 #include "machine/cta.h"
 #include "machine/launch.h"
 #include "machine/ops/ops.h"
@@ -111,6 +112,46 @@ u64 update_atomically(const Instr& in, u8* address, u64 b, u64 c) {
 
 namespace {
 
+u64 first_word(const u8* data, u32 bytes) {
+  u64 v = 0;
+  std::memcpy(&v, data, std::min<u32>(bytes, sizeof v));
+  return v;
+}
+
+GlobalRaces::Access as_access(Warp& w, const Instr& in, int lane) {
+  Cta& cta = w.cta();
+  GlobalRaces::Access access{cta.cluster.order};
+  access.thread = cta.race.thread(cta.thread_index(w, lane));
+  access.site = in.site;
+  access.scope = static_cast<Scope>(in.scope);
+  access.write = true;
+  return access;
+}
+
+void check_global_atomic(Warp& w, const Instr& in, int lane, const Allocation& a, u64 offset,
+                         u32 bytes) {
+  if (a.place == Allocation::kNoPlace) return;
+  const GlobalReport r =
+      w.cta().launch.races.access(as_access(w, in, lane), a.place + offset, bytes);
+  if (r.found) report_global_race(w, in, lane, true, r);
+}
+
+// What it reads, and then what it writes, if it does, may be a flag. One that changes nothing may
+// be a way of waiting.
+void note_atomic(Warp& w, const Instr& in, int lane, const Allocation& a, u64 offset, u32 bytes,
+                 bool wrote, u64 before, u64 after) {
+  if (a.place == Allocation::kNoPlace) return;
+  GlobalRaces& races = w.cta().launch.races;
+  const GlobalRaces::Access access = as_access(w, in, lane);
+  if (in.dst.valid || in.vec > 1) races.flag_read(access, a.place + offset, bytes, in.acquires);
+  if (wrote) races.flag_write(access, a.place + offset, bytes, in.releases, true);
+  if (before != after) {
+    ++access.order.writes;
+  } else if (in.dst.valid) {
+    ++access.order.vain_reads;
+  }
+}
+
 void exec_atomic(Warp& w, const Instr& in, u32 m) {
   u64 address[kLanes];
   gather_addresses(w, in, m, address);
@@ -121,7 +162,9 @@ void exec_atomic(Warp& w, const Instr& in, u32 m) {
     const Target t = locate(w, in, l, address[l], bytes, true, cache);
     kind = t.kind;
     if (kind == Target::Kind::kShared) check_race(w, in, l, t.shared_offset, bytes, true, true);
+    if (t.allocation != nullptr) check_global_atomic(w, in, l, *t.allocation, t.bit_offset, bytes);
     bool wrote = in.sub != kCas;
+    const u64 before_all = first_word(t.data, bytes);
     for (u32 e = 0; e < in.vec; ++e) {
       const size_t at = size_t{e} * element;
       Target p = t;
@@ -146,6 +189,9 @@ void exec_atomic(Warp& w, const Instr& in, u32 m) {
       w.set_value(dst, l, old);
       w.set_undef(dst, l, before);
     }
+    if (t.allocation != nullptr)
+      note_atomic(w, in, l, *t.allocation, t.bit_offset, bytes, wrote, before_all,
+                  first_word(t.data, bytes));
     if (kind != Target::Kind::kShared) return;
     CtaRace& race = w.cta().race;
     const u32 thread = w.cta().thread_index(w, l);
@@ -167,11 +213,15 @@ void exec_atomic128(Warp& w, const Instr& in, u32 m) {
     const auto lane = [&](const Operand& o) {
       return w.lanes<u64>(o) + 2 * static_cast<size_t>(l);
     };
+    if (t.allocation != nullptr) check_global_atomic(w, in, l, *t.allocation, t.bit_offset, 16);
     const u64 old[2] = {memory[0], memory[1]};
     const u64* b = lane(in.b);
     const bool exchange = in.sub == kExch || (old[0] == b[0] && old[1] == b[1]);
     const u64* wanted = in.sub == kExch ? b : lane(in.c);
+    const bool changes = exchange && std::memcmp(memory, wanted, 16) != 0;
     if (exchange) std::memcpy(memory, wanted, 16);
+    if (t.allocation != nullptr)
+      note_atomic(w, in, l, *t.allocation, t.bit_offset, 16, exchange, 0, changes ? 1 : 0);
     std::memcpy(lane(in.dst), old, 16);
     w.set_undef(in.dst, l, undefined_mask(t, 16) != 0 ? 0xff : 0);
     mark(t, 16, 0);
@@ -189,7 +239,7 @@ void decode_atomic(Decoder& dec, const ptx::Statement& st, Modifiers& mods, Inst
   const int order = mods.take_one({"relaxed", "acquire", "release", "acq_rel"});
   in.acquires = order == 1 || order == 3;
   in.releases = order == 2 || order == 3;
-  mods.take_one({"cta", "cluster", "gpu", "sys"});
+  in.scope = scope_of(mods.take_one({"cta", "cluster", "gpu", "sys"}));
   in.in_cluster = mods.has("shared::cluster");
   switch (mods.take_one({"global", "shared", "shared::cta", "shared::cluster"})) {
     case 0:

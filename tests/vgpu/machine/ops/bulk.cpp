@@ -67,7 +67,8 @@ struct Issue {
 
 u32 own_offset(const Target& t) { return static_cast<u32>(t.data - t.cta->shared.data()); }
 
-TensorMap tensor_map(const Issue& issue) {
+// With `copy`: its race check needs to know where the map is.
+TensorMap tensor_map(const Issue& issue, BulkCopy* copy = nullptr) {
   const u64 at = issue.address(issue.form.tensor);
   if (at % 64 != 0) issue.misuse("tensor map at " + hex(at) + ", which is no multiple of 64");
   const Target t = issue.place(issue.form.tensor, at, 128, false);
@@ -78,6 +79,10 @@ TensorMap tensor_map(const Issue& issue) {
   if (map.rank != issue.form.rank) {
     issue.misuse("the tensor map has " + std::to_string(map.rank) + " dimensions, the copy " +
                  std::to_string(issue.form.rank));
+  }
+  if (copy != nullptr) {
+    copy->map = t.allocation;
+    copy->map_offset = t.bit_offset;
   }
   return map;
 }
@@ -152,10 +157,46 @@ void check_barrier(const Issue& issue, const Target& barrier, Cta& target) {
     w.report(FindingKind::kProxy, issue.in, issue.lane,
              "the mbarrier's initialisation lacks a fence.mbarrier_init or fence.proxy.async "
              "before the copy that completes on it");
+    target.mbarriers.fence_init(object->init_thread);  // one missing fence is one finding
   }
 }
 
-// Checks what the copy does to shared memory and sets it going.
+// What the copy does to global memory, and that it reads its tensor map there until it is complete.
+void check_global_memory(const Issue& issue, BulkCopy& copy) {
+  Warp& w = issue.w;
+  Cta& cta = w.cta();
+  GlobalRaces& races = cta.launch.races;
+  GlobalRaces::Access access{cta.cluster.order};
+  access.thread = cta.race.thread(copy.thread);
+  access.site = issue.in.site;
+  access.asynchronous = true;
+  const auto check = [&](const Allocation* a, u64 offset, u32 bytes) {
+    if (a == nullptr || a->read_only || a->place == Allocation::kNoPlace) return;
+    if (copy.global_id == 0) copy.global_id = races.begin_operation();
+    access.operation = copy.global_id;
+    const GlobalReport r = races.access(access, a->place + offset, bytes);
+    if (r.found) report_global_race(w, issue.in, issue.lane, access.write, r);
+  };
+  access.any_proxy = true;  // the map is read in a proxy of its own
+  check(copy.map, copy.map_offset, 128);
+  access.any_proxy = false;
+  access.write = copy.target == nullptr;
+  if (access.write && copy.reduce != nullptr) access.scope = kGpuScope;  // an atomic per element
+  if (access.write) ++access.order.writes;
+  // Pieces that a swizzle cut are one run of global memory.
+  for (size_t i = 0; i < copy.pieces.size();) {
+    const BulkCopy::Piece& first = copy.pieces[i];
+    u64 end = first.offset + first.bytes;
+    for (++i; i < copy.pieces.size(); ++i) {
+      const BulkCopy::Piece& p = copy.pieces[i];
+      if (p.allocation != first.allocation || p.offset != end) break;
+      end += p.bytes;
+    }
+    check(first.allocation, first.offset, static_cast<u32>(end - first.offset));
+  }
+}
+
+// Checks what the copy does to shared and global memory and sets it going.
 void send(const Issue& issue, BulkCopy copy, const std::vector<ByteRange>& reads,
           const std::vector<ByteRange>& writes) {
   Warp& w = issue.w;
@@ -167,14 +208,18 @@ void send(const Issue& issue, BulkCopy copy, const std::vector<ByteRange>& reads
   const u32 agent =
       copy.counted ? copy.target->race.agent(copy.barrier) : cta.race.thread(copy.thread);
   copy.id = cta.race.begin_operation(copy.thread, agent, issue.in.site);
+  check_global_memory(issue, copy);
   for (const ByteRange& r : reads) {
     const RaceReport report = cta.race.async_read(copy.id, r.offset, r.bytes);
-    if (report.found) report_race(w, issue.in, issue.lane, r.offset, false, report);
+    if (!report.found) continue;
+    report_race(w, issue.in, issue.lane, r.offset, false, report);
+    if (report.other_wrote) cta.race.tracker().forgive(cta.race.thread(copy.thread));
   }
   for (const ByteRange& r : writes) {
     const u32 relative = copy.target->race.byte(r.offset) - cta.race.byte(0);
     const RaceReport report = cta.race.async_write(copy.id, relative, r.bytes);
     if (report.found) report_race(w, issue.in, issue.lane, relative, true, report);
+    if (report.found && report.proxy) cta.race.tracker().forgive(cta.race.thread(copy.thread));
     if (copy.reduce == nullptr)
       std::memset(copy.target->shared_defined.data() + r.offset, 0, r.bytes);
   }
@@ -208,12 +253,12 @@ void issue_load(const Issue& issue) {
   Warp& w = issue.w;
   const bool tensor = form.tensor.valid;
   TensorMap map;
-  if (tensor) map = tensor_map(issue);
+  BulkCopy copy;
+  if (tensor) map = tensor_map(issue, &copy);
   const u32 bytes = tensor ? box_span(map) : plain_size(issue);
   const Target to = issue.shared(form.to, tensor ? 128 : 16, bytes, true);
   const Target barrier = issue.shared(form.barrier, 8, 8, true);
   const u32 offset = own_offset(to);
-  BulkCopy copy;
   copy.counted = true;
   copy.barrier = own_offset(barrier);
   copy.reduce = form.reduces ? &issue.in : nullptr;
@@ -266,10 +311,10 @@ void issue_store(const Issue& issue, const Instr* reduce) {
   const BulkForm& form = issue.form;
   const bool tensor = form.tensor.valid;
   TensorMap map;
-  if (tensor) map = tensor_map(issue);
+  BulkCopy copy;
+  if (tensor) map = tensor_map(issue, &copy);
   const u32 bytes = tensor ? box_span(map) : plain_size(issue);
   const u32 from = own_offset(issue.shared(form.from, tensor ? 128 : 16, bytes, false));
-  BulkCopy copy;
   copy.source = &issue.w.cta();
   if (tensor) {
     tensor_pieces(issue, map, from, true, copy);

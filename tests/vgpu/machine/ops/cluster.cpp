@@ -18,14 +18,14 @@ void exec_mapa(Warp& w, const Instr& in, u32 m) {
   const u64 window =
       in.space == ptx::Space::kShared ? 0 : cta.launch.machine.memory.shared_window();
   for_each_lane(m, [&](int l) {
-    const u64 address = (w.value(in.a, l) - window) % Cluster::kPeer;
+    const u64 address = (w.value(in.a, l) - window) % Cta::kWindowBytes;
     const u64 rank = w.value(in.b, l);
     if (rank >= cta.cluster.size()) {
       w.report(
           FindingKind::kOutOfBounds, in, l,
           "CTA " + std::to_string(rank) + " of a cluster of " + std::to_string(cta.cluster.size()));
     }
-    w.set_value(in.dst, l, window + address + (rank == cta.rank ? 0 : (rank + 1) * Cluster::kPeer));
+    w.set_value(in.dst, l, window + address + rank * Cta::kWindowBytes);
   });
   w.shadow(in, m);
 }
@@ -33,10 +33,8 @@ void exec_getctarank(Warp& w, const Instr& in, u32 m) {
   Cta& cta = w.cta();
   const u64 window =
       in.space == ptx::Space::kShared ? 0 : cta.launch.machine.memory.shared_window();
-  for_each_lane(m, [&](int l) {
-    const u64 address = w.value(in.a, l) - window;
-    w.set_value(in.dst, l, address < Cluster::kPeer ? cta.rank : address / Cluster::kPeer - 1);
-  });
+  for_each_lane(
+      m, [&](int l) { w.set_value(in.dst, l, (w.value(in.a, l) - window) / Cta::kWindowBytes); });
   w.shadow(in, m);
 }
 void decode_mapa(Decoder& dec, const ptx::Statement& st, Modifiers& mods, Instr& in) {
@@ -96,7 +94,7 @@ void exec_cluster_arrive(Warp& w, const Instr& in, u32 m) {
   }
   w.cluster_arrived |= m;
   for_each_lane(m, [&](int l) { w.cluster_phase[l] = cluster.barrier_phase(); });
-  cluster.arrive(w, in, m, in.releases);
+  cluster.arrive(w, m, in.releases);
 }
 void exec_cluster_wait(Warp& w, const Instr& in, u32 m) {
   Cta& cta = w.cta();
@@ -119,11 +117,13 @@ void exec_cluster_wait(Warp& w, const Instr& in, u32 m) {
   }
 }
 
-// in.flag: not of initialisations alone.
+// in.flag: not of initialisations alone; in.sub: bit 0 shared memory, bit 1 global memory.
 void exec_proxy_fence(Warp& w, const Instr& in, u32 m) {
   Cta& cta = w.cta();
   for_each_lane(m, [&](int l) {
     const u32 thread = cta.thread_index(w, l);
+    if ((in.sub & 2) != 0) cta.cluster.order.proxy_fence(cta.race.thread(thread));
+    if ((in.sub & 1) == 0) return;
     if (in.flag) cta.race.proxy_fence(thread);
     cta.mbarriers.fence_init(cta.race.thread(thread));
     cta.race.fence(thread);
@@ -156,7 +156,12 @@ bool decode_proxy_fence(Modifiers& mods, Instr& in) {
   const bool async = mods.has("async") || mods.has("async::generic");
   in.flag = async;
   in.cls = InstrClass::kBarrier;
-  in.fn = init || (async && !mods.has("global")) ? exec_proxy_fence : exec_nothing;
+  const bool global = mods.has("global");
+  const bool shared = mods.has("shared::cta") || mods.has("shared::cluster") ||
+                      mods.has("sync_restrict::shared::cta") ||
+                      mods.has("sync_restrict::shared::cluster");
+  in.sub = static_cast<u8>((global ? 0 : 1) | (async && !shared ? 2 : 0));
+  in.fn = init || async ? exec_proxy_fence : exec_nothing;
   while (!mods.take_any().empty()) {
   }
   return true;

@@ -1,6 +1,7 @@
 // Control flow. PTX ISA 9.0 sections 9.7.12 (bra, brx, call, ret, exit), 9.7.19 (trap, nanosleep,
 // pmevent, brkpt), 9.7.13.1 (bar, barrier) and 9.7.13.4 (membar, fence).
 #include "common/error.h"
+#include "machine/cluster.h"
 #include "machine/cta.h"
 #include "machine/ops/ops.h"
 
@@ -65,13 +66,22 @@ void decode_pmevent(Decoder&, const ptx::Statement&, Modifiers& mods, Instr& in)
 }
 
 // Memory of a CTA and of the grid is sequentially consistent here; a fence matters to the race
-// check of shared memory alone.
-void exec_fence(Warp& w, const Instr&, u32 m) {
-  for_each_lane(m, [&](int l) { w.cta().race.fence(w.cta().thread_index(w, l)); });
+// checks alone.
+void exec_fence(Warp& w, const Instr& in, u32 m) {
+  Cta& cta = w.cta();
+  for_each_lane(m, [&](int l) {
+    const u32 thread = cta.thread_index(w, l);
+    cta.race.fence(thread);
+    cta.cluster.order.fence(cta.race.thread(thread), static_cast<Scope>(in.scope), in.releases,
+                            in.acquires);
+  });
 }
 void decode_fence(Decoder&, const ptx::Statement&, Modifiers& mods, Instr& in) {
   in.cls = InstrClass::kBarrier;
   if (decode_proxy_fence(mods, in)) return;
+  in.releases = !mods.take("acquire");
+  in.acquires = !mods.take("release");
+  in.scope = scope_of(mods.take_one({"cta", "cluster", "gpu", "sys"}));  // membar.gl: gpu
   while (!mods.take_any().empty()) {
   }
   in.fn = exec_fence;

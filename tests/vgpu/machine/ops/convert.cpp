@@ -468,7 +468,7 @@ void exec_isspacep(Warp& w, const Instr& in, u32 m) {
     const u64 a = w.value(in.a, l);
     const bool anywhere = inside(a, memory.shared_window()),
                local = inside(a, memory.local_window());
-    const bool peer = anywhere && a - memory.shared_window() >= Cluster::kPeer;
+    const bool peer = anywhere && (a - memory.shared_window()) / Cta::kWindowBytes != w.cta().rank;
     const bool r = in.space == ptx::Space::kShared  ? anywhere && (in.in_cluster || !peer)
                    : in.space == ptx::Space::kLocal ? local
                    : in.space == ptx::Space::kGlobal

@@ -10,6 +10,10 @@
 namespace vgpu::ops {
 
 void lower_granule(Decoder& dec, const Instr& in) {
+  if (in.space == ptx::Space::kGlobal || in.space == ptx::Space::kGeneric) {
+    u32& granule = dec.program().global_granule;
+    granule = std::min<u32>(granule, std::max<u32>(1, in.access_bytes));
+  }
   if (in.space != ptx::Space::kShared && in.space != ptx::Space::kGeneric) return;
   u32& granule = dec.program().shared_granule;
   granule = std::min<u32>(granule, std::max<u32>(1, in.access_bytes));
@@ -60,6 +64,12 @@ void set_loaded(Warp& w, const Operand& d, int lane, const u8* data, const Instr
       undefined |= 0xffu << bytes;
     w.set_undef(d, lane, undefined & ((1u << d.width) - 1));
   }
+}
+
+u64 first_bytes(const u8* data, u32 bytes) {
+  u64 v = 0;
+  std::memcpy(&v, data, std::min<u32>(bytes, sizeof v));
+  return v;
 }
 
 // Are all bytes of the active lanes defined?
@@ -114,9 +124,17 @@ bool load_fast(Warp& w, const Instr& in, u32 m, const u64 (&address)[kLanes], u3
       check_race(w, in, l, static_cast<u32>(address[l] - t.origin), bytes, false, in.strong);
     });
   }
+  const bool global = t.kind == Target::Kind::kGlobal;
+  if (global) check_global(w, in, m, address, bytes, false, *w.allocation_cache());
   const u32 element = in.access_bytes;
   u64 offset[kLanes];
   for (int l = 0; l < kLanes; ++l) offset[l] = address[l] - t.origin;
+  if (global && in.strong) {
+    for_each_lane(m, [&](int l) {
+      note_strong_read(w, in, l, *w.allocation_cache(), offset[l],
+                       first_bytes(t.data + offset[l], bytes));
+    });
+  }
   // Destinations may be address registers: all addresses have been gathered.
   for (u32 e = 0; e < in.vec; ++e) {
     const Operand& d = in.vec == 1 ? in.dst : w.operand(in.pool + e);
@@ -171,9 +189,11 @@ bool store_fast(Warp& w, const Instr& in, u32 m, const u64 (&address)[kLanes], u
       check_store_race(w, in, m, address, l, static_cast<u32>(address[l] - t.origin), bytes);
       std::memset(t.defined_bytes + offset[l], 0xff, bytes);
     });
-  } else if (t.defined_bits != nullptr) {
+  } else {
+    check_global(w, in, m, address, bytes, true, *w.allocation_cache());
     const u64 all = (u64{1} << bytes) - 1;
-    for_each_lane(m, [&](int l) { put_bits(t.defined_bits, offset[l], bytes, all); });
+    if (t.defined_bits != nullptr)
+      for_each_lane(m, [&](int l) { put_bits(t.defined_bits, offset[l], bytes, all); });
   }
   if (w.cta().launch.remembers()) count_access(w, in, m, address, bytes, t.kind, true);
   return true;
@@ -192,6 +212,11 @@ void exec_ld(Warp& w, const Instr& in, u32 m) {
     kind = t.kind;
     if (kind == Target::Kind::kShared)
       check_race(w, in, l, t.shared_offset, bytes, false, in.strong);
+    if (t.allocation != nullptr) {
+      check_global(w, in, l, *t.allocation, t.bit_offset, bytes, false);
+      if (in.strong)
+        note_strong_read(w, in, l, *t.allocation, t.bit_offset, first_bytes(t.data, bytes));
+    }
     const u32 undefined = bytes <= 16 ? undefined_mask(t, bytes) : 0;
     if (in.vec == 1) {
       set_loaded(w, in.dst, l, t.data, in, undefined);
@@ -245,6 +270,7 @@ void exec_st(Warp& w, const Instr& in, u32 m) {
     kind = t.kind;
     if (kind == Target::Kind::kShared)
       check_store_race(w, in, m, address, l, t.shared_offset, bytes);
+    if (t.allocation != nullptr) check_global(w, in, l, *t.allocation, t.bit_offset, bytes, true);
     for (u32 e = 0; e < in.vec; ++e) {
       const Operand& source = in.vec == 1 ? in.b : w.operand(in.pool + e);
       const size_t at = size_t{e} * element;
@@ -324,6 +350,8 @@ void take_hints(Decoder& dec, Modifiers& mods, Instr& in) {
   const int order = mods.take_one({"volatile", "relaxed", "acquire", "release"});
   const int scope = mods.take_one({"cta", "cluster", "gpu", "sys"});
   in.strong = order >= 0;
+  // Volatile is relaxed with system scope, section 8.2.
+  in.scope = order == 0 ? u8{kGpuScope} : in.strong ? scope_of(scope) : u8{kWeak};
   in.acquires = order == 2;
   in.releases = order == 3;
   const bool beyond_cta = order == 0 || scope > 0;

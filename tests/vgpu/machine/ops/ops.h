@@ -79,6 +79,10 @@ Rounding take_rounding(Modifiers& m, Rounding fallback = Rounding::kNearestEven)
 void decode_operands(Decoder& dec, const ptx::Statement& st, Instr& in, ptx::Type dst,
                      std::initializer_list<ptx::Type> sources);
 void require_operands(Decoder& dec, const ptx::Statement& st, size_t count);
+// Of the index of .cta, .cluster, .gpu or .sys; of gpu scope where there is none.
+inline u8 scope_of(int index) {
+  return index == 0 ? u8{kCtaScope} : index == 1 ? u8{kClusterScope} : u8{kGpuScope};
+}
 void lower_granule(Decoder& dec, const Instr& in);
 void decode_cluster_barrier(Decoder& dec, const ptx::Statement& st, Modifiers& mods, Instr& in);
 bool decode_proxy_fence(Modifiers& mods, Instr& in);

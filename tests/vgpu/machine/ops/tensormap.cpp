@@ -80,6 +80,8 @@ void exec_replace(Warp& w, const Instr& in, u32 m) {
     locate(w, in, l, address[l] + 64, 64, true, cache);
     if (first.kind == Target::Kind::kShared)
       check_race(w, in, l, first.shared_offset, 128, true, false);
+    if (first.allocation != nullptr)
+      check_global(w, in, l, *first.allocation, first.bit_offset, 128, true);
     TensorMap map;
     std::memcpy(static_cast<void*>(&map), first.data, sizeof map);
     if (map.magic != TensorMap::kMagic) {
@@ -109,6 +111,8 @@ void exec_copy(Warp& w, const Instr& in, u32 m) {
     const Target to = locate(w, in, lane, to_address[lane] + i, 16, true, cache);
     const Target source = locate(w, from, lane, from_address[lane] + i, 16, false, none);
     check_race(w, from, lane, source.shared_offset, 16, false, false);
+    if (to.allocation != nullptr)
+      check_global(w, in, lane, *to.allocation, to.bit_offset, 16, true);
     std::memcpy(to.data, source.data, 16);
     mark(to, 16, undefined_mask(source, 16));
   }

@@ -144,6 +144,8 @@ void exec_transfer(Warp& w, const Instr& in, u32 m) {
       const Target t = locate(w, in, l, address, bytes, store, cache);
       if (t.kind == Target::Kind::kShared)
         check_race(w, in, l, t.shared_offset, bytes, store, false);
+      if (t.allocation != nullptr)
+        check_global(w, in, l, *t.allocation, t.bit_offset, bytes, store);
       if (store) {
         const u64 v = get(w, f, l, i);
         const bool undefined = w.undef_of(f.regs[i * f.width / std::max(32, f.width)], l) != 0;
