@@ -114,33 +114,35 @@ void Wgmma::perform_issued(Cta& cta, u32 warp) {
     while (warps_[i].finished < issued) perform(*cta.warps[i], warps_[i]);
 }
 
-// All warps have issued this one: with what all of them have shown, is it in order?
-void Wgmma::look_again(Warp& w, u64 number) {
+// All warps have issued this one: now it reads. With what all of them have shown, is it in order?
+void Wgmma::issued_by_last(Warp& w, u64 number) {
   Cta& cta = w.cta();
+  const RaceTracker& race = cta.race.tracker();
   const u32 first = w.index() / kWgmmaWarps * kWgmmaWarps;
-  const auto share = [&](u32 i) -> Share* {
-    WarpState& s = warps_[i];
-    return number < s.waited ? nullptr : &s.shares[number - s.waited];
-  };
   ShownStores shown;
-  bool any = false;
   shown.first_thread = cta.race.thread(first * kLanes);
+  bool any = false;
+  std::array<Share*, kWgmmaWarps> shares{};
   for (u32 i = 0; i < kWgmmaWarps; ++i) {
-    const Share* x = share(first + i);
-    if (x == nullptr) continue;
-    any = any || x->look_again;
-    std::copy(x->stores->begin(), x->stores->end(), shown.below.begin() + i * kLanes);
+    WarpState& s = warps_[first + i];
+    if (number < s.waited) continue;
+    shares[i] = &s.shares[number - s.waited];
+    any = any || shares[i]->look_again || shares[i]->writes != race.writes();
+    std::copy(shares[i]->stores->begin(), shares[i]->stores->end(),
+              shown.below.begin() + i * kLanes);
   }
-  for (u32 i = first; any && i < first + kWgmmaWarps; ++i) {
-    Share* x = share(i);
-    if (x == nullptr || !std::exchange(x->look_again, false)) continue;
-    for (const Place* p : {x->a, x->quarter}) {
+  for (u32 i = 0; i < kWgmmaWarps; ++i) {
+    if (shares[i] == nullptr) continue;
+    Share& x = *shares[i];
+    shown.issued = x.clock;
+    for (const Place* p : {x.a, x.quarter}) {
       if (p == nullptr) continue;
-      const RaceReport report = cta.race.async_look_again(x->operation, p->blocks, shown);
+      const RaceReport report =
+          any ? cta.race.look_again(x.operation, p->blocks, shown) : RaceReport{};
+      cta.race.remember_reads(x.operation, p->blocks);
       if (!report.found) continue;
-      report_race(*cta.warps[i], *x->in, 0, p->units.front(), false, report);
-      cta.race.tracker().forgive(cta.race.thread(i * kLanes));
-      break;
+      report_race(*cta.warps[first + i], *x.in, 0, p->units.front(), false, report);
+      cta.race.tracker().forgive(shown.first_thread, kWgmmaWarps * kLanes);
     }
   }
 }
@@ -210,7 +212,7 @@ void Wgmma::issue(Warp& w, const Instr& in, u64 a, u64 b, bool scale_d) {
   s.shares.back().scale_d = scale_d;
   begin_reads(w, s.shares.back(), a, b);
   ++s.issued;
-  if (issued_by_all(w.index()) == s.issued) look_again(w, s.issued - 1);
+  if (issued_by_all(w.index()) == s.issued) issued_by_last(w, s.issued - 1);
   if (policy_ == Asynchrony::kEarly || (policy_ == Asynchrony::kAny && random_.below(4) == 0))
     perform_issued(w.cta(), w.index());
 }

@@ -84,7 +84,8 @@ class Wgmma {
     bool done = false;
     const Place *a = nullptr, *b = nullptr, *quarter = nullptr;  // of B, of the race check
     bool look_again = false;                                     // when all warps have issued
-    std::shared_ptr<const Stores> stores;                        // of its warp, behind its fences
+    u32 clock = 0, writes = 0;             // of the warp, and made by all threads, at its issue
+    std::shared_ptr<const Stores> stores;  // of its warp, behind its fences
     AsyncId operation = 0;
   };
   // What the warp's instructions have used a register for.
@@ -124,7 +125,7 @@ class Wgmma {
   u64 issued_by_all(u32 warp) const;
   void perform_issued(Cta& cta, u32 warp);
   void note_stores(Warp& w, WarpState& s);
-  void look_again(Warp& w, u64 number);
+  void issued_by_last(Warp& w, u64 number);
   const Place& place(const Cta& cta, u64 descriptor, bool mn_major, u32 first, u32 rows);
   const Place& operand(Warp& w, const Instr& in, u64 descriptor, bool mn_major, u32 first,
                        u32 rows);

@@ -101,16 +101,18 @@ void Wgmma::begin_reads(Warp& w, Share& share, u64 a, u64 b) {
       cta.thread_index(w, 0), cta.race.agent(kWarpgroupAgent + w.index() / kWgmmaWarps), in.site);
   note_stores(w, state(w));
   share.stores = state(w).stores;
+  share.clock = cta.race.tracker().tick_warp(cta.race.thread(0) / kLanes + w.index());
+  share.writes = cta.race.tracker().writes();
   bool said = false;
   const u32 first_thread = cta.race.thread(w.index() / kWgmmaWarps * kWgmmaWarps * kLanes);
   const auto read = [&](const Place& p) {
-    const RaceReport report = cta.race.async_read(share.operation, p.blocks);
+    const RaceReport report = cta.race.foresee_reads(share.operation, p.blocks);
     if (!report.found) return;
     if (report.other_wrote && report.other - first_thread < kWgmmaWarps * kLanes) {
       share.look_again = true;
     } else if (!std::exchange(said, true)) {
       report_race(w, in, 0, p.units.front(), false, report);
-      cta.race.tracker().forgive(cta.race.thread(cta.thread_index(w, 0)));
+      cta.race.tracker().forgive(first_thread, kWgmmaWarps * kLanes);
     }
   };
   if (!a_in_registers(in)) {

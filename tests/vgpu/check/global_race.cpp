@@ -417,7 +417,13 @@ GlobalReport GlobalRaces::access(const Access& a, u64 place, u32 bytes) {
         check(r, false);
         r.cluster = 0;
       }
+      // A weak write that the thread has just made is not hidden by a strong one.
+      const bool again = cell.write.cluster == mine.cluster && cell.write.who == mine.who &&
+                         cell.write.clock == mine.clock && !cell.write.asynchronous &&
+                         !mine.asynchronous;
+      const Scope scope = again ? std::min(cell.write.scope, mine.scope) : mine.scope;
       cell.write = mine;
+      cell.write.scope = scope;
     }
   }
   return report;

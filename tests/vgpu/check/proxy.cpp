@@ -40,11 +40,13 @@ u32 RaceTracker::tick_warp(u32 warp) {
   return top_;
 }
 
-void RaceTracker::forgive(u32 thread) {
+void RaceTracker::forgive(u32 first_thread, u32 count) {
   if (!has_agents()) return;
   ensure_rows();
-  u32* const shown = proxied_row(thread);
-  for (u32 o = 0; o < threads_; ++o) shown[o] = std::max(shown[o], clocks_[o] + 1);
+  for (u32 t = first_thread; t < first_thread + count; ++t) {
+    u32* const shown = proxied_row(t);
+    for (u32 o = 0; o < threads_; ++o) shown[o] = std::max(shown[o], clocks_[o] + 1);
+  }
 }
 
 AsyncId RaceTracker::begin_operation(u32 thread, u32 agent, u32 site) {
@@ -97,6 +99,10 @@ void RaceTracker::check_read(const AsyncOperation& op, const UnitBlock& read, Ac
     if (also != nullptr && !write.by_agent() && write.clock != kUnderWay) {
       const u32 i = write.who() - also->first_thread;
       if (i < also->below.size() && write.clock < also->below[i]) return;
+      if (write.who() / kLanes == op.thread / kLanes && write.clock >= also->issued) {
+        report = {true, write.who(), true, false, write.site()};
+        return;
+      }
     }
     conflict_with_write(write, op.thread, report);
   };
@@ -137,30 +143,33 @@ RaceReport RaceTracker::async_read(AsyncId id, u32 offset, u32 bytes) {
   return report;
 }
 
-RaceReport RaceTracker::async_read(AsyncId id, const std::vector<UnitBlock>& blocks,
-                                   u32 first_block) {
-  RaceReport report;
-  AsyncOperation& op = operations_[id];
-  Access before;
-  for (const UnitBlock& b : blocks) {
-    const UnitBlock read{first_block + b.block, b.units};
-    check_read(op, read, before, report);
-    remember_read(op, read);
-  }
-  return report;
-}
-
-RaceReport RaceTracker::async_look_again(AsyncId id, const std::vector<UnitBlock>& blocks,
-                                         u32 first_block, const ShownStores& also) {
+RaceReport RaceTracker::foresee_reads(AsyncId id, const std::vector<UnitBlock>& blocks,
+                                      u32 first_block) {
   RaceReport report;
   Access before;
   for (const UnitBlock& b : blocks)
-    check_read(operations_[id], {first_block + b.block, b.units}, before, report, &also);
+    check_read(operations_[id], {first_block + b.block, b.units}, before, report);
   return report;
+}
+
+RaceReport RaceTracker::look_again(AsyncId id, const std::vector<UnitBlock>& blocks,
+                                   u32 first_block, const ShownStores& shown) {
+  RaceReport report;
+  Access before;
+  for (const UnitBlock& b : blocks)
+    check_read(operations_[id], {first_block + b.block, b.units}, before, report, &shown);
+  return report;
+}
+
+void RaceTracker::remember_reads(AsyncId id, const std::vector<UnitBlock>& blocks,
+                                 u32 first_block) {
+  for (const UnitBlock& b : blocks)
+    remember_read(operations_[id], {first_block + b.block, b.units});
 }
 
 RaceReport RaceTracker::async_write(AsyncId id, u32 offset, u32 bytes) {
   RaceReport report;
+  ++writes_made_;
   const AsyncOperation& op = operations_[id];
   Access access = make(op.agent, kUnderWay, false, op.site);
   if (op.agent >= threads_) access.rest |= kByAgent;

@@ -11,7 +11,8 @@
 //  - Until it is finished, a generic access to bytes that it writes is a race, and so is a generic
 //    write to bytes that it reads; so are two operations that conflict.
 //
-// An operation goes: begin_operation; async_read and async_write for every range, at issue;
+// An operation goes: begin_operation; async_read and async_write for every range, at issue (a
+// wgmma: foresee_reads, then look_again and remember_reads when all its warps have issued it);
 // finish_write for ranges that have arrived, finish_reads; end_operation when nothing is under way.
 // What it read stays remembered until something that is ordered after it has written there.
 #pragma once
@@ -58,6 +59,7 @@ inline u32 units_covered(u32 block, u32 begin, u32 end) {
 struct ShownStores {
   u32 first_thread = 0;
   std::array<u32, 128> below{};
+  u32 issued = 0;  // of the issuing thread's warp: what it writes from this clock on is too late
 };
 
 struct AsyncOperation {

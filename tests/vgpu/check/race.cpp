@@ -91,6 +91,7 @@ RaceReport RaceTracker::read(u32 thread, u32 offset, u32 bytes, bool strong, u32
 
 RaceReport RaceTracker::write(u32 thread, u32 offset, u32 bytes, bool strong, u32 site) {
   RaceReport report;
+  ++writes_made_;
   const Access access = make(thread, clocks_[thread], strong, site);
   for (u32 i = offset / granule_; i <= (offset + bytes - 1) / granule_; ++i) {
     if (!report.found) {

@@ -118,17 +118,20 @@ class RaceTracker {
   u32 own_proxied(u32 thread) const;
   // What the warp's threads did until now is before the returned clock.
   u32 tick_warp(u32 warp);
-  // A fault has been told of: what all threads did until now counts as shown by the thread, so that
-  // one missing fence is one finding.
-  void forgive(u32 thread);
+  // A fault has been told of: what all threads did until now counts as shown by these threads, so
+  // that one missing fence is one finding.
+  void forgive(u32 first_thread, u32 count = 1);
   bool proxied(u32 thread, u32 other, u32 clock) const;
   AsyncId begin_operation(u32 thread, u32 agent, u32 site);
   RaceReport async_read(AsyncId id, u32 offset, u32 bytes);
-  // The same of many units; their blocks are counted from `first_block` on.
-  RaceReport async_read(AsyncId id, const std::vector<UnitBlock>& blocks, u32 first_block);
-  // Looks again at what it reads, with more that is ordered before it.
-  RaceReport async_look_again(AsyncId id, const std::vector<UnitBlock>& blocks, u32 first_block,
-                              const ShownStores& shown);
+  // A wgmma: its reads are under way when all its warps have issued it. Before that, whether what
+  // the issuing thread knows is enough; then with what all warps have shown, and what they have
+  // written meanwhile, if anything was.
+  RaceReport foresee_reads(AsyncId id, const std::vector<UnitBlock>& blocks, u32 first_block);
+  RaceReport look_again(AsyncId id, const std::vector<UnitBlock>& blocks, u32 first_block,
+                        const ShownStores& shown);
+  void remember_reads(AsyncId id, const std::vector<UnitBlock>& blocks, u32 first_block);
+  u32 writes() const { return writes_made_; }
   RaceReport async_write(AsyncId id, u32 offset, u32 bytes);
   void finish_write(AsyncId id, u32 offset, u32 bytes);
   void finish_reads(AsyncId id);
@@ -223,6 +226,7 @@ class RaceTracker {
   std::vector<u16> reading_;  // operations that read or have read in each block
   u32 reads_kept_ = 0;        // operations that have finished reads
   u32 proxy_fences_ = 0;      // and barriers of all, that may show as much
+  u32 writes_made_ = 0;
 };
 
 // One CTA's part of its cluster's tracker: threads and offsets are the CTA's own. An offset into a
@@ -290,12 +294,15 @@ class CtaRace {
   RaceReport async_read(AsyncId id, u32 offset, u32 bytes) {
     return tracker_->async_read(id, byte0_ + offset, bytes);
   }
-  RaceReport async_read(AsyncId id, const std::vector<UnitBlock>& blocks) {
-    return tracker_->async_read(id, blocks, byte0_ / UnitBlock::kBytes);
+  RaceReport foresee_reads(AsyncId id, const std::vector<UnitBlock>& blocks) {
+    return tracker_->foresee_reads(id, blocks, byte0_ / UnitBlock::kBytes);
   }
-  RaceReport async_look_again(AsyncId id, const std::vector<UnitBlock>& blocks,
-                              const ShownStores& shown) {
-    return tracker_->async_look_again(id, blocks, byte0_ / UnitBlock::kBytes, shown);
+  RaceReport look_again(AsyncId id, const std::vector<UnitBlock>& blocks,
+                        const ShownStores& shown) {
+    return tracker_->look_again(id, blocks, byte0_ / UnitBlock::kBytes, shown);
+  }
+  void remember_reads(AsyncId id, const std::vector<UnitBlock>& blocks) {
+    tracker_->remember_reads(id, blocks, byte0_ / UnitBlock::kBytes);
   }
   RaceReport async_write(AsyncId id, u32 offset, u32 bytes) {
     return tracker_->async_write(id, byte0_ + offset, bytes);

@@ -128,7 +128,9 @@ std::vector<Pair> pairs() {
       " mov.u32 %r5, %nctaid.x;\n"
       "G: ld.volatile.global.u32 %r6, [%f];\n"
       " setp.lt.u32 %p2, %r6, %r5;\n @%p2 bra G;\n" +
-      kFence + " st.global.u32 [%o], %r5;\n";
+      kFence +
+      " mul.wide.u32 %rd1, %b, 4;\n add.u64 %rd1, %o, %rd1;\n"
+      " st.global.u32 [%rd1], %r5;\n";
   // CTA 0 waits for the last one.
   const std::string wait_for_last =
       "@!%p0 bra EXIT;\n @%p1 bra W;\n mov.u32 %r5, %nctaid.x;\n sub.u32 %r5, %r5, 1;\n"
@@ -215,9 +217,10 @@ std::vector<Pair> pairs() {
        " add.u64 %rd1, %d, %rd1;\n ld.global.u32 %r1, [%rd1];\n" +
            kStore,
        not_ordered, 1},
-      {"lock_without_fences", kGlobalRace, with_lock("", ""), with_lock(kFence, kFence), not_ordered, 8},
-      {"lock_without_a_release", kGlobalRace, with_lock(kFence, ""), with_lock(kFence, kFence), not_ordered,
-       8},
+      {"lock_without_fences", kGlobalRace, with_lock("", ""), with_lock(kFence, kFence),
+       not_ordered, 8},
+      {"lock_without_a_release", kGlobalRace, with_lock(kFence, ""), with_lock(kFence, kFence),
+       not_ordered, 8},
       {"last_block_without_a_barrier", kGlobalRace, last_block(kFence, kCount, kFence), counted,
        not_ordered + "write", 4, 64, 0, 0, false},
       {"last_block_with_the_fence_in_front_of_the_barrier", kGlobalRace,
@@ -270,8 +273,8 @@ std::vector<Pair> pairs() {
        "asynchronous operation", 1},
       {"wait_for_a_cta_that_need_not_run", kResidency, wait_for_last, wait_for_last,
        "CTA (399,0,0)", 400, 32, kMuch, 100, true, true},
-      {"barrier_of_a_grid_that_does_not_fit", kResidency, grid_wait, grid_wait, "have not started",
-       140, 32, kMuch, 132, true, true},
+      {"barrier_of_a_grid_that_does_not_fit", kResidency, grid_wait, grid_wait,
+       "the device holds 132", 140, 32, kMuch, 132, true, true},
       {"flag_that_nobody_sets", kDeadlock,
        "@!%p0 bra EXIT;\n @%p1 bra W;\n bra EXIT;\n" + spin("volatile"),
        "@!%p0 bra EXIT;\n @%p1 bra W;\n" + set("volatile") + " bra EXIT;\n" + spin("volatile"),
