@@ -96,10 +96,11 @@ void RaceTracker::check_read(const AsyncOperation& op, const UnitBlock& read, Ac
   const auto check = [&](const Access& write) {
     if (report.found || write == before) return;
     before = write;
-    if (also != nullptr && !write.by_agent() && write.clock != kUnderWay) {
+    if (also != nullptr && write.clock != kUnderWay) {
       const u32 i = write.who() - also->first_thread;
-      if (i < also->below.size() && write.clock < also->below[i]) return;
-      if (write.who() / kLanes == op.thread / kLanes && write.clock >= also->issued) {
+      if (!write.by_agent() && i < also->below.size() && write.clock < also->below[i]) return;
+      const bool own = write.by_agent() || write.who() / kLanes == op.thread / kLanes;
+      if (own && write.clock >= also->issued) {
         report = {true, write.who(), true, false, write.site()};
         return;
       }
