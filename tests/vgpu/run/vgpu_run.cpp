@@ -212,8 +212,8 @@ int mutate(const Options& o) {
 
 int main(int argc, char** argv) {
   const Options o = parse(argc, argv);
-  if (!fs::exists(library_folder() / "libcudart.so.13"))
-    usage("no libcudart.so.13 in " + library_folder().string());
+  if (!fs::exists(library_folder() / VGPU_CUDART))
+    usage("no " VGPU_CUDART " in " + library_folder().string());
   if (o.mutate) return mutate(o);
   Environment extra;
   if (!o.counts.empty()) extra["VGPU_COUNTS"] = fs::absolute(o.counts).string();
