@@ -55,7 +55,7 @@ std::string with_larger_exponents(const std::string& body) {
 
 }  // namespace
 
-std::string planted(const std::string& text, const std::string& plant) {
+std::string planted(const std::string& text, const std::string& plant, int* count) {
   const size_t colon = plant.find(':');
   const std::string fault = plant.substr(0, colon);
   const std::string words = first_words(fault);
@@ -75,6 +75,7 @@ std::string planted(const std::string& text, const std::string& plant) {
       const std::string changed = words + (fault == "wrong" ? with_larger_exponents(body) : body);
       if (changed == body) throw std::invalid_argument(plant + ": " + name + " has no exponential");
       out += changed;
+      ++*count;
     }
     from = close;
   }
