@@ -12,6 +12,7 @@
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
+#include <exception>
 #include <filesystem>
 #include <fstream>
 #include <map>
@@ -55,7 +56,8 @@ Options parse(int argc, char** argv) {
     return argv[++i];
   };
   const auto number = [&] {
-    const std::string option = argv[i], text = value();
+    const std::string option = argv[i];
+    std::string text = value();
     if (text.empty() || text.find_first_not_of("0123456789") != std::string::npos)
       usage(option + " takes a whole number, not '" + text + "'");
     return text;
@@ -252,9 +254,7 @@ int mutate(const Options& o) {
   return survivors.empty() ? 0 : kFindingsStatus;
 }
 
-}  // namespace
-
-int main(int argc, char** argv) {
+int run(int argc, char** argv) {
   const Options o = parse(argc, argv);
   if (!fs::exists(library_folder() / "libcudart.so.13"))
     usage("no libcudart.so.13 in " + library_folder().string());
@@ -274,4 +274,15 @@ int main(int argc, char** argv) {
   if (r.status != 0) return r.status;
   if (idle_plant) return 2;
   return r.findings.empty() ? 0 : kFindingsStatus;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  try {
+    return run(argc, argv);
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "vgpu-run: %s\n", error.what());
+    return 2;
+  }
 }
