@@ -71,6 +71,14 @@ std::vector<Assignment> empty_assignments(qkv_device device, const host::DeviceI
 
 }  // namespace
 
+std::vector<std::string> kernels_of(qkv_device device, int32_t index) {
+  std::vector<std::string> names;
+  const host::DeviceInfo* info = device_info(device, index);
+  if (info == nullptr) return names;
+  for (const Assignment& one : empty_assignments(device, *info)) names.push_back(one.kernel);
+  return names;
+}
+
 std::vector<Assignment> assignments(qkv_device device, int32_t index, const Selected& selected) {
   const host::DeviceInfo* info = device_info(device, index);
   if (info == nullptr) return {};

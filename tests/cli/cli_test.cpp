@@ -133,11 +133,21 @@ TEST(VerifyTest, RepeatsOneTrial) {
   EXPECT_NE(outcome.out.find("seed 7"), std::string::npos) << outcome.out;
 }
 
+TEST(VerifyTest, WritesJsonToStandardOutput) {
+  const Outcome outcome =
+      run_program({"verify", "--device", "cpu", "--kernel", "cpu_forward", "--trial",
+                   "leak/heads_5_1_bf16", "--seed", "18446744073709551615", "--json", "-"});
+  EXPECT_EQ(outcome.code, 0) << outcome.err;
+  const auto json = nlohmann::json::parse(outcome.out);
+  EXPECT_EQ(json["passed"], true);
+  EXPECT_EQ(json["seed"], ~uint64_t{0});
+  EXPECT_NE(outcome.err.find("All passed"), std::string::npos) << outcome.err;
+}
+
 TEST(VerifyTest, RefusesWhatItCannotTry) {
   for (const std::vector<std::string>& bad :
        {std::vector<std::string>{"verify", "--device", "gpu"},
-        {"verify", "--device", "cpu", "--kernel", "sm90_forward"},
-        {"verify", "--device", "cpu", "--trial", "contract/none"},
+        {"verify", "--device", "cpu", "--kernel", "cpu_merge", "--trial", "leak/heads_5_1_bf16"},
         {"verify", "--device", "cpu", "--seconds", "-1"},
         {"verify", "--device", "cpu", "--seconds", "nan"},
         {"verify", "--device", "cpu", "--watchdog", "nan"},
@@ -145,6 +155,26 @@ TEST(VerifyTest, RefusesWhatItCannotTry) {
     const Outcome outcome = run_program(bad);
     EXPECT_EQ(outcome.code, 2) << outcome.out << outcome.err;
     EXPECT_NE(outcome.err.find("qkv verify: "), std::string::npos) << outcome.err;
+  }
+  const struct {
+    const char *option, *value, *says;
+  } rows[] = {
+      {"--kernel", "nope", "--kernel is \"nope\"; allowed on cpu: cpu_forward, cpu_merge"},
+      {"--kernel", "sm90_forward", "\"sm90_forward\"; allowed on cpu: cpu_forward, cpu_merge"},
+      {"--trial", "contract/none", "--trial is \"contract/none\""},
+      {"--seed", "-1", "--seed is \"-1\"; allowed: a whole number from 0 to 2^64 - 1"},
+      {"--seed", "18446744073709551616", "--seed is \"18446744073709551616\""},
+      {"--seed", "7x", "--seed is \"7x\""},
+      {"--seed", "", "--seed is \"\""},
+  };
+  const TempFolder folder;
+  for (const auto& row : rows) {
+    const Outcome outcome = run_program(
+        {"verify", "--device", "cpu", row.option, row.value, "--json", folder / "json"});
+    EXPECT_EQ(outcome.code, 2) << row.value << outcome.out;
+    EXPECT_EQ(outcome.out, "") << row.value;
+    EXPECT_NE(outcome.err.find(row.says), std::string::npos) << outcome.err;
+    EXPECT_FALSE(fs::exists(folder / "json")) << row.value;
   }
   EXPECT_EQ(run_program({"verify", "--device", "cuda:63"}).code, 1);
   EXPECT_EQ(run_program({"verify", "--help"}).out.find("--worker"), std::string::npos);

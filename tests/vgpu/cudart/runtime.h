@@ -190,6 +190,7 @@ class Runtime {
  private:
   Runtime();
   cudaError_t execute(Work& work);
+  std::string with_plant(const std::string& text);  // of a module
   cudaError_t raw_copy(void* dst, const void* src, size_t bytes);
 
   u64 calls_ = 0;
