@@ -2,7 +2,7 @@
 # Fills a folder with all that a GPU machine without network needs: the program qkv, test and benchmark programs, the
 # libraries they load, and run.sh.
 #   bench/gpu_kit.sh BUILD DIR     BUILD: a build with CUDA and tests, as `./dev gpu-kit DIR` makes it; with
-#                                  QKV_CUDA_FLAVOUR=12 for drivers from 525 on, else from 580 on
+#                                  QKV_CUDA_FLAVOUR=12 (the default there) for drivers from 525 on, else from 580 on
 set -euo pipefail
 shopt -s inherit_errexit
 source_dir=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)

@@ -313,7 +313,7 @@ const Decline kSm90Declines[] = {
      [](qkv_attention_desc& d) { d = shapes(1, 1, 1, 8, 8, 128, 100); }, "simt_forward"},
     {"wide", "takes dims that are multiples of 8 up to 128, one here is 136",
      [](qkv_attention_desc& d) { d = shapes(1, 1, 1, 8, 8, 136, 64); }, "sm80_forward"},
-    {"narrow", "computes 128 dims whatever is asked, the widest here is 64",
+    {"narrow", "pads head dims to 128, which wastes half or more where the widest is 64",
      [](qkv_attention_desc& d) { d = shapes(1, 1, 1, 8, 8, 32, 64); }, "sm80_forward"},
     {"no_keys", "needs keys, there are none",
      [](qkv_attention_desc& d) { d = shapes(1, 1, 1, 8, 0, 128, 128); }, "sm80_forward"},
