@@ -169,7 +169,7 @@ void show_table(const Demo& demo, const std::vector<Date>& dates,
 }
 
 std::string save_picture(const Demo& demo, const Date& date, const Grid& grid, size_t number) {
-  const std::string path = (demo.out / fmt::format("date_{}.svg", number)).string();
+  std::string path = (demo.out / fmt::format("date_{}.svg", number)).string();
   write_text_file(path, svg_heat_map({"Which letters each letter looks at",
                                       {fmt::format("\"{}\" becomes {}.", date.written, date.iso),
                                        "Additive attention; each row sums to 100 percent."},
@@ -199,6 +199,7 @@ void show_dates(const Demo& demo) {
   const std::vector<Date> dates = read_dates(file);
   Comparison on(demo.places);
   std::vector<Looked> looked;
+  looked.reserve(dates.size());
   for (const Date& date : dates) looked.push_back(look(date, &on));
   show_idea(demo, file);
   show_map(demo, dates[0], looked[0], 1,
