@@ -3,6 +3,8 @@
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
+#include <sstream>
+#include <utility>
 
 namespace qkv::cli_test {
 namespace {
@@ -180,59 +182,97 @@ TEST(VerifyTest, RefusesWhatItCannotTry) {
   EXPECT_EQ(run_program({"verify", "--help"}).out.find("--worker"), std::string::npos);
 }
 
-TEST(DemoTest, QuickRunShowsAllPartsAndAPicture) {
+// Rows of the longest screen: from a headline, which is underlined, to the next one.
+size_t longest_screen(const std::string& text) {
+  size_t longest = 0, now = 0;
+  std::istringstream lines(text);
+  for (std::string line; std::getline(lines, line); ++now) {
+    if (!line.starts_with("──")) continue;
+    longest = std::max(longest, now - 2);  // a headline and the blank row above it are the next's
+    now = 1;
+  }
+  return std::max(longest, now);
+}
+
+TEST(DemoTest, QuickRunShowsAllPartsAndPictures) {
   const TempFolder folder;
   const Outcome demo =
       run_program({"demo", "--quick", "--out", folder / "new/pictures"},
                   {"QKV_DATA_DIR=" QKV_DATA_DIR, "LC_ALL=C.UTF-8", "CUDA_VISIBLE_DEVICES="});
   ASSERT_EQ(demo.code, 0) << demo.err;
-  for (const char* word : {"it → animal", "pirates looking for gold", "Treasure Island",
-                           "\"I like NLP, a lot !\"", "n x 9", "9 x 1", "n x 1", "tanh", "causal",
-                           "The GPU's part is missing", "./dev gpu-kit", "All checks passed"}) {
+  for (const char* word :
+       {"it → animal", "pirates looking for gold", "Treasure Island", "\"I like NLP, a lot !\"",
+        "384 x 9", "32 x 384", "q = W_q h + b_q", "9 x n  by  n x 1", "w^T tanh(q + k)",
+        "\"the 3rd of May 1979\"", "month  05   looks at \"May\"", "causal",
+        "The GPU's part is missing", "./dev gpu-kit", "All checks passed"}) {
     EXPECT_NE(demo.out.find(word), std::string::npos) << word;
   }
   EXPECT_EQ(demo.out.find('\033'), std::string::npos);  // no colours into a file
-  EXPECT_LE(longest_line(demo.out), 100u);
-  const std::string svg = file_text(folder / "new/pictures/sentence.svg");
-  EXPECT_TRUE(svg.starts_with("<svg "));
-  EXPECT_TRUE(svg.ends_with("</svg>\n"));
-  EXPECT_NE(svg.find(">animal</text>"), std::string::npos);
+  EXPECT_LE(longest_line(demo.out), 80u);
+  EXPECT_LE(longest_screen(demo.out), 24u);
+  for (const char* picture : {"sentence", "date_1", "date_2"}) {
+    const std::string svg = file_text(folder / ("new/pictures/" + std::string(picture) + ".svg"));
+    EXPECT_TRUE(svg.starts_with("<svg ")) << picture;
+    EXPECT_TRUE(svg.ends_with("</svg>\n")) << picture;
+    const char* label = picture[0] == 's' ? ">animal</text>" : ">M</text>";
+    EXPECT_NE(svg.find(label), std::string::npos) << picture;
+  }
 }
 
-// A copy of the demo's data in which one number of a tensor is another.
-void write_changed_data(const TempFolder& folder, const std::string& changed) {
-  const std::string data = QKV_DATA_DIR;
-  fs::copy(data + "/books.safetensors", folder / "books.safetensors");
-  const auto file = io::SafetensorsFile::open(data + "/minilm.safetensors");
+constexpr const char* kDemoData[] = {"minilm.safetensors", "minilm_layer.safetensors",
+                                     "books.safetensors", "dates.safetensors"};
+
+// The demo's data, one tensor's numbers in it changed.
+void write_changed_data(const TempFolder& folder, const std::string& name,
+                        const std::string& changed) {
+  const std::string data = std::string(QKV_DATA_DIR) + "/";
+  for (const char* file : kDemoData) fs::copy(data + file, folder / file);
+  const auto file = io::SafetensorsFile::open(data + name);
   std::vector<io::Array> arrays(file.size());
   std::vector<io::NamedView> views;
+  size_t changes = 0;
   for (size_t i = 0; i < file.size(); ++i) {
     const io::View view = file.tensor(i);
     arrays[i] = {view.type, view.shape, {view.bytes.begin(), view.bytes.end()}};
-    const float one = 1;
-    if (file.name(i) == changed) std::memcpy(arrays[i].bytes.data() + 400, &one, sizeof one);
+    if (file.name(i) == changed) {  // 0.0115 in fp32, 1.06 in fp16
+      std::fill(arrays[i].bytes.begin(), arrays[i].bytes.end(), std::byte{0x3c});
+      ++changes;
+    }
     views.push_back({file.name(i), arrays[i].view()});
   }
-  io::save_safetensors(folder / "minilm.safetensors", views, file.metadata());
+  ASSERT_EQ(changes, 1u) << changed;
+  io::save_safetensors(folder / name, views, file.metadata());
 }
 
 TEST(DemoTest, FailsWhenTheResultIsNotTheModels) {
-  const TempFolder folder;
-  write_changed_data(folder, "sentence.out");
-  const Outcome demo =
-      run_program({"demo", "--quick", "--data", folder.path().string(), "--out", folder / "out"});
-  EXPECT_EQ(demo.code, 1);
-  EXPECT_NE(demo.err.find("the model's own output"), std::string::npos) << demo.err;
+  const std::vector<std::pair<std::string, std::string>> changes{
+      {"minilm.safetensors", "sentence.out"},
+      {"minilm_layer.safetensors", "nine.out"},
+      {"minilm_layer.safetensors", "nine.x"},
+      {"minilm_layer.safetensors", "q_proj.weight"},
+      {"dates.safetensors", "w"},
+      {"dates.safetensors", "date11.weights"},
+      {"dates.safetensors", "date11.context"}};
+  for (const auto& [file, tensor] : changes) {
+    const TempFolder folder;
+    write_changed_data(folder, file, tensor);
+    const Outcome demo = run_program({"demo", "--speed", "tiny", "--device", "cpu", "--data",
+                                      folder.path().string(), "--out", folder / "out"});
+    EXPECT_EQ(demo.code, 1) << tensor;
+    EXPECT_NE(demo.err.find("from the model's own"), std::string::npos) << tensor << demo.err;
+  }
 }
 
 TEST(DemoTest, BadDataIsRefused) {
   const TempFolder folder;
   const std::vector<std::string> demo{"demo",  "--quick",     "--data", folder.path().string(),
                                       "--out", folder / "out"};
-  const Outcome missing = run_program(demo);
-  EXPECT_EQ(missing.code, 2);
-  EXPECT_NE(missing.err.find("minilm.safetensors"), std::string::npos) << missing.err;
-  write_changed_data(folder, "");
+  for (const char* name : kDemoData) {
+    const Outcome missing = run_program(demo);
+    EXPECT_EQ(missing.code, 2);
+    EXPECT_NE(missing.err.find("no " + std::string(name)), std::string::npos) << missing.err;
+    fs::copy(std::string(QKV_DATA_DIR) + "/" + name, folder / name);
+  }
   write_text(folder / "minilm.safetensors",
              file_text(folder / "minilm.safetensors").substr(0, 100000));
   EXPECT_EQ(run_program(demo).code, 2);
@@ -240,6 +280,13 @@ TEST(DemoTest, BadDataIsRefused) {
   const Outcome unwritable =
       run_program({"demo", "--quick", "--data", QKV_DATA_DIR, "--out", folder / "file"});
   EXPECT_EQ(unwritable.code, 1);
+}
+
+// It is part of every clone.
+TEST(DemoTest, DataIsSmall) {
+  const fs::path data = QKV_DATA_DIR;
+  EXPECT_LE(fs::file_size(data / "dates.safetensors"), 300u * 1024);
+  EXPECT_LE(fs::file_size(data / "minilm_layer.safetensors"), 3u * 1024 * 1024);
 }
 
 }  // namespace
