@@ -153,6 +153,7 @@ Explanation ask(qkv_attention_desc desc, const host::KnownDevice& known) {
   out.device = known.key;
   out.supported = planned.ok();
   out.reasons = plan.declined;
+  if (!out.reasons.empty()) out.reasons.pop_back();  // the last line's end
   if (!out.supported) return out;
   out.kernel = plan.kernel->name;
   out.workspace_bytes = plan.workspace_bytes();

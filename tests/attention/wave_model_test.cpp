@@ -274,7 +274,7 @@ TEST(WaveModel, NeitherComputingNorMemoryHidesTheOther) {
   }
 }
 
-// 169 MB of workspace for 8 % less time; 34 MB for 33 % less.
+// Much workspace for a little less time; some for much less.
 TEST(WavePlan, SplitsAreWorthTheirWorkspace) {
   const DeviceInfo device = fake_device(80);
   const Candidate candidate = candidate_of(device);
