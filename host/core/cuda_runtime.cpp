@@ -122,6 +122,13 @@ std::string no_device() {
   }
 }
 
+// 0 if CUDA does not say.
+int64_t attribute(cudaDeviceAttr which, int32_t index) {
+  int value = 0;
+  const auto ask = [&] { return cudaDeviceGetAttribute(&value, which, index); };
+  return quietly(ask) == cudaSuccess ? value : 0;
+}
+
 DeviceInfo read_device(int32_t index) {
   cudaDeviceProp prop{};
   DeviceInfo info;
@@ -133,6 +140,11 @@ DeviceInfo read_device(int32_t index) {
   info.smem_per_sm = static_cast<int32_t>(prop.sharedMemPerMultiprocessor);
   info.l2_bytes = prop.l2CacheSize;
   info.memory_bytes = static_cast<int64_t>(prop.totalGlobalMem);
+  info.clock_mhz = static_cast<int32_t>(attribute(cudaDevAttrClockRate, index) / 1000);
+  // Two transfers a clock. kHz times bits over 8 is bytes a millisecond.
+  info.memory_gbs =
+      static_cast<int32_t>(2 * attribute(cudaDevAttrMemoryClockRate, index) *
+                           attribute(cudaDevAttrGlobalMemoryBusWidth, index) / 8 / 1'000'000);
   info.name = prop.name;
   return info;
 }

@@ -494,7 +494,7 @@ TEST(PlanPrint, SaysWhatWillRun) {
   ASSERT_EQ(qkv_plan_print(plan, text.data(), text.size(), nullptr), QKV_SUCCESS);
   EXPECT_EQ(text.find('\0'), length);
   for (const std::string& part :
-       {std::string("sm90_forward"), std::string("Fake H100"),
+       {std::string("sm90_forward"), std::string("NVIDIA H100 80GB HBM3"),
         std::string("batch 2, heads 6/3, s_q 1000, s_kv 777, d_qk 96, d_v 128, f16"),
         std::string("causal bottom-right"), host::text("workspace   ", workspace, " bytes"),
         std::string("cut         "), std::string(" waves, "),

@@ -85,6 +85,50 @@ TEST(ProgramTest, ExplainSaysWhatWouldRun) {
   }
 }
 
+// Of a GPU that is not there.
+TEST(ProgramTest, ExplainSaysWhatWouldRunOnADeviceByName) {
+  std::vector<std::string> decode{"explain", "--seq",  "1,65536", "--dim",    "128", "--heads",
+                                  "64,8",    "--type", "bf16",    "--device", "h100"};
+  const Outcome h100 = run_program(decode);
+  EXPECT_EQ(h100.code, 0) << h100.err;
+  for (const char* words :
+       {"kernel      sm90_forward\n", "device      NVIDIA H100 80GB HBM3\n",
+        "8 heads packed into a tile, 16 splits; predicted 1.0 waves, 97 % of all slots",
+        "grid        128 blocks", "estimate    ", "nothing was run", "times the estimate"}) {
+    EXPECT_NE(h100.out.find(words), std::string::npos) << words << "\n" << h100.out;
+  }
+  EXPECT_EQ(h100.out.find("was not measured"), std::string::npos) << h100.out;
+
+  decode.back() = "RTX4090";
+  decode.push_back("--json");
+  const Outcome geforce = run_program(decode);
+  EXPECT_EQ(geforce.code, 0) << geforce.err;
+  const auto json = nlohmann::json::parse(geforce.out);
+  EXPECT_EQ(json["device"], "rtx4090");
+  EXPECT_EQ(json["kernel"], "sm80_forward");
+  EXPECT_GT(json["estimate_microseconds"], 268.0) << "268 MB at 1008 GB/s";
+  EXPECT_LT(json["estimate_microseconds"], 500.0);
+  EXPECT_EQ(json["estimate_is_at_least"], false);
+
+  const Outcome t4 =
+      run_program({"explain", "--seq", "1024", "--dim", "64", "--type", "f16", "--device", "t4"});
+  EXPECT_EQ(t4.code, 0) << t4.err;
+  EXPECT_NE(t4.out.find("estimate    at least "), std::string::npos) << t4.out;
+  EXPECT_NE(t4.out.find("simt_forward has no model"), std::string::npos) << t4.out;
+
+  const Outcome old = run_program({"explain", "--seq", "64", "--dim", "64", "--device", "v100"});
+  EXPECT_EQ(old.code, 1) << old.out;
+  EXPECT_NE(old.out.find("needs sm_75 or newer"), std::string::npos) << old.out;
+  const Outcome wrong =
+      run_program({"explain", "--seq", "64", "--dim", "64", "--heads", "3,2", "--device", "h100"});
+  EXPECT_EQ(wrong.code, 2) << wrong.out;
+  const Outcome unknown =
+      run_program({"explain", "--seq", "64", "--dim", "64", "--device", "h1000"});
+  EXPECT_EQ(unknown.code, 2) << unknown.out;
+  for (const char* words : {"h1000", "cuda:N", "a100", "rtx4090", "h200"})
+    EXPECT_NE(unknown.err.find(words), std::string::npos) << words << "\n" << unknown.err;
+}
+
 // Characters of the longest line.
 size_t longest_line(const std::string& text) {
   size_t longest = 0, now = 0;
