@@ -359,8 +359,8 @@ class Plan {
     return out;
   }
 
-  /// `workspace`: workspace_size() bytes on the tensors' device, 256-byte aligned. The problem is of
-  /// the kind that the plan was made for.
+  /// `workspace`: workspace_size() bytes on the tensors' device, 256-byte aligned. The problem is
+  /// of the kind that the plan was made for.
   void run(const Attention& problem, void* workspace, size_t bytes, void* stream = nullptr) const {
     qkv_attention_desc d = problem.desc();
     d.workspace = workspace;
