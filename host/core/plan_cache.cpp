@@ -100,14 +100,15 @@ Status find_device(const AnyProblem& problem, const CudaRuntime& cuda, const Dev
 }
 
 // Prepares the plan's kernel, or the next one that can be. If none can, that is a failure of
-// CUDA's, not a problem that qkv does not know.
+// CUDA's, not a problem that qkv does not know, unless the last one says otherwise.
 static Status prepare(const Op& op, const AnyProblem& problem, const DeviceInfo& device,
                       const CudaRuntime& cuda, Plan* plan) {
   for (;;) {
     Status prepared = plan->kernel->prepare(problem, cuda, plan->own.get());
-    if (prepared.code() != QKV_UNSUPPORTED_KERNEL) return prepared;
-    const Status next = pass_over(op, problem, device, prepared.reason(), plan);
-    if (!next.ok()) return Status(QKV_DEVICE_ERROR_CALL, next.reason());
+    const bool missing = prepared.code() == QKV_UNSUPPORTED;
+    if (!missing && prepared.code() != QKV_UNSUPPORTED_KERNEL) return prepared;
+    Status next = pass_over(op, problem, device, prepared.reason(), plan);
+    if (!next.ok()) return missing ? next : Status(QKV_DEVICE_ERROR_CALL, next.reason());
   }
 }
 
