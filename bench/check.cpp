@@ -31,23 +31,6 @@ View part(const View& view, int64_t b, int64_t h, int64_t i, int64_t rows) {
   return out;
 }
 
-// The problem of one query row: its keys are all there, its diagonal is where it was.
-Problem row_problem(const Problem& p, int64_t b, int64_t h, int64_t i) {
-  Problem row = p;
-  const int64_t h_kv = h / (p.heads_q / p.heads_kv);
-  row.k = part(p.k, b, h_kv, 0, p.s_kv);
-  row.v = part(p.v, b, h_kv, 0, p.s_kv);
-  for (const TensorRow& tensor : kTensors) {
-    if (tensor.view == &Problem::k || tensor.view == &Problem::v) continue;
-    row.*tensor.view = part(p.*tensor.view, b, h, i, 1);
-  }
-  row.batch = row.heads_q = row.heads_kv = row.s_q = 1;
-  const int64_t length = p.length(b);
-  row.alignment = QKV_ALIGN_EXPLICIT;
-  row.explicit_offset = i + p.offset(length);
-  return row;
-}
-
 // What unfused code can compute as well.
 bool plain(const Problem& p) {
   return p.score == QKV_SCORE_DOT && p.selection == QKV_SELECT_SOFT && p.softcap == 0 &&
@@ -171,6 +154,22 @@ std::string first_unwritten(const char* name, const View& view, const Written& w
 }
 
 }  // namespace
+
+Problem row_problem(const Problem& p, int64_t b, int64_t h, int64_t i) {
+  Problem row = p;
+  const int64_t h_kv = h / (p.heads_q / p.heads_kv);
+  row.k = part(p.k, b, h_kv, 0, p.s_kv);
+  row.v = part(p.v, b, h_kv, 0, p.s_kv);
+  for (const TensorRow& tensor : kTensors) {
+    if (tensor.view == &Problem::k || tensor.view == &Problem::v) continue;
+    row.*tensor.view = part(p.*tensor.view, b, h, i, 1);
+  }
+  row.batch = row.heads_q = row.heads_kv = row.s_q = 1;
+  const int64_t length = p.length(b);
+  row.alignment = QKV_ALIGN_EXPLICIT;
+  row.explicit_offset = i + p.offset(length);
+  return row;
+}
 
 Reference::Reference(const Problem& problem) : problem_(problem) {
   for (const auto& [b, h, i] : sample(problem)) {

@@ -11,6 +11,10 @@
 
 namespace qkv::bench {
 
+// The problem of one query row: its keys are all there, its diagonal is where it was.
+host::attention::Problem row_problem(const host::attention::Problem& p, int64_t b, int64_t h,
+                                     int64_t i);
+
 class Reference {
  public:
   // Computes the sampled rows of a problem in host memory; reads its inputs alone.
