@@ -100,12 +100,13 @@ Status find_device(const AnyProblem& problem, const CudaRuntime& cuda, const Dev
 }
 
 Status prepare_plan(const Op& op, const AnyProblem& problem, const DeviceInfo& device,
-                      const CudaRuntime& cuda, Plan* plan) {
+                    const CudaRuntime& cuda, Plan* plan) {
   for (;;) {
     Status prepared = plan->kernel->prepare(problem, cuda, plan->own.get());
-    if (prepared.code() != QKV_UNSUPPORTED_KERNEL) return prepared;
-    const Status next = pass_over(op, problem, device, prepared.reason(), plan);
-    if (!next.ok()) return Status(QKV_DEVICE_ERROR_CALL, next.reason());
+    const bool missing = prepared.code() == QKV_UNSUPPORTED;
+    if (!missing && prepared.code() != QKV_UNSUPPORTED_KERNEL) return prepared;
+    Status next = pass_over(op, problem, device, prepared.reason(), plan);
+    if (!next.ok()) return missing ? next : Status(QKV_DEVICE_ERROR_CALL, next.reason());
   }
 }
 
