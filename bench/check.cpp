@@ -61,33 +61,6 @@ float round_to(qkv_type type, float x) {
   return x;
 }
 
-// O of a one-row problem by the textbook in fp32, with scores, weights and O in the input type.
-std::vector<double> with_rounded_scores(const Problem& p) {
-  const host::attention::KeyRange keys = host::attention::visible_keys(p, 0, p.s_kv);
-  std::vector<float> weights;
-  float largest = -std::numeric_limits<float>::infinity();
-  for (int64_t j = keys.begin; j < keys.end; ++j) {
-    float dot = 0;
-    for (int64_t d = 0; d < p.d_qk; ++d) {
-      dot += static_cast<float>(load(p.q, d) * load(p.k, p.k.offset(0, 0, j, d)));
-    }
-    weights.push_back(round_to(p.type, p.scale * dot));
-    largest = std::max(largest, weights.back());
-  }
-  float sum = 0;
-  for (float& w : weights) sum += w = std::exp(w - largest);
-  std::vector<double> o;
-  for (int64_t d = 0; d < p.d_v; ++d) {
-    float element = 0;
-    for (int64_t j = keys.begin; j < keys.end; ++j) {
-      const float weight = round_to(p.type, weights[static_cast<size_t>(j - keys.begin)] / sum);
-      element += weight * static_cast<float>(load(p.v, p.v.offset(0, 0, j, d)));
-    }
-    o.push_back(round_to(p.type, element));
-  }
-  return o;
-}
-
 double epsilon(qkv_type type) {
   if (type == QKV_TYPE_F32) return 0x1p-23;
   return type == QKV_TYPE_F16 ? 0x1p-10 : 0x1p-7;
@@ -169,6 +142,32 @@ Problem row_problem(const Problem& p, int64_t b, int64_t h, int64_t i) {
   row.alignment = QKV_ALIGN_EXPLICIT;
   row.explicit_offset = i + p.offset(length);
   return row;
+}
+
+std::vector<double> with_rounded_scores(const Problem& p) {
+  const host::attention::KeyRange keys = host::attention::visible_keys(p, 0, p.s_kv);
+  std::vector<float> weights;
+  float largest = -std::numeric_limits<float>::infinity();
+  for (int64_t j = keys.begin; j < keys.end; ++j) {
+    float dot = 0;
+    for (int64_t d = 0; d < p.d_qk; ++d) {
+      dot += static_cast<float>(load(p.q, d) * load(p.k, p.k.offset(0, 0, j, d)));
+    }
+    weights.push_back(round_to(p.type, p.scale * dot));
+    largest = std::max(largest, weights.back());
+  }
+  float sum = 0;
+  for (float& w : weights) sum += w = std::exp(w - largest);
+  std::vector<double> o;
+  for (int64_t d = 0; d < p.d_v; ++d) {
+    float element = 0;
+    for (int64_t j = keys.begin; j < keys.end; ++j) {
+      const float weight = round_to(p.type, weights[static_cast<size_t>(j - keys.begin)] / sum);
+      element += weight * static_cast<float>(load(p.v, p.v.offset(0, 0, j, d)));
+    }
+    o.push_back(round_to(p.type, element));
+  }
+  return o;
 }
 
 Reference::Reference(const Problem& problem) : problem_(problem) {

@@ -11,6 +11,7 @@
 #include <stdexcept>
 #include <utility>
 
+#include "bench/baselines/cublas_layer.h"
 #include "bench/check.h"
 #include "bench/cuda_bench.h"
 #include "bench/spec.h"
@@ -258,6 +259,19 @@ double seconds_of(const Run& run) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
+// Another contender, of which is known that it rounds scores.
+class RoundsScores : public Contender {
+ public:
+  explicit RoundsScores(std::unique_ptr<Contender> contender) : contender_(std::move(contender)) {}
+  void poison() override { contender_->poison(); }
+  bool fetch() override { return contender_->fetch(); }
+  Measurement run() override { return contender_->run(); }
+  bool rounds_scores() const override { return true; }
+
+ private:
+  std::unique_ptr<Contender> contender_;
+};
+
 class CpuLayer : public Contender {
  public:
   explicit CpuLayer(std::shared_ptr<const LayerTensors> tensors) : tensors_(std::move(tensors)) {
@@ -423,7 +437,7 @@ class Side {
   }
 
   // Row i of y. *decided: hard selection has no other key that scores nearly the same.
-  std::vector<double> row(int64_t i, bool* decided) const {
+  std::vector<double> row(int64_t i, bool* decided, bool rounds_scores = false) const {
     const LayerSpec& s = t_.spec;
     const Spec& m = s.middle;
     const Buffer q(static_cast<size_t>(s.out_q() * host::type_size(own_)));
@@ -438,9 +452,14 @@ class Side {
     all.weights_mode = QKV_WEIGHTS_MASKED;
     std::vector<double> o;
     for (int64_t h = 0; h < m.heads_q; ++h) {
-      const auto result =
-          reference::attention(row_problem(all, b_, h, i), exact_ ? reference::Precision::kDouble
-                                                                  : reference::Precision::kInput);
+      const auto one = row_problem(all, b_, h, i);
+      if (rounds_scores) {
+        const std::vector<double> own = with_rounded_scores(one);
+        o.insert(o.end(), own.begin(), own.end());
+        continue;
+      }
+      const auto result = reference::attention(
+          one, exact_ ? reference::Precision::kDouble : reference::Precision::kInput);
       o.insert(o.end(), result.o.begin(), result.o.end());
       if (m.hard) *decided = *decided && clear(result);
     }
@@ -544,9 +563,10 @@ class LayerReference {
     for (int64_t b = 0; b < m.batch; b += std::max<int64_t>(m.batch - 1, 1)) {
       const Side exact(*tensors_, b, true), lowp(*tensors_, b, false);
       for (const int64_t i : {int64_t{0}, m.s_q / 3, m.s_q - 1}) {
-        Row row{b * m.s_q + i, {}, {}, true};
+        Row row{b * m.s_q + i, {}, {}, {}, true};
         row.exact = exact.row(i, &row.decided);
         row.lowp = lowp.row(i, &row.decided);
+        row.rounded = unfused_declines(m).empty() ? lowp.row(i, nullptr, true) : row.lowp;
         rows_.push_back(std::move(row));
       }
     }
@@ -555,7 +575,7 @@ class LayerReference {
   // Every element of y is finite, as the inputs are; and of the sampled rows
   //   max|y - y64| <= 2 max|lowp - y64| + a unit in the last place of max|y64|
   // Rows in which hard selection may take one of several keys are left out.
-  std::string check() const {
+  std::string check(bool rounds_scores) const {
     const LayerSpec& s = tensors_->spec;
     const qkv_type type = s.middle.type;
     const auto y = [&](int64_t at) { return element(tensors_->own[kY], type, at); };
@@ -568,7 +588,8 @@ class LayerReference {
       for (int64_t c = 0; row.decided && c < width; ++c) {
         const auto at = static_cast<size_t>(c);
         worst = std::max(worst, std::abs(y(row.at * width + c) - row.exact[at]));
-        of_lowp = std::max(of_lowp, std::abs(row.lowp[at] - row.exact[at]));
+        const double textbook = rounds_scores ? row.rounded[at] : row.lowp[at];
+        of_lowp = std::max(of_lowp, std::abs(textbook - row.exact[at]));
         largest = std::max(largest, std::abs(row.exact[at]));
       }
     }
@@ -580,8 +601,8 @@ class LayerReference {
 
  private:
   struct Row {
-    int64_t at;  // of y
-    std::vector<double> exact, lowp;
+    int64_t at;                                // of y
+    std::vector<double> exact, lowp, rounded;  // rounded: and so are its scores
     bool decided;
   };
 
@@ -623,7 +644,8 @@ class LayerWorkload : public Workload {
   Ready ready(CudaBench* cuda) const override {
     const auto tensors = std::make_shared<const LayerTensors>(spec_);
     const auto reference = std::make_shared<const LayerReference>(tensors);
-    return {candidates(cuda, tensors), [reference](bool) { return reference->check(); }};
+    return {candidates(cuda, tensors),
+            [reference](bool rounds_scores) { return reference->check(rounds_scores); }};
   }
 
  private:
@@ -631,17 +653,10 @@ class LayerWorkload : public Workload {
                                     const std::shared_ptr<const LayerTensors>& tensors) const {
     std::vector<Candidate> out;
     if (device() == QKV_DEVICE_CUDA) {
-      out.push_back({kQkv, [cuda, tensors, spec = spec_] {
-                       return cuda->contender(
-                           tensors->buffers(),
-                           [spec](std::span<void* const> at, void* stream) {
-                             qkv_attention_desc middle;
-                             qkv_layer_desc desc = describe_layer(spec, at, &middle);
-                             desc.flags |= QKV_FLAG_ALLOW_ALLOCATION;
-                             check(qkv_layer(&desc, stream));
-                           },
-                           flops_of(spec));
-                     }});
+      out.push_back({kQkv, [cuda, tensors] { return on_cuda(cuda, tensors); }});
+      if (CublasLayer::available().empty())
+        out.push_back({kUnfused, [cuda, tensors] { return unfused_on_cuda(cuda, tensors); },
+                       "cuBLAS", cublas_declines()});
       return out;
     }
     out.push_back({kQkv, [tensors] { return std::make_unique<CpuLayer>(tensors); }});
@@ -650,6 +665,65 @@ class LayerWorkload : public Workload {
                    unfused_declines(spec_.middle)});
 #endif
     return out;
+  }
+
+  // The tensors, and a workspace behind them.
+  static std::vector<HostBuffer> with_workspace(const LayerTensors& tensors,
+                                                const Buffer& workspace) {
+    std::vector<HostBuffer> out = tensors.buffers();
+    out.push_back({workspace.data(), workspace.bytes(), false});
+    return out;
+  }
+
+  static std::unique_ptr<Contender> on_cuda(CudaBench* cuda,
+                                            const std::shared_ptr<const LayerTensors>& tensors) {
+    qkv_attention_desc middle;
+    const std::vector<void*> nowhere(kParts + kItems);
+    const qkv_layer_desc question = describe_layer(tensors->spec, nowhere, &middle);
+    qkv_query_result answer{};
+    answer.struct_size = sizeof answer;
+    check(qkv_layer_query(&question, &answer));
+    if (answer.supported == 0) throw std::runtime_error(answer.reasons);
+    const Buffer workspace(answer.workspace_size);
+    const auto queue = [tensors, bytes = workspace.bytes()](std::span<void* const> at,
+                                                            void* stream) {
+      qkv_attention_desc options;
+      qkv_layer_desc desc = describe_layer(tensors->spec, at, &options);
+      desc.workspace = at.back();
+      desc.workspace_size = bytes;
+      check(qkv_layer(&desc, stream));
+    };
+    return cuda->contender(with_workspace(*tensors, workspace), queue, flops_of(tensors->spec));
+  }
+
+  static std::unique_ptr<Contender> unfused_on_cuda(
+      CudaBench* cuda, const std::shared_ptr<const LayerTensors>& tensors) {
+    const LayerSpec& s = tensors->spec;
+    const auto layer = std::make_shared<CublasLayer>(
+        CublasLayerShape{unfused_problem(s.middle, tensors->middle.problem().scale),
+                         s.e_q,
+                         s.e_kv > 0 ? s.e_kv : s.e_q,
+                         s.e_y,
+                         s.packed,
+                         {s.in_out_of(kWq), s.in_out_of(kWk), s.in_out_of(kWv), s.in_out_of(kWo)}});
+    const Buffer workspace(layer->workspace_bytes());
+    const auto queue = [tensors, layer](std::span<void* const> all, void* stream) {
+      const std::span<void* const> at = all.subspan(kParts);
+      const std::string wrong = layer->run({at[kXq],
+                                            tensors->spec.e_kv > 0 ? at[kXkv] : at[kXq],
+                                            {at[kWq], at[kWk], at[kWv], at[kWo]},
+                                            at[kY]},
+                                           all.back(), stream);
+      if (!wrong.empty()) throw std::runtime_error(wrong);
+    };
+    return std::make_unique<RoundsScores>(
+        cuda->contender(with_workspace(*tensors, workspace), queue, flops_of(s)));
+  }
+
+  std::string cublas_declines() const {
+    const std::string middle = unfused_declines(spec_.middle);
+    if (spec_.biases.empty()) return middle;
+    return middle.empty() ? "cannot do biases" : middle + ", biases";
   }
 
   LayerSpec spec_;

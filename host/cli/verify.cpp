@@ -66,9 +66,9 @@ int work(const VerifyOptions& options) {
   return verify::serve({options.kernel, options.seed, threads()}, std::cin, std::cout);
 }
 
-// combine is queued by others, merge and layer are by calls of their own.
+// combine and merge are queued by others, and merge by qkv_merge alone.
 bool computes_attention(const std::string& kernel) {
-  return kernel != "combine" && !kernel.ends_with("merge") && !kernel.ends_with("layer");
+  return kernel != "combine" && !kernel.ends_with("merge");
 }
 
 verify::Supervision supervision(const VerifyOptions& options, const DeviceChoice& where,

@@ -55,7 +55,6 @@ std::vector<Assignment> empty_assignments(qkv_device device, const host::DeviceI
   if (device == QKV_DEVICE_CPU) {
     out.front().instances = {"cpu_forward F32", "cpu_forward F16", "cpu_forward BF16"};
     out.push_back({"cpu_merge", {"cpu_merge"}, {}, 0});
-    out.push_back({"cpu_layer", {"cpu_layer"}, {}, 0});
     return out;
   }
   add("combine");
@@ -67,7 +66,6 @@ std::vector<Assignment> empty_assignments(qkv_device device, const host::DeviceI
     }
   }
   std::erase_if(out, [](const Assignment& assignment) { return assignment.instances.empty(); });
-  out.push_back({"layer", {"layer"}, {}, 0});  // of the steps' kernels, no machine code of its own
   return out;
 }
 
@@ -77,8 +75,7 @@ std::vector<Assignment> assignments(qkv_device device, int32_t index, const Sele
   const host::DeviceInfo* info = device_info(device, index);
   if (info == nullptr) return {};
   std::vector<Assignment> out = empty_assignments(device, *info);
-  const bool cpu = device == QKV_DEVICE_CPU;
-  const std::string merge = cpu ? "cpu_merge" : "merge", layer = cpu ? "cpu_layer" : "layer";
+  const std::string merge = device == QKV_DEVICE_CPU ? "cpu_merge" : "merge";
 
   std::vector<const Trial*> trials;
   for (const Trial& trial : all_trials()) {
@@ -89,10 +86,9 @@ std::vector<Assignment> assignments(qkv_device device, int32_t index, const Sele
 #pragma omp parallel for schedule(dynamic, 1)
   for (int64_t n = 0; n < count; ++n) {
     const Trial& trial = *trials[static_cast<size_t>(n)];
-    std::vector<Reached>& of = found[static_cast<size_t>(n)];
-    if (trial.of_attention()) of = reached(trial, device, index, *info);
-    if (trial.way == Trial::Way::kMerge) of = {{merge, merge}};
-    if (trial.way == Trial::Way::kLayer) of = {{layer, layer}};
+    found[static_cast<size_t>(n)] = trial.way == Trial::Way::kMerge
+                                        ? std::vector<Reached>{{merge, merge}}
+                                        : reached(trial, device, index, *info);
   }
   for (size_t n = 0; n < trials.size(); ++n) {
     for (const auto& [kernel, instance] : found[n]) {

@@ -11,7 +11,7 @@ namespace qkv::verify {
 namespace {
 
 const char* way_name(Trial::Way way) {
-  constexpr const char* kNames[] = {"contract", "selection", "leak", "merge", "layer"};
+  constexpr const char* kNames[] = {"contract", "selection", "leak", "merge"};
   return kNames[static_cast<int>(way)];
 }
 
@@ -52,24 +52,6 @@ std::function<Judgement()> run_contract(const Case& row, uint64_t seed) {
   return [first] { return Tolerance(first->oracle_problem()).judge(*first); };
 }
 
-std::function<Judgement()> run_layer(const LayerCase& layer, uint64_t seed) {
-  const auto run = [&](const BuildOptions& options, Api api, std::string* wrong) {
-    auto built = std::make_shared<BuiltLayer>(layer, options);
-    const qkv_status status = built->run(api);
-    require(status);
-    *wrong = status == QKV_SUCCESS ? built->damage() : qkv_last_error();
-    return built;
-  };
-  std::string wrong;
-  const auto first = run({.seed = seed, .fill = Fill::kZero}, Api::kOneShot, &wrong);
-  if (!wrong.empty()) return known(wrong);
-  const auto again = run({.seed = seed, .poison = 0xa5}, Api::kPlan, &wrong);
-  if (!wrong.empty()) return known(wrong);
-  if (first->output_bits() != again->output_bits())
-    return known("the second run, with other bytes in unused memory, gave another result");
-  return [first] { return first->judge(); };
-}
-
 std::function<Judgement()> run_merge(const MergeCase& merge, uint64_t seed) {
   const auto make = [&](const BuildOptions& options) {
     return std::make_unique<Parts>(merge.parts, merge.part_type, merge.type, merge.shape(),
@@ -93,10 +75,7 @@ std::function<Judgement()> run_merge(const MergeCase& merge, uint64_t seed) {
 }  // namespace
 
 std::string Trial::name() const {
-  return host::text(way_name(way), "/",
-                    way == Way::kMerge   ? merge.name()
-                    : way == Way::kLayer ? layer.attention.name
-                                         : row.name);
+  return host::text(way_name(way), "/", way == Way::kMerge ? merge.name() : row.name);
 }
 
 std::string Trial::group() const {
@@ -105,15 +84,9 @@ std::string Trial::group() const {
 
 double Trial::cost() const {
   if (way == Way::kMerge) return 1e5 * merge.parts;
-  const Case& row = way == Way::kLayer ? layer.attention : this->row;
   const double scores =
       static_cast<double>(row.batch * row.heads_q * row.s_q) * static_cast<double>(row.s_kv);
   const double once = scores * static_cast<double>(row.d_qk + row.d_v);
-  if (way == Way::kLayer) {
-    const auto widths = static_cast<double>(layer.e_q + layer.e_kv + layer.e_y);
-    return 2 * once + static_cast<double>(row.batch * (row.s_q + row.s_kv)) * widths *
-                          static_cast<double>(row.heads_q * (row.d_qk + row.d_v));
-  }
   const double runs = way == Way::kContract ? 2
                       : way == Way::kSelection
                           ? 1
@@ -133,10 +106,6 @@ const std::vector<Trial>& all_trials() {
     }
     for (const MergeCase& merge : merge_cases())
       out.push_back({.way = Trial::Way::kMerge, .merge = merge});
-    for (const LayerCase& layer : layer_cases()) {
-      if (layer.attention.batch > 0 && layer.attention.s_q > 0)
-        out.push_back({.way = Trial::Way::kLayer, .layer = layer});
-    }
     return out;
   }();
   return trials;
@@ -150,8 +119,6 @@ std::function<Judgement()> run_trial(const Trial& trial, uint64_t seed) {
       return known(leak_faults(trial.row, seed));
     case Trial::Way::kMerge:
       return run_merge(trial.merge, seed);
-    case Trial::Way::kLayer:
-      return run_layer(trial.layer, seed);
     default:
       return run_contract(trial.row, seed);
   }

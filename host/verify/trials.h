@@ -7,7 +7,6 @@
 #include <vector>
 
 #include "host/verify/cases.h"
-#include "host/verify/layer_parts.h"
 #include "host/verify/merge_parts.h"
 #include "host/verify/tolerance.h"
 
@@ -19,16 +18,11 @@ struct Trial {
     kSelection,  // probes.h
     kLeak,       // probes.h
     kMerge,      // merge_parts.h
-    kLayer,      // layer_parts.h
   };
 
   Way way = Way::kContract;
-  Case row{};         // of attention's ways
+  Case row{};         // of all but kMerge
   MergeCase merge{};  // of kMerge
-  LayerCase layer{};  // of kLayer
-
-  // Whether an attention kernel computes it, as the first one that takes `row`.
-  bool of_attention() const { return way <= Way::kLeak; }
 
   std::string name() const;   // "contract/causal_top_left_q37_kv53_f16"
   std::string group() const;  // what it has in common with others: "causal", "leak"

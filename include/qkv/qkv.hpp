@@ -264,18 +264,6 @@ Tensor states(T* data, int64_t batch, int64_t seq, int64_t width) {
   return bshd(data, batch, seq, 1, width);
 }
 
-/// The weight of a product, in [out, in] memory, as PyTorch's Linear has it.
-template <class T>
-Tensor weight(T* data, int64_t out, int64_t in) {
-  return bshd(data, 1, out, 1, in);
-}
-
-/// One value for each column of a product.
-template <class T>
-Tensor bias(T* data, int64_t out) {
-  return bshd(data, 1, 1, 1, out);
-}
-
 /// A multi-head layer from hidden states; the fields are those of qkv_layer_desc. Of `attention`,
 /// q, k, v, o, device, device_index and threads stay as they are.
 struct Layer {

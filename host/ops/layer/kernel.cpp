@@ -92,16 +92,21 @@ void layer_plan(const Problem& p, const DeviceInfo& device, LayerPlan* plan) {
   plan->count_workspace();
 }
 
-// As new_plan() does with an op of its own; a step without work is never launched.
+// As new_plan() does with an op of its own; a step without work is never launched. That no kernel
+// is left for a step is what a kernel says that is missing here.
 Status layer_prepare(const Problem& p, const CudaRuntime& cuda, LayerPlan* plan) {
-  const auto prepare = [&](size_t n, const char* name, const Op& op, const AnyProblem& step) {
-    Plan* const own = &plan->steps[n];
-    if (!op.empty(step)) QKV_RETURN_IF_ERROR(prepare_plan(op, step, plan->device, cuda, own));
-    if (verbose(kVerboseDispatch | kVerboseRepro)) log_plan(op, *own, step);
-    (void)name;
-    return Status();
-  };
-  QKV_RETURN_IF_ERROR(each_step(p, prepare));
+  QKV_RETURN_IF_ERROR(
+      each_step(p, [&](size_t n, const char* name, const Op& op, const AnyProblem& step) {
+        Plan* const own = &plan->steps[n];
+        if (op.empty(step)) return Status();
+        const Status prepared = prepare_plan(op, step, plan->device, cuda, own);
+        if (!prepared.ok()) {
+          const bool missing = prepared.code() == QKV_UNSUPPORTED_KERNEL;
+          return of_step(name, missing ? Status(QKV_UNSUPPORTED, prepared.reason()) : prepared);
+        }
+        if (verbose(kVerboseDispatch)) log_plan(op, *own, step);
+        return Status();
+      }));
   plan->count_workspace();
   return {};
 }
