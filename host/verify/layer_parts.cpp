@@ -7,8 +7,8 @@
 namespace qkv::verify {
 namespace {
 
-bool has(const std::string& letters, char letter) {
-  return letters.find(letter) != std::string::npos;
+bool has(std::string_view letters, char letter) {
+  return letters.find(letter) != std::string_view::npos;
 }
 
 }  // namespace

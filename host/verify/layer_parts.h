@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "host/verify/built_problem.h"
@@ -17,9 +18,9 @@ struct LayerCase {
   Case attention;  // its name is the layer's; its layout and its q, k, v and o say nothing here
   int64_t e_q = 40, e_kv = 0, e_y = 24;  // widths; e_kv 0: self-attention; e_y 0: no w_o
   bool packed = false;
-  std::string biases{};  // "qk": the products that have one
-  std::string in_out{};  // whose weights are [in, out] memory
-  int64_t gap = 0;       // elements behind each row of x, weights and y
+  std::string_view biases{};  // "qk": the products that have one
+  std::string_view in_out{};  // whose weights are [in, out] memory
+  int64_t gap = 0;            // elements behind each row of x, weights and y
 };
 std::vector<LayerCase> layer_cases();
 

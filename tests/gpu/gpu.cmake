@@ -45,7 +45,8 @@ target_link_libraries(qkv_cli_virtual PRIVATE qkv_build_flags qkv_cli_links qkv_
 
 # How calls live with the CUDA runtime around them (T14 to T18), for both as well.
 set(runtime_sources gpu/runtime.cpp gpu/runtime_devices_test.cpp gpu/runtime_errors_test.cpp
-  gpu/runtime_failing_calls_test.cpp gpu/runtime_graphs_test.cpp gpu/runtime_streams_test.cpp gpu/trap_kernel.cu)
+  gpu/runtime_failing_calls_test.cpp gpu/runtime_graphs_test.cpp gpu/runtime_layer_test.cpp
+  gpu/runtime_streams_test.cpp gpu/trap_kernel.cu)
 add_executable(gpu_runtime_test ${runtime_sources})
 set_target_properties(gpu_runtime_test PROPERTIES CUDA_ARCHITECTURES "${QKV_CUDA_ARCHITECTURES}")
 target_link_libraries(gpu_runtime_test PRIVATE qkv qkv_test_flags CUDA::cudart_static GTest::gtest_main)

@@ -2,6 +2,7 @@
 // computes.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <functional>
 #include <memory>
 #include <string>
@@ -38,14 +39,13 @@ TEST_P(Layer, Holds) {
   ASSERT_EQ(judgement.wrong, "") << "QKV_TEST_SEED=" << seed;
 
   constexpr Fill kOthers[] = {Fill::kNaN, Fill::kPositiveInf, Fill::kNegativeInf, Fill::kMax};
-  for (const int threads : {1, 2, 3}) {
-    place().set_threads(threads);
-    const auto n = static_cast<uint64_t>(threads);
+  for (uint64_t n = 1; n <= std::min<uint64_t>(test_repeats(), 3); ++n) {
+    place().set_threads(static_cast<int>(n));
     const auto again = run({.seed = seed,
                             .fill = kOthers[(seed + n) % 4],
                             .poison = static_cast<unsigned char>(n % 2 == 0 ? 0xa5 : 0xff)},
                            n % 2 == 0 ? Api::kOneShot : Api::kPlan);
-    ASSERT_EQ(again->output_bits(), first->output_bits()) << threads << " threads, seed " << seed;
+    ASSERT_EQ(again->output_bits(), first->output_bits()) << n << " threads, seed " << seed;
   }
   place().set_threads(0);
 
@@ -53,9 +53,11 @@ TEST_P(Layer, Holds) {
   ASSERT_EQ(apart.run_steps(), QKV_SUCCESS) << qkv_last_error();
   ASSERT_EQ(apart.output_bits(), first->output_bits()) << "apart, seed " << seed;
 
-  // With every buffer at the edge of memory that may be touched, where alignment differs.
+  // With every buffer at the edge of memory that may be touched, where alignment differs, which may
+  // change the last bits.
   const auto edge = run({.seed = seed, .fit = Memory::Fit::kExact}, Api::kPlan);
-  EXPECT_EQ(edge->judge().wrong, "") << "at the edge, QKV_TEST_SEED=" << seed;
+  if (edge->output_bits() != first->output_bits())
+    EXPECT_EQ(edge->judge().wrong, "") << "at the edge, QKV_TEST_SEED=" << seed;
 }
 
 INSTANTIATE_TEST_SUITE_P(Cases, Layer, testing::ValuesIn(layer_cases()),
@@ -206,7 +208,7 @@ TEST_F(LayerCall, RefusesWithAReason) {
        [](D& d, A&) { d.w_qkv.shape[2] = 47; }},
       {QKV_INVALID_SHAPE, "w_k.shape[3] (", small_cross, [](D& d, A&) { d.w_k.shape[3] = 15; }},
       {QKV_INVALID_SHAPE, "w_o.shape[3] (", small, [](D& d, A&) { d.w_o.shape[3] = 15; }},
-      {QKV_INVALID_SHAPE, "bias_v.shape[3] (dim) is 15; it must be 16", small,
+      {QKV_INVALID_SHAPE, "bias_v.shape[3] (out) is 15; it must be 16", small,
        [](D& d, A&) { d.bias_v.shape[3] = 15; }},
       {QKV_INVALID_SHAPE, "y.shape[2] (seq) is 4; it must be 5", small,
        [](D& d, A&) { d.y.shape[2] = 4; }},
