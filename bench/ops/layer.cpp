@@ -22,7 +22,9 @@
 #include "host/core/numeric.h"
 #include "qkv/qkv.hpp"
 #if QKV_BENCH_HAS_OPENBLAS
-#include "bench/baselines/cpu_layer.h"
+#include "bench/baselines/cpu_heads.h"
+#include "bench/baselines/cpu_product.h"
+#include "bench/baselines/cpu_unfused.h"
 #endif
 
 namespace qkv::bench {
@@ -368,8 +370,10 @@ class UnfusedLayer : public Contender {
   void product(const float* x, int64_t rows, Item weight, float* y) const {
     const auto [out, in] = tensors_->spec.size(weight);
     const Item bias = static_cast<Item>(kBiasQ + (weight - kWq));
-    CpuProduct{x, input(weight), input(bias), y, rows, in, out, tensors_->spec.in_out_of(weight)}
-        .run(threads_);
+    const float* const addend = input(bias);
+    bench::run(PlainProduct{QKV_TYPE_F32, rows, in, out, !tensors_->spec.in_out_of(weight),
+                            addend != nullptr},
+               x, input(weight), addend, y, nullptr, threads_);
   }
 
   void compute() const {

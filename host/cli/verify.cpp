@@ -20,6 +20,7 @@
 #include "host/verify/assignments.h"
 #include "host/verify/instances.h"
 #include "host/verify/place.h"
+#include "host/verify/trials.h"
 #include "host/verify/worker.h"
 #include "machine.h"
 #include "output_files.h"
@@ -66,9 +67,11 @@ int work(const VerifyOptions& options) {
   return verify::serve({options.kernel, options.seed, threads()}, std::cin, std::cout);
 }
 
-// combine and merge are queued by others, and merge by qkv_merge alone.
+// combine is queued by others, and other operations have one kernel each.
 bool computes_attention(const std::string& kernel) {
-  return kernel != "combine" && !kernel.ends_with("merge");
+  const auto is = [&](const std::string& other) { return other == kernel; };
+  return kernel != "combine" && std::ranges::none_of(verify::other_kernels(QKV_DEVICE_CPU), is) &&
+         std::ranges::none_of(verify::other_kernels(QKV_DEVICE_CUDA), is);
 }
 
 verify::Supervision supervision(const VerifyOptions& options, const DeviceChoice& where,

@@ -223,6 +223,17 @@ class Rows {
 
 }  // namespace
 
+double LayerCase::work() const {
+  const Case& c = attention;
+  const auto times = [](int64_t a, int64_t b) {
+    return static_cast<double>(a) * static_cast<double>(b);
+  };
+  const int64_t queries = c.batch * c.s_q, keys = c.batch * c.s_kv;
+  return times(queries * c.heads_q, c.d_qk * e_q + c.d_v * e_y) +
+         times(keys * c.heads_kv, (c.d_qk + c.d_v) * (e_kv == 0 ? e_q : e_kv)) +
+         times(queries * c.heads_q, c.s_kv * (c.d_qk + c.d_v));
+}
+
 std::vector<LayerCase> layer_cases() {
   Rows out;
   const auto cross = [](LayerCase& l, Case& a) { l.e_kv = 36, a.sizes(21, 33); };

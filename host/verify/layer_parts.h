@@ -21,6 +21,9 @@ struct LayerCase {
   std::string_view biases{};  // "qk": the products that have one
   std::string_view in_out{};  // whose weights are [in, out] memory
   int64_t gap = 0;            // elements behind each row of x, weights and y
+
+  const std::string& name() const { return attention.name; }
+  double work() const;  // multiply-adds of the products, and about those of attention
 };
 std::vector<LayerCase> layer_cases();
 
@@ -29,7 +32,7 @@ class BuiltLayer {
   BuiltLayer(const LayerCase& row, const BuildOptions& options);
 
   // Uploads, runs, downloads. A plan has a workspace of exactly the bytes that it asks for.
-  qkv_status run(Api api);
+  qkv_status run(Api api = Api::kPlan);
   // By qkv_layer, with these options of attention instead of the case's; null: none.
   qkv_status run_with(const qkv_attention_desc* attention);
   // The same by a call for each step, with Q, K, V and O in memory of their own that has the

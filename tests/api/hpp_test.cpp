@@ -52,6 +52,31 @@ TEST(Hpp, Factories) {
   EXPECT_EQ(stride(qkv::strided(data, {1, 2, 3, 4}, {0, 9, 8, 1})), (Four{0, 9, 8, 1}));
 }
 
+// [2, 3] hidden states, a weight of either order, two heads of two.
+TEST(Hpp, Projects) {
+  const float x[6] = {1, 2, 3, 4, 5, 6}, bias[4] = {10, 20, 30, 40};
+  const float weight[12] = {1, 0, 0, 0, 1, 0, 0, 0, 1, 1, 1, 1};
+  float other[12], y[8];
+  for (size_t out = 0; out < 4; ++out)
+    for (size_t in = 0; in < 3; ++in) other[in * 4 + out] = weight[out * 3 + in];
+  const Tensor orders[] = {qkv::out_in(weight, 4, 3), qkv::in_out(other, 3, 4)};
+  for (const Tensor& w : orders) {
+    const qkv::Projection call{.x = qkv::bhsd(x, 1, 1, 2, 3),
+                               .weight = w,
+                               .bias = qkv::per_out(bias, 4),
+                               .y = qkv::bshd(y, 1, 2, 2, 2)};
+    qkv::project(call);
+    const float want[8] = {11, 22, 33, 46, 14, 25, 36, 55};
+    for (size_t n = 0; n < 8; ++n) EXPECT_EQ(y[n], want[n]) << n;
+    EXPECT_TRUE(qkv::query(call).supported);
+    EXPECT_EQ(qkv::query(call).kernel, "cpu_project");
+    const qkv::Plan plan(call);
+    EXPECT_NE(plan.text().find("cpu_project"), std::string::npos);
+    EXPECT_THROW(plan.run(call, nullptr, 0), Error);  // it needs a workspace
+  }
+  EXPECT_THROW(qkv::project({}), Error);
+}
+
 TEST(Hpp, TypesOfElements) {
   EXPECT_EQ(type_of<float>, QKV_TYPE_F32);
   EXPECT_EQ(type_of<f16>, QKV_TYPE_F16);

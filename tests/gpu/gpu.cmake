@@ -46,7 +46,7 @@ target_link_libraries(qkv_cli_virtual PRIVATE qkv_build_flags qkv_cli_links qkv_
 # How calls live with the CUDA runtime around them (T14 to T18), for both as well.
 set(runtime_sources gpu/runtime.cpp gpu/runtime_devices_test.cpp gpu/runtime_errors_test.cpp
   gpu/runtime_failing_calls_test.cpp gpu/runtime_graphs_test.cpp gpu/runtime_layer_test.cpp
-  gpu/runtime_streams_test.cpp gpu/trap_kernel.cu)
+  gpu/runtime_project_test.cpp gpu/runtime_streams_test.cpp gpu/trap_kernel.cu)
 add_executable(gpu_runtime_test ${runtime_sources})
 set_target_properties(gpu_runtime_test PROPERTIES CUDA_ARCHITECTURES "${QKV_CUDA_ARCHITECTURES}")
 target_link_libraries(gpu_runtime_test PRIVATE qkv qkv_test_flags CUDA::cudart_static GTest::gtest_main)
@@ -159,6 +159,11 @@ if(TARGET vgpu-run)
   add_test(NAME vgpu_same_bits COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/attention/same_bits.sh $<TARGET_FILE:vgpu-run> h100
     $<TARGET_FILE:gpu_contract_test_virtual>)
   set_tests_properties(vgpu_same_bits PROPERTIES LABELS vgpu TIMEOUT 600)
+
+  # Projections where cuBLASLt is not installed.
+  add_test(NAME vgpu_project_without_cublaslt COMMAND vgpu-run --quiet --device h100 --
+    $<TARGET_FILE:gpu_contract_test_virtual> --gtest_brief=1 --gtest_filter=Project.SaysWhatIsMissing)
+  set_tests_properties(vgpu_project_without_cublaslt PROPERTIES LABELS vgpu ENVIRONMENT QKV_CUBLASLT=/nowhere)
 
   # The program's demo, with cuBLAS as the virtual GPU stands in for it.
   foreach(place "h100;sm90_forward" "a100;sm80_forward" "t4;simt_forward")

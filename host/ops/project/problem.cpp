@@ -71,8 +71,12 @@ Status check_workspace(const qkv_project_desc& desc, Problem* p) {
 
 }  // namespace
 
-constinit const DescriptorForm kProjectForm{"qkv_project_desc_init", kSizes, &kDefaults,
-                                            "reserved0", offsetof(qkv_project_desc, reserved0)};
+constinit const DescriptorForm kProjectForm{"qkv_project_desc_init",
+                                            kSizes,
+                                            &kDefaults,
+                                            "reserved0",
+                                            offsetof(qkv_project_desc, reserved0),
+                                            true};
 
 Status check_tensors(const Given& given, Need need, Problem* p) {
   QKV_RETURN_IF_ERROR(check_sizes(given, p));
