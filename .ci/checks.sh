@@ -35,8 +35,9 @@ asm_stands_in_ptx() {
   }
 }
 
-# In host/: the program -> verify -> ops -> core, no op -> another but layer -> project, attention; all -> plain headers (.h) of kernels/core, the kernels' launch.h
-# and policy.h; verify -> the list of instances. A kernel -> kernels/core -> ptx. Never back.
+# In host/: the program -> verify -> ops -> core, no op -> another but layer -> project, attention; all -> plain headers
+# (.h) of kernels/core, the kernels' launch.h and policy.h; verify -> the list of instances. A kernel -> kernels/core ->
+# ptx. Never back.
 includes_point_one_way() {
   # shellcheck disable=SC2016  # the dollars are awk's
   local rules='

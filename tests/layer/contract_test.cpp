@@ -308,6 +308,22 @@ TEST_F(LayerCall, RefusesWithAReason) {
   EXPECT_EQ(qkv_layer_query(nullptr, nullptr), QKV_INVALID_NULL);
 }
 
+// What only a run can see is refused under the layer's names too.
+TEST_F(LayerCall, LengthsAreCheckedWhereTheyCanBe) {
+  if (place().device() != QKV_DEVICE_CPU) GTEST_SKIP() << "lengths in device memory are not read";
+  LayerCase row = small_cross();
+  row.attention.lengths = {7, 7};
+  BuiltLayer built(row, {.seed = 1});
+  qkv_layer_desc d = built.desc();
+  qkv_attention_desc attention = *d.attention;
+  int32_t lengths[] = {7, 8};
+  attention.kv_lengths.data = lengths;
+  d.attention = &attention;
+  d.flags = QKV_FLAG_ALLOW_ALLOCATION;
+  EXPECT_EQ(qkv_layer(&d, nullptr), QKV_INVALID_VALUE);
+  EXPECT_EQ(std::string(qkv_last_error()), "attention.kv_lengths[1] is 8; k has 7 keys");
+}
+
 // Attention's defaults, and a descriptor of 0.1.0, which ends before `threads`.
 TEST_F(LayerCall, AttentionMayBeAbsentOrOld) {
   LayerCase row = small();

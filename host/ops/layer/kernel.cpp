@@ -128,12 +128,23 @@ Status layer_launch(const Problem& given, const LayerPlan& plan, const CudaRunti
 
 }  // namespace
 
-constexpr Kernel kCpuLayer =
-    kernel_of<Problem, LayerPlan, layer_decline, layer_plan, layer_prepare, layer_launch>(
-        "cpu_layer", QKV_DEVICE_CPU);
+namespace {
 
-constexpr Kernel kCudaLayer =
-    kernel_of<Problem, LayerPlan, layer_decline, layer_plan, layer_prepare, layer_launch>(
-        "layer", QKV_DEVICE_CUDA);
+constexpr Kernel kernel(const char* name, qkv_device device) {
+  return kernel_of<Problem, LayerPlan, layer_decline, layer_plan, layer_prepare, layer_launch>(
+      name, device);
+}
+
+// Builds without CUDA plan its steps and no more.
+constexpr Kernel cuda_kernel() {
+  Kernel out = kernel("layer", QKV_DEVICE_CUDA);
+  out.built = QKV_HAS_CUDA != 0;
+  return out;
+}
+
+}  // namespace
+
+constexpr Kernel kCpuLayer = kernel("cpu_layer", QKV_DEVICE_CPU);
+constexpr Kernel kCudaLayer = cuda_kernel();
 
 }  // namespace qkv::host::layer
