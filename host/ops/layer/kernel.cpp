@@ -126,10 +126,6 @@ Status layer_launch(const Problem& given, const LayerPlan& plan, const CudaRunti
   });
 }
 
-}  // namespace
-
-namespace {
-
 constexpr Kernel kernel(const char* name, qkv_device device) {
   return kernel_of<Problem, LayerPlan, layer_decline, layer_plan, layer_prepare, layer_launch>(
       name, device);
