@@ -19,7 +19,7 @@ namespace {
 
 using host::layer::Problem;
 
-constexpr int64_t kB = 2, kS = 64, kE = 128, kH = 4, kD = 32, kInner = kH * kD;
+constexpr int64_t kB = 2, kS = 64, kE = 128, kH = 4, kD = 128, kInner = kH * kD;
 
 // Self-attention in fp16, packed, with an output product; a byte stands for every tensor.
 class LayerPlanTest : public testing::Test {
@@ -156,13 +156,13 @@ TEST_F(LayerPlanTest, PrintsItsSteps) {
             "problem     self-attention from width 128, packed weights, to width 128\n"
             "step qkv\n"
             "  kernel      cublaslt\n"
-            "  problem     batch 2, rows 64, in 128, out 384, f16\n"
-            "  tensors     weight [out, in], heads 12 x 32\n"
-            "  products    1 of 128 x 384 x 128, weight transposed\n"
+            "  problem     batch 2, rows 64, in 128, out 1536, f16\n"
+            "  tensors     weight [out, in], heads 12 x 128\n"
+            "  products    1 of 128 x 1536 x 128, weight transposed\n"
             "  workspace   33554432 bytes\n");
   EXPECT_NE(text.find("step y\n  kernel      cublaslt\n"), std::string::npos) << text;
   EXPECT_EQ(host::layer::repro(p),
-            "layer:cuda:f16:d32:full:b2:hq4:hkv4:sq64:skv64:eq128:ey128:packed");
+            "layer:cuda:f16:d128:full:b2:hq4:hkv4:sq64:skv64:eq128:ey128:packed");
 }
 
 TEST_F(LayerPlanTest, SaysWhichStepIsDeclined) {

@@ -274,8 +274,12 @@ Status check_overlaps(const Problem& p) {
 
 }  // namespace
 
-constinit const DescriptorForm kLayerForm{"qkv_layer_desc_init", kSizes, &kDefaults, "reserved0",
-                                          offsetof(qkv_layer_desc, reserved0)};
+constinit const DescriptorForm kLayerForm{"qkv_layer_desc_init",
+                                          kSizes,
+                                          &kDefaults,
+                                          "reserved0",
+                                          offsetof(qkv_layer_desc, reserved0),
+                                          true};
 
 const char* attention_name(size_t id) {
   static const auto names = [] {
