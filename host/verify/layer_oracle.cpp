@@ -94,6 +94,8 @@ class LayerOracle {
   void attend();
   double score_error(int64_t b, int64_t h, int64_t i, int64_t j) const;
   void bound_row(int64_t b, int64_t h, int64_t i);
+  void allow_row(int64_t b, int64_t h, int64_t i);
+  void choose_row(int64_t b, int64_t h, int64_t i);
   void project_o();
   int64_t chosen(size_t row) const;
   size_t row_at(int64_t b, int64_t h, int64_t i) const {
@@ -141,13 +143,16 @@ void LayerOracle::product(const Tensor& x, const Tensor& weight, const Tensor& b
                           Dense* to) {
   const auto& n = to->view.shape;
   const int64_t in = x.view.shape[3];
+  const std::vector<double> xs = x.dense(), weights = weight.dense();
   for (int64_t b = 0; b < n[0]; ++b)
     for (int64_t h = 0; h < n[1]; ++h)
       for (int64_t i = 0; i < n[2]; ++i)
         for (int64_t d = 0; d < n[3]; ++d) {
           const int64_t row = first + h * n[3] + d;
           Sum sum;
-          for (int64_t e = 0; e < in; ++e) sum.add(x.get(b, 0, i, e), weight.get(0, 0, row, e));
+          const double* const of_x = xs.data() + (b * n[2] + i) * in;
+          const double* const of_weight = weights.data() + row * in;
+          for (int64_t e = 0; e < in; ++e) sum.add(of_x[e], of_weight[e]);
           if (bias.present()) sum.add_bias(bias.get(0, 0, 0, row));
           const size_t at = to->at(b, h, i, d);
           to->set(at, narrow() ? static_cast<double>(sum.narrow) : sum.value);
@@ -170,7 +175,13 @@ void LayerOracle::attend() {
   p_error_ = lse_error_;
   for (int64_t b = 0; b < c_.batch; ++b)
     for (int64_t h = 0; h < c_.heads_q; ++h)
-      for (int64_t i = 0; i < c_.s_q; ++i) bound_row(b, h, i);
+      for (int64_t i = 0; i < c_.s_q; ++i) {
+        if (!narrow()) bound_row(b, h, i);
+        if (c_.selection == QKV_SELECT_HARD)
+          choose_row(b, h, i);
+        else if (!narrow())
+          allow_row(b, h, i);
+      }
 }
 
 double LayerOracle::score_error(int64_t b, int64_t h, int64_t i, int64_t j) const {
@@ -205,10 +216,9 @@ int64_t LayerOracle::chosen(size_t row) const {
       index.get(at / c_.s_q / c_.heads_q, at / c_.s_q % c_.heads_q, at % c_.s_q, 0));
 }
 
-// Everything that may move in a row of scores, and what follows for LSE, probabilities and O.
+// Everything that may move in a row of scores, and what follows for LSE and probabilities.
 void LayerOracle::bound_row(int64_t b, int64_t h, int64_t i) {
   const size_t row = row_at(b, h, i), keys = static_cast<size_t>(c_.s_kv);
-  const int64_t h_kv = h / (c_.heads_q / c_.heads_kv);
   const double* const scores = scores_.weights.data() + row * keys;
   double most = 0;
   for (size_t j = 0; j < keys; ++j) {
@@ -221,30 +231,43 @@ void LayerOracle::bound_row(int64_t b, int64_t h, int64_t i) {
   }
   lse_error_[row] = most + sum_error(c_.s_kv) + 4 * kE * std::abs(scores_.lse[row]);
   p_error_[row] = std::expm1(2 * most) + 2 * sum_error(c_.s_kv);
+}
 
-  const bool hard = c_.selection == QKV_SELECT_HARD;
-  const int64_t one = hard ? chosen(row) : -1;
-  const double rounding = c_.type == QKV_TYPE_F32 || hard ? 0 : 2 * unit_roundoff(c_.type);
+// What may be wrong with a row of O: probabilities, which are rounded too, V, and the result.
+void LayerOracle::allow_row(int64_t b, int64_t h, int64_t i) {
+  const size_t row = row_at(b, h, i), keys = static_cast<size_t>(c_.s_kv);
+  const int64_t h_kv = h / (c_.heads_q / c_.heads_kv);
+  const double* const scores = scores_.weights.data() + row * keys;
+  const double rounding = c_.type == QKV_TYPE_F32 ? 0 : 2 * unit_roundoff(c_.type);
+  double* const errors = o_error_.data() + row * static_cast<size_t>(c_.d_v);
+  for (size_t j = 0; j < keys; ++j) {
+    if (scores[j] == -kInf) continue;
+    const double p = std::exp(scores[j] - scores_.lse[row]);
+    for (int64_t d = 0; d < c_.d_v; ++d) {
+      const size_t at = v_.at(b, h_kv, static_cast<int64_t>(j), d);
+      errors[d] += p * ((p_error_[row] + rounding) * std::abs(v_.get(at)) + v_.error[at]);
+    }
+  }
+  for (int64_t d = 0; d < c_.d_v; ++d)
+    errors[d] += ulp(c_.type, o_[row * static_cast<size_t>(c_.d_v) + static_cast<size_t>(d)]) / 2;
+}
+
+// A row of O is the chosen row of V.
+void LayerOracle::choose_row(int64_t b, int64_t h, int64_t i) {
+  const size_t row = row_at(b, h, i);
+  const int64_t one = chosen(row), h_kv = h / (c_.heads_q / c_.heads_kv);
+  if (one < 0 || one >= c_.s_kv) return;
   for (int64_t d = 0; d < c_.d_v; ++d) {
     const size_t at = row * static_cast<size_t>(c_.d_v) + static_cast<size_t>(d);
-    double error = 0;
-    for (size_t j = 0; j < keys && !hard; ++j) {
-      if (scores[j] == -kInf) continue;
-      const size_t at_v = v_.at(b, h_kv, static_cast<int64_t>(j), d);
-      const double p = std::exp(scores[j] - scores_.lse[row]);
-      error += p * ((p_error_[row] + rounding) * std::abs(v_.get(at_v)) + v_.error[at_v]);
-    }
-    if (hard && one >= 0 && one < c_.s_kv) {
-      const size_t at_v = v_.at(b, h_kv, one, d);
-      o_[at] = v_.get(at_v);
-      error = v_.error[at_v];
-    }
-    o_error_[at] = error + ulp(c_.type, o_[at]) / 2;
+    const size_t at_v = v_.at(b, h_kv, one, d);
+    o_[at] = v_.get(at_v);
+    o_error_[at] = v_.error[at_v];
   }
 }
 
 void LayerOracle::project_o() {
   const Tensor& y = got_.y;
+  const std::vector<double> weights = got_.w_o.dense();
   const auto o_at = [&](int64_t b, int64_t h, int64_t i, int64_t d) {
     return row_at(b, h, i) * static_cast<size_t>(c_.d_v) + static_cast<size_t>(d);
   };
@@ -257,7 +280,7 @@ void LayerOracle::project_o() {
     Sum sum;
     double moved = 0, gain = 0;
     for (int64_t c = 0; c < c_.heads_q * c_.d_v; ++c) {
-      const double w = got_.w_o.get(0, 0, d, c);
+      const double w = weights[static_cast<size_t>(d * c_.heads_q * c_.d_v + c)];
       const size_t at = o_at(b, c / c_.d_v, i, c % c_.d_v);
       sum.add(o_[at], w);
       moved += std::abs(w) * o_error_[at];
