@@ -95,8 +95,8 @@ TEST_F(ProjectTest, WritesHeadsAsAttendReadsThem) {
 TEST_F(ProjectTest, TakesWeightsByNameFromSafetensors) {
   const std::string path = folder_ / "model.safetensors";
   const io::Array w = array({kOut, kIn}, weight_), b = array({kOut}, bias_);
-  io::save_safetensors(path, std::vector<io::NamedView>{{"q_proj.weight", w.view()},
-                                                        {"q_proj.bias", b.view()}});
+  io::save_safetensors(
+      path, std::vector<io::NamedView>{{"q_proj.weight", w.view()}, {"q_proj.bias", b.view()}});
   const Outcome outcome = project({"-x", file("x"), "-w", path + ":q_proj.weight", "-b",
                                    path + ":q_proj.bias", "-y", file("y")});
   ASSERT_EQ(outcome.code, 0) << outcome.err;

@@ -135,8 +135,8 @@ class CublasLt : public testing::Test {
     TRY(lt.MatmulAlgoGetHeuristic(handle, &operation, &a, &b, &d, &d, &preference, 1, &best,
                                   &found));
     if (found < 1) return CUBLAS_STATUS_NOT_SUPPORTED;
-    if (c.other_product)
-      TRY(layout(lt, &b, c.type_b, c.rows_b, Call::kN - 1, c.ldb, c.count_b, Call::kN * Call::kK));
+    if (c.other_product)  // whose matrices B are one
+      TRY(layout(lt, &b, c.type_b, c.rows_b, Call::kN, c.ldb, c.count_b, 0));
     const float one = 1, zero = 0;
     float* const at = d_ + c.past_the_end;
     return lt.Matmul(handle, &operation, &one, a_ + c.shift_a, &a, b_, &b, &zero, at, &d, at, &d,
