@@ -102,9 +102,10 @@ if(TARGET vgpu-run)
     if(odd EQUAL 0)
       set(even --sms 1 --mma truncate)
     endif()
-    # Projections are a library's here: once on a device of each kind is enough.
+    # Projections are a library's here, and layers are made of kernels that others test: once on a device of each kind is
+    # enough.
     if(NOT seed EQUAL 1 OR device STREQUAL "rtx4090")
-      string(APPEND left_out :Project.*)
+      string(APPEND left_out :Project.*:*/Layer.*:LayerCall.*)
     endif()
     qkv_share(share)
     set(next_share ${next_share} PARENT_SCOPE)
@@ -134,7 +135,7 @@ if(TARGET vgpu-run)
     qkv_share(share)
     add_test(NAME vgpu_contract_h100_${async} COMMAND ${share} $<TARGET_FILE:vgpu-run> --device h100 --seed 1
       --async ${async} --
-      $<TARGET_FILE:gpu_contract_test_virtual> --gtest_brief=1 --gtest_filter=-*/long_*:*T6_*:*T12_TailsOfEveryLength*:Instances*:Project.*)
+      $<TARGET_FILE:gpu_contract_test_virtual> --gtest_brief=1 --gtest_filter=-*/long_*:*T6_*:*T12_TailsOfEveryLength*:Instances*:Project.*:*/Layer.*_bf16:*/Layer.*_wide_*:LayerCall.*)
     set_tests_properties(vgpu_contract_h100_${async} PROPERTIES LABELS vgpu TIMEOUT 3600
       ENVIRONMENT "QKV_TEST_SEED=1;QKV_TEST_REPEATS=1;QKV_TEST_KERNELS=sm90_forward")
   endforeach()
