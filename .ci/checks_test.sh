@@ -10,7 +10,7 @@ faults=0
 # A project as small as the checks allow, clean.
 plant_clean() {
   rm -rf "$work/project"
-  mkdir -p "$work/project"/{host/{cpu,core,io,ops/one,cli},include/qkv,kernels/{ptx,core,op/one,op/two},tests/vgpu}
+  mkdir -p "$work/project"/{host/{cpu,core,io,ops/{one,merge,layer},cli},include/qkv,kernels/{ptx,core,op/one,op/two},tests/vgpu}
   cd "$work/project"
   cp -r "$root/dev" "$root/.ci" "$root/.clang-format" .
   git init -q
@@ -51,6 +51,8 @@ caught kernels/core/mask.h 'inline void f() { __asm__ __volatile__("nop;"); }' '
 
 caught host/plan.cpp '#include "kernels/core/score.cuh"' 'host/plan.cpp:3: includes kernels/core/score.cuh'
 caught host/plan.cpp '#include "kernels/op/one/kernel.cuh"' 'host/plan.cpp:3: includes kernels/op/one/kernel.cuh'
+caught host/ops/merge/op.cpp '#include "host/ops/attention/op.h"' 'host/ops/merge/op.cpp:1: includes host/ops/attention/op.h'
+caught host/ops/layer/op.cpp '#include "host/ops/merge/op.h"' 'host/ops/layer/op.cpp:1: includes host/ops/merge/op.h'
 caught host/cpu/tile.cpp '#include <kernels/ptx/nop.h>' 'host/cpu/tile.cpp:1: includes kernels/ptx/nop.h'
 caught host/cpu/tile.cpp '#include "../../tests/cases.h"' 'host/cpu/tile.cpp:1: includes ../../tests/cases.h'
 caught host/cpu/tile.cpp '#include "tests/cases.h"' 'host/cpu/tile.cpp:1: includes tests/cases.h'

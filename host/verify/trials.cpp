@@ -11,7 +11,7 @@ namespace qkv::verify {
 namespace {
 
 const char* way_name(Trial::Way way) {
-  constexpr const char* kNames[] = {"contract", "selection", "leak", "merge", "project"};
+  constexpr const char* kNames[] = {"contract", "selection", "leak", "merge", "project", "layer"};
   return kNames[static_cast<int>(way)];
 }
 
@@ -90,12 +90,21 @@ std::function<Judgement()> run_project(const ProjectCase& one, uint64_t seed) {
   return known(std::move(wrong), worst);
 }
 
+std::function<Judgement()> run_layer(const LayerCase& one, uint64_t seed) {
+  const auto first = std::make_shared<BuiltLayer>(one, BuildOptions{.seed = seed});
+  BuiltLayer again(one, {.seed = seed, .fill = Fill::kZero, .poison = 0xa5});
+  std::string wrong = run_twice(first.get(), &again);
+  if (!wrong.empty()) return known(std::move(wrong));
+  return [first] { return first->judge(); };
+}
+
 }  // namespace
 
 std::string Trial::name() const {
   return host::text(way_name(way), "/",
                     way == Way::kMerge     ? merge.name()
                     : way == Way::kProject ? project.name()
+                    : way == Way::kLayer   ? layer.name()
                                            : row.name);
 }
 
@@ -106,6 +115,7 @@ std::string Trial::group() const {
 double Trial::cost() const {
   if (way == Way::kMerge) return 1e5 * merge.parts;
   if (way == Way::kProject) return project.work();
+  if (way == Way::kLayer) return layer.work();
   const double scores =
       static_cast<double>(row.batch * row.heads_q * row.s_q) * static_cast<double>(row.s_kv);
   const double once = scores * static_cast<double>(row.d_qk + row.d_v);
@@ -120,6 +130,7 @@ std::string Trial::kernel(qkv_device device) const {
   const bool cpu = device == QKV_DEVICE_CPU;
   if (way == Way::kMerge) return cpu ? "cpu_merge" : "merge";
   if (way == Way::kProject) return cpu ? "cpu_project" : "cublaslt";
+  if (way == Way::kLayer) return cpu ? "cpu_layer" : "layer";
   return {};
 }
 
@@ -147,6 +158,8 @@ const std::vector<Trial>& all_trials() {
       out.push_back({.way = Trial::Way::kMerge, .merge = merge});
     for (const ProjectCase& one : project_cases())
       if (one.on_cuda()) out.push_back({.way = Trial::Way::kProject, .project = one});
+    for (const LayerCase& one : layer_cases())
+      if (one.work() > 0) out.push_back({.way = Trial::Way::kLayer, .layer = one});
     return out;
   }();
   return trials;
@@ -162,6 +175,8 @@ std::function<Judgement()> run_trial(const Trial& trial, uint64_t seed) {
       return run_merge(trial.merge, seed);
     case Trial::Way::kProject:
       return run_project(trial.project, seed);
+    case Trial::Way::kLayer:
+      return run_layer(trial.layer, seed);
     default:
       return run_contract(trial.row, seed);
   }

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "host/verify/cases.h"
+#include "host/verify/layer_parts.h"
 #include "host/verify/merge_parts.h"
 #include "host/verify/projection.h"
 #include "host/verify/tolerance.h"
@@ -20,12 +21,14 @@ struct Trial {
     kLeak,       // probes.h
     kMerge,      // merge_parts.h
     kProject,    // projection.h
+    kLayer,      // layer_parts.h
   };
 
   Way way = Way::kContract;
   Case row{};             // of attention's
   MergeCase merge{};      // of kMerge
   ProjectCase project{};  // of kProject
+  LayerCase layer{};      // of kLayer
 
   std::string name() const;   // "contract/causal_top_left_q37_kv53_f16"
   std::string group() const;  // what it has in common with others: "causal", "leak"

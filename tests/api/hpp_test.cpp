@@ -197,6 +197,64 @@ TEST(Hpp, PlanRunsWithTheCallersWorkspace) {
   EXPECT_THROW(plan.run(a, nullptr, 0), Error);
 }
 
+TEST(Hpp, LayerHasAllFields) {
+  float data[16] = {};
+  const auto row = [&](int64_t n) { return bshd(data + n, 1, 1, 1, 1); };
+  Layer layer;
+  layer.heads_q = 4;
+  layer.heads_kv = 2;
+  layer.device = Device::kCpu;
+  layer.device_index = 3;
+  layer.threads = 5;
+  Tensor Layer::*const fields[] = {&Layer::x_q,   &Layer::x_kv,     &Layer::w_q,    &Layer::w_k,
+                                   &Layer::w_v,   &Layer::bias_q,   &Layer::bias_k, &Layer::bias_v,
+                                   &Layer::w_qkv, &Layer::bias_qkv, &Layer::w_o,    &Layer::bias_o,
+                                   &Layer::y};
+  qkv_tensor qkv_layer_desc::*const of_desc[] = {
+      &qkv_layer_desc::x_q,      &qkv_layer_desc::x_kv,   &qkv_layer_desc::w_q,
+      &qkv_layer_desc::w_k,      &qkv_layer_desc::w_v,    &qkv_layer_desc::bias_q,
+      &qkv_layer_desc::bias_k,   &qkv_layer_desc::bias_v, &qkv_layer_desc::w_qkv,
+      &qkv_layer_desc::bias_qkv, &qkv_layer_desc::w_o,    &qkv_layer_desc::bias_o,
+      &qkv_layer_desc::y};
+  for (size_t n = 0; n < std::size(fields); ++n) layer.*fields[n] = row(static_cast<int64_t>(n));
+  layer.attention.softcap = 7;
+  qkv_attention_desc middle;
+  const qkv_layer_desc d = layer.desc(&middle);
+  for (size_t n = 0; n < std::size(fields); ++n) EXPECT_EQ((d.*of_desc[n]).data, data + n);
+  EXPECT_EQ(d.heads_q, 4);
+  EXPECT_EQ(d.heads_kv, 2);
+  EXPECT_EQ(d.device, QKV_DEVICE_CPU);
+  EXPECT_EQ(d.device_index, 3);
+  EXPECT_EQ(d.threads, 5);
+  EXPECT_EQ(d.attention, &middle);
+  EXPECT_EQ(middle.softcap, 7);
+}
+
+// One head of width 1: y = w_o w_v (the mean of x), since all scores are 0.
+TEST(Hpp, LayerRuns) {
+  float x[2] = {1, 5}, zero[1] = {0}, three[1] = {3}, two[1] = {2}, y[2] = {};
+  Layer layer;
+  layer.heads_q = 1;
+  layer.x_q = states(x, 1, 2, 1);
+  layer.w_q = layer.w_k = states(zero, 1, 1, 1);
+  layer.w_v = states(three, 1, 1, 1);
+  layer.w_o = states(two, 1, 1, 1);
+  layer.y = states(y, 1, 2, 1);
+  qkv::layer(layer);
+  EXPECT_EQ(y[0], 18);
+  EXPECT_EQ(y[1], 18);
+  const Plan plan(layer);
+  EXPECT_EQ(query(layer).workspace_size, plan.workspace_size());
+  EXPECT_EQ(query(layer).kernel, "cpu_layer");
+  const size_t bytes = (plan.workspace_size() + 255) / 256 * 256;
+  const std::unique_ptr<void, void (*)(void*)> workspace(std::aligned_alloc(256, bytes), std::free);
+  y[1] = 0;
+  plan.run(layer, workspace.get(), bytes);
+  EXPECT_EQ(y[1], 18);
+  layer.attention.threads = 2;
+  EXPECT_THROW(qkv::layer(layer), Error);
+}
+
 TEST(Hpp, PlansMoveAndDoNotCopy) {
   static_assert(std::is_move_constructible_v<Plan> && std::is_move_assignable_v<Plan>);
   static_assert(!std::is_copy_constructible_v<Plan>);

@@ -45,7 +45,8 @@ target_link_libraries(qkv_cli_virtual PRIVATE qkv_build_flags qkv_cli_links qkv_
 
 # How calls live with the CUDA runtime around them (T14 to T18), for both as well.
 set(runtime_sources gpu/runtime.cpp gpu/runtime_devices_test.cpp gpu/runtime_errors_test.cpp
-  gpu/runtime_failing_calls_test.cpp gpu/runtime_graphs_test.cpp gpu/runtime_project_test.cpp gpu/runtime_streams_test.cpp gpu/trap_kernel.cu)
+  gpu/runtime_failing_calls_test.cpp gpu/runtime_graphs_test.cpp gpu/runtime_layer_test.cpp
+  gpu/runtime_project_test.cpp gpu/runtime_streams_test.cpp gpu/trap_kernel.cu)
 add_executable(gpu_runtime_test ${runtime_sources})
 set_target_properties(gpu_runtime_test PROPERTIES CUDA_ARCHITECTURES "${QKV_CUDA_ARCHITECTURES}")
 target_link_libraries(gpu_runtime_test PRIVATE qkv qkv_test_flags CUDA::cudart_static GTest::gtest_main)
@@ -101,9 +102,10 @@ if(TARGET vgpu-run)
     if(odd EQUAL 0)
       set(even --sms 1 --mma truncate)
     endif()
-    # Projections are a library's here: once on a device of each kind is enough.
+    # Projections are a library's here, and layers are made of kernels that others test: once on a device of each kind is
+    # enough.
     if(NOT seed EQUAL 1 OR device STREQUAL "rtx4090")
-      string(APPEND left_out :Project.*)
+      string(APPEND left_out :Project.*:*/Layer.*:LayerCall.*)
     endif()
     qkv_share(share)
     set(next_share ${next_share} PARENT_SCOPE)
@@ -133,7 +135,7 @@ if(TARGET vgpu-run)
     qkv_share(share)
     add_test(NAME vgpu_contract_h100_${async} COMMAND ${share} $<TARGET_FILE:vgpu-run> --device h100 --seed 1
       --async ${async} --
-      $<TARGET_FILE:gpu_contract_test_virtual> --gtest_brief=1 --gtest_filter=-*/long_*:*T6_*:*T12_TailsOfEveryLength*:Instances*:Project.*)
+      $<TARGET_FILE:gpu_contract_test_virtual> --gtest_brief=1 --gtest_filter=-*/long_*:*T6_*:*T12_TailsOfEveryLength*:Instances*:Project.*:*/Layer.*_bf16:*/Layer.*_wide_*:LayerCall.*)
     set_tests_properties(vgpu_contract_h100_${async} PROPERTIES LABELS vgpu TIMEOUT 3600
       ENVIRONMENT "QKV_TEST_SEED=1;QKV_TEST_REPEATS=1;QKV_TEST_KERNELS=sm90_forward")
   endforeach()
