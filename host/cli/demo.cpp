@@ -112,6 +112,7 @@ int run_demo(const DemoOptions& options) {
   show_model(demo);
   show_books(demo);
   show_nine(demo);
+  show_layer(demo);
   show_dates(demo);
   show_speed(demo);
   const std::chrono::duration<double> time = std::chrono::steady_clock::now() - begin;

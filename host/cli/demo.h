@@ -35,6 +35,10 @@ void show_books(const Demo& demo);
 // One sentence of nine tokens from its hidden states on, step by step, with shapes.
 void show_nine(const Demo& demo);
 
+// The same layer whole, in all heads: hidden states in and out, by one call. Throws Failure if fp32
+// is further from the model than 1e-5.
+void show_layer(const Demo& demo);
+
 // A translator with additive attention: which letters of a written date each letter of its ISO form
 // looks at. Throws Failure if weights are further from the model's own than 1e-5.
 void show_dates(const Demo& demo);

@@ -4,11 +4,9 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
-#include <cstring>
 
 #include "demo.h"
 #include "errors.h"
-#include "host/core/numeric.h"
 #include "layer_run.h"
 
 namespace qkv::cli {
@@ -55,29 +53,9 @@ struct Projected {
 
 // --- the data
 
-std::vector<float> numbers_of(const io::View& view) {
-  if (view.type == io::DType::f32) {
-    const auto found = view.as<float>();
-    return {found.begin(), found.end()};
-  }
-  if (view.type != io::DType::f16) throw BadInput("the layer's data must be fp32 or fp16");
-  std::vector<float> out;
-  for (size_t at = 0; at < view.bytes.size(); at += sizeof(host::Half)) {
-    host::Half half;
-    std::memcpy(&half, view.bytes.data() + at, sizeof half);
-    out.push_back(host::to_float(half));
-  }
-  return out;
-}
-
 std::vector<float> part(const io::SafetensorsFile& file, const std::string& name,
                         const std::vector<int64_t>& shape, size_t first, size_t count) {
-  const io::View view = file.tensor(name);
-  if (view.shape != shape) {
-    throw BadInput(fmt::format("tensor {} has shape {}; the demo needs {}", name,
-                               io::shape_text(view.shape), io::shape_text(shape)));
-  }
-  const std::vector<float> all = numbers_of(view);
+  const std::vector<float> all = tensor_as_floats(file, name, shape);
   const auto begin = all.begin() + static_cast<std::ptrdiff_t>(first);
   return {begin, begin + static_cast<std::ptrdiff_t>(count)};
 }
@@ -114,18 +92,15 @@ Head read_head(const Demo& demo) {
 
 // --- the computation
 
-// W x + b for each row x.
+// W h + b for each row h of x.
 Rows project(const Rows& x, const Linear& linear) {
-  Rows y{linear.bias.size(), {}};
-  for (size_t at = 0; at < x.numbers.size(); at += x.width) {
-    for (size_t out = 0; out < y.width; ++out) {
-      float sum = linear.bias[out];
-      for (size_t in = 0; in < x.width; ++in) {
-        sum += linear.weight.row(out)[in] * x.numbers[at + in];
-      }
-      y.numbers.push_back(sum);
-    }
-  }
+  const auto rows = static_cast<int64_t>(x.numbers.size() / x.width);
+  const auto in = static_cast<int64_t>(x.width), out = static_cast<int64_t>(linear.bias.size());
+  Rows y{linear.bias.size(), std::vector<float>(static_cast<size_t>(rows * out))};
+  qkv::project({.x = states(x.numbers.data(), 1, rows, in),
+                .weight = out_in(linear.weight.numbers.data(), out, in),
+                .bias = per_out(linear.bias.data(), out),
+                .y = states(y.numbers.data(), 1, rows, out)});
   return y;
 }
 
@@ -276,7 +251,7 @@ void show_sum(const Demo& demo, const Head& head, const Projected& from, const A
   }
   fmt::print("\n{}", wrap(fmt::format("\"{}\" asks what is liked, and the answer is made of NL and "
                                       "P. It is within {:.0e} of the model's own. In truth all {} "
-                                      "tokens ask at once: one call of qkv.",
+                                      "tokens ask at once.",
                                       head.asking(), difference, head.count())));
 }
 

@@ -13,6 +13,7 @@
 #include "errors.h"
 #include "host/core/view.h"
 #include "host/ops/attention/problem.h"
+#include "layer_job.h"
 #include "layer_weights.h"
 #include "output_files.h"
 #include "problem_input.h"
@@ -164,61 +165,6 @@ void unpack_for_cross(LayerInput* in) {
   d.w_v = part(d.w_qkv, 2, q + kv, kv), d.bias_v = part(d.bias_qkv, 3, q + kv, kv);
   d.w_qkv = d.bias_qkv = {};
 }
-
-class LayerJob : public Job {
- public:
-  LayerJob(const qkv_layer_desc& desc, const qkv_attention_desc& attention,
-           const DeviceChoice& where)
-      : desc_(desc), attention_(attention) {
-    desc_.device = where.device;
-    desc_.device_index = where.index;
-    desc_.attention = &attention_;
-  }
-
-  std::string check_support() override {
-    qkv_layer_desc question = desc_;
-    qkv_attention_desc middle = attention_;
-    if (desc_.device != QKV_DEVICE_CPU) {
-      each_tensor(&question, &middle, [](qkv_tensor* tensor) { tensor->data = nullptr; });
-      question.attention = &middle;
-    }
-    qkv_query_result answer{};
-    answer.struct_size = sizeof answer;
-    check(qkv_layer_query(&question, &answer));
-    if (answer.supported == 0) throw Error(QKV_UNSUPPORTED_KERNEL, answer.reasons);
-    return answer.kernel;
-  }
-
-  void move(const Move& to_copy) override { each_tensor(&desc_, &attention_, to_copy); }
-
-  size_t prepare() override {
-    qkv_plan* made = nullptr;
-    check(qkv_layer_plan_create(&desc_, &made));
-    plan_ = {made, qkv_plan_destroy};
-    size_t bytes = 0;
-    check(qkv_plan_workspace_size(made, &bytes));
-    return bytes;
-  }
-
-  void run(void* workspace, size_t bytes) override {
-    desc_.workspace = workspace;
-    desc_.workspace_size = bytes;
-    check(qkv_layer_plan_run(plan_.get(), &desc_, nullptr));
-  }
-  int32_t most_threads() const override { return desc_.threads; }
-
- private:
-  template <class Visit>
-  static void each_tensor(qkv_layer_desc* layer, qkv_attention_desc* attention, Visit&& visit) {
-    for (qkv_tensor* tensor : {&layer->x_q, &layer->x_kv, &layer->y}) visit(tensor);
-    for (const WeightOption& one : kWeightOptions) visit(&(layer->*one.tensor));
-    for (const auto& row : kTensors) visit(&(attention->*row.given));
-  }
-
-  qkv_layer_desc desc_;
-  qkv_attention_desc attention_;
-  std::unique_ptr<qkv_plan, void (*)(qkv_plan*)> plan_{nullptr, qkv_plan_destroy};
-};
 
 LayerInput load(const LayerOptions& options) {
   LayerInput in;

@@ -246,9 +246,9 @@ TEST(DemoTest, QuickRunShowsAllPartsAndPictures) {
   ASSERT_EQ(demo.code, 0) << demo.err;
   for (const char* word :
        {"it → animal", "pirates looking for gold", "Treasure Island", "\"I like NLP, a lot !\"",
-        "384 x 9", "32 x 384", "q = W_q h + b_q", "9 x n  by  n x 1", "w^T tanh(q + k)",
-        "\"the 3rd of May 1979\"", "month  05   looks at \"May\"", "causal",
-        "The GPU's part is missing", "./dev gpu-kit", "All checks passed"}) {
+        "384 x 9", "32 x 384", "q = W_q h + b_q", "9 x n  by  n x 1", "The whole layer in one call",
+        "134 x 384", "w^T tanh(q + k)", "\"the 3rd of May 1979\"", "month  05   looks at \"May\"",
+        "causal", "The GPU's part is missing", "./dev gpu-kit", "All checks passed"}) {
     EXPECT_NE(demo.out.find(word), std::string::npos) << word;
   }
   EXPECT_EQ(demo.out.find('\033'), std::string::npos);  // no colours into a file
@@ -294,6 +294,8 @@ TEST(DemoTest, FailsWhenTheResultIsNotTheModels) {
       {"minilm_layer.safetensors", "nine.out"},
       {"minilm_layer.safetensors", "nine.x"},
       {"minilm_layer.safetensors", "q_proj.weight"},
+      {"minilm_layer.safetensors", "o_proj.bias"},
+      {"minilm_layer.safetensors", "paragraph.y"},
       {"dates.safetensors", "w"},
       {"dates.safetensors", "date11.weights"},
       {"dates.safetensors", "date11.context"}};
