@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "host/core/status.h"
+#include "host/core/view.h"
 #include "host/verify/cases.h"
 
 namespace qkv::verify {
@@ -120,6 +121,11 @@ std::vector<ProjectCase> project_cases() {
     c.batch = 5, c.heads = 2;
     c.y = Y::kHeadsFirst;
   });
+  add("misaligned", [](ProjectCase& c) {
+    c.in = 64, c.dim = 16;
+    c.y = Y::kHeadsFirst;
+    c.shift = 1;
+  });
   add("all_apart", [](ProjectCase& c) {
     c.x = X::kPadded, c.y = Y::kHeadsFirst;
     c.weight_gap = 10;
@@ -162,13 +168,14 @@ std::vector<ProjectCase> project_cases() {
 Projection::Projection(const ProjectCase& one, const BuildOptions& options) : memory_(options) {
   const Shape x_shape{one.batch, 1, one.rows, one.in}, w_shape{1, 1, one.out(), one.in};
   const Shape y_shape{one.batch, one.heads, one.rows, one.dim};
-  x = memory_.add("x", one.type, x_shape, x_strides(one, x_shape), Use::kInput);
+  const auto shift = static_cast<size_t>(one.shift * host::type_size(one.type));
+  x = memory_.add("x", one.type, x_shape, x_strides(one, x_shape), Use::kInput, shift);
   const int64_t pitch = (one.by_out ? one.in : one.out()) + one.weight_gap;
   const Shape w_stride{0, 0, one.by_out ? pitch : 1, one.by_out ? 1 : pitch};
-  weight = memory_.add("weight", one.type, w_shape, w_stride, Use::kInput);
+  weight = memory_.add("weight", one.type, w_shape, w_stride, Use::kInput, shift);
   if (one.bias)
-    bias = memory_.add("bias", one.type, {1, 1, 1, one.out()}, {0, 0, 0, 1}, Use::kInput);
-  y = memory_.add("y", one.type, y_shape, y_strides(one, y_shape), Use::kOutput);
+    bias = memory_.add("bias", one.type, {1, 1, 1, one.out()}, {0, 0, 0, 1}, Use::kInput, shift);
+  y = memory_.add("y", one.type, y_shape, y_strides(one, y_shape), Use::kOutput, shift);
   if (!options.contents) return;
   Random random(options.seed);
   for (const Tensor* tensor : {&x, &weight, &bias})

@@ -26,6 +26,7 @@ struct ProjectCase {
   int64_t weight_gap = 0;
   X x = X::kPlain;
   Y y = Y::kPlain;
+  int64_t shift = 0;  // elements from an aligned address to each tensor's first
 
   int64_t out() const { return heads * dim; }
   std::string name() const;  // "heads_first_io_bias_f16"

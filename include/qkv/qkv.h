@@ -351,8 +351,8 @@ typedef struct qkv_merge_desc {
 /** A projection, the product in front of attention and behind it: y = x W^T + bias, from inputs of
  * any width into one space. One product with W_q, W_k and W_v below each other gives packed Q, K
  * and V: attention reads them as views of y, nothing is transposed. Sums are fp32 (f32: true fp32,
- * no tf32), y is rounded once. B batch, S rows, In and Out widths. Fill with qkv_project_desc_init.
- */
+ * no tf32), y is rounded once. B batches of S rows, either may be 0; widths In and Out, at least 1.
+ * Rows or batches of x may have stride 0; on CUDA rows may not. Fill with qkv_project_desc_init. */
 typedef struct qkv_project_desc {
   size_t struct_size;   /**< sizeof(qkv_project_desc) as the caller compiled it */
   qkv_device device;    /**< default QKV_DEVICE_AUTO */
@@ -516,7 +516,8 @@ QKV_API qkv_status qkv_merge(const qkv_merge_desc* desc, void* stream);
 /** Projections; each as its namesake of attention, qkv_query to qkv_attention. Plans are printed,
  * measured and destroyed as those of attention; a plan runs problems of its own kind alone
  * (QKV_INVALID_PLAN). On CUDA the product is cuBLASLt's, which is opened when first needed
- * (QKV_UNSUPPORTED_KERNEL where there is none). */
+ * (QKV_UNSUPPORTED_KERNEL where there is none, with what to install). Capture a CUDA graph after
+ * the first run on a device. */
 QKV_API qkv_status qkv_project_desc_init(qkv_project_desc* desc, size_t struct_size);
 QKV_API qkv_status qkv_project_query(const qkv_project_desc* desc, qkv_query_result* result);
 QKV_API qkv_status qkv_project_plan_create(const qkv_project_desc* desc, qkv_plan** plan);

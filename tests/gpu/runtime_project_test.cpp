@@ -85,6 +85,7 @@ void expect_close(const std::vector<std::byte>& bits, const std::vector<float>& 
 
 using T14_Projections = Gpu;
 using T15_Projections = Gpu;
+using T17_Projections = Gpu;
 using T18_Projections = Gpu;
 
 TEST_F(T14_Projections, StreamsKeepTheirOrder) {
@@ -125,6 +126,40 @@ TEST_F(T15_Projections, TheTensorsDeviceComputesAndTheCurrentOneStays) {
     expect_close(memory.result(nullptr), want);
   }
   CUDA(cudaSetDevice(0));
+}
+
+// Each call of the runtime that a plan and its run make, the library's own among them, fails in
+// turn: that is said, and the next plan and run are right.
+TEST_F(T17_Projections, AnyOneCallFails) {
+  const auto fail_call = probe<FailCall>("__cudaVgpuFailCall");
+  if (fail_call == nullptr) GTEST_SKIP() << "only the virtual GPU fails on demand";
+  const Projection memory;
+  const auto kept = memory.upload(7, nullptr);
+  CUDA(cudaDeviceSynchronize());
+  const qkv_project_desc d = memory.desc();
+  const std::vector<float> want = Projection::on_cpu(7);
+  const auto plan_and_run = [&] {
+    qkv_plan* plan = nullptr;
+    qkv_status status = qkv_project_plan_create(&d, &plan);
+    if (status == QKV_SUCCESS) status = qkv_project_plan_run(plan, &d, nullptr);
+    qkv_plan_destroy(plan);
+    return status;
+  };
+  unsigned long long failures = 0;
+  for (unsigned long long n = 1; n < 100; ++n) {
+    (void)fail_call(n);
+    const qkv_status status = plan_and_run();
+    if (fail_call(0) == 0) break;  // there is no n-th call
+    ++failures;
+    const qkv_status kind = qkv_status_class(status);
+    EXPECT_TRUE(kind == QKV_DEVICE_ERROR || kind == QKV_RESOURCE)
+        << "call " << n << ": " << qkv_status_name(status) << ", " << qkv_last_error();
+    EXPECT_EQ(cudaGetLastError(), cudaSuccess) << "call " << n << " leaves an error";
+    ASSERT_EQ(plan_and_run(), QKV_SUCCESS) << "after call " << n << ": " << qkv_last_error();
+    expect_close(memory.result(nullptr), want);
+  }
+  EXPECT_GT(failures, 5);
+  EXPECT_LT(failures, 99);
 }
 
 // A workspace of the plan's size, which holds NaN before each replay: nothing is allocated in the

@@ -35,14 +35,16 @@ class Projection : public verify::Projection {
   }
 };
 
+bool on_cpu() { return place().device() == QKV_DEVICE_CPU; }
+
 class Project : public testing::Test {
  protected:
   void SetUp() override {
-    if (const std::string reason = place().missing(); !reason.empty()) GTEST_SKIP() << reason;
+    std::string reason = place().missing();
+    if (reason.empty()) reason = missing_cublaslt();
+    if (!reason.empty()) GTEST_SKIP() << reason;
   }
 };
-
-bool on_cpu() { return place().device() == QKV_DEVICE_CPU; }
 
 // The cases that the place's kernel takes.
 std::vector<ProjectCase> cases_here() {

@@ -38,7 +38,7 @@ Owned<Object> make(Create create, Arguments... arguments) {
 }
 
 dnnl_engine_t engine() {
-  static const dnnl_engine_t cpu = [] {
+  static dnnl_engine* const cpu = [] {
     dnnl_engine_t made = nullptr;
     check(onednn().engine_create(&made, dnnl_cpu, 0));
     return made;  // never destroyed: plans may outlive it

@@ -240,7 +240,8 @@ cublasStatus_t check_address(const char* name, const void* pointer, i64 elements
 cublasStatus_t check_handle(cublasLtHandle_t handle) {
   if (handle == nullptr) return CUBLAS_STATUS_NOT_INITIALIZED;
   int device = -1;
-  if (cudaGetDevice(&device) != cudaSuccess || device != handle->device)
+  if (cudaGetDevice(&device) != cudaSuccess) return CUBLAS_STATUS_INTERNAL_ERROR;
+  if (device != handle->device)
     return refuse(CUBLAS_STATUS_INVALID_VALUE, "a handle of device %d is used on device %d",
                   handle->device, device);
   return CUBLAS_STATUS_SUCCESS;

@@ -1,6 +1,7 @@
 #include "host/ops/project/cuda/cublaslt.h"
 
 #if QKV_HAS_CUDA && QKV_HAS_CUBLASLT
+#include <cuda_runtime_api.h>
 #include <dlfcn.h>
 
 #include <array>
@@ -13,8 +14,8 @@
 namespace qkv::host::project {
 namespace {
 
-// The release of the toolkit first, then the other: the functions that are called are the same.
-#if CUBLAS_VER_MAJOR >= 13
+// The release of the runtime first, then the other: the functions that are called are the same.
+#if CUDART_VERSION >= 13000
 constexpr std::array kFiles{"libcublasLt.so.13", "libcublasLt.so.12"};
 constexpr const char* kPackage = "nvidia-cublas";
 #else

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <bit>
+#include <cstddef>
 #include <cstdint>
 
 #include "host/core/plan.h"
@@ -135,10 +136,11 @@ void choose(const Problem& p, LtPlan* plan) {
     return alignment(view, b.calls > 1 ? between : 0);
   };
   cublasLtMatmulDescOpaque_t desc{};
-  // An address like the bias's: none is read.
+  // An address that is aligned as the bias's are, and no better: none is read.
+  alignas(32) static constexpr std::array<std::byte, 32> kSomewhere{};
   const int64_t bias_step = b.count > 1 ? b.within.bias : 0;
-  const uintptr_t bias = std::min(align(p.bias, b.between.bias), alignment(p.bias, bias_step));
-  describe(&desc, b, p.bias.present() ? reinterpret_cast<const void*>(bias) : nullptr);
+  const uint32_t bias = std::min(align(p.bias, b.between.bias), alignment(p.bias, bias_step));
+  describe(&desc, b, p.bias.present() ? kSomewhere.data() + bias : nullptr);
 
   cublasLtMatmulPreferenceOpaque_t preference{};
   check("cublasLtMatmulPreferenceInit",
