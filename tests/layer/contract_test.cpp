@@ -17,7 +17,9 @@ namespace {
 class Layer : public testing::TestWithParam<LayerCase> {
  protected:
   void SetUp() override {
-    if (const std::string reason = place().missing(); !reason.empty()) GTEST_SKIP() << reason;
+    std::string reason = place().missing();
+    if (reason.empty()) reason = missing_cublaslt();
+    if (!reason.empty()) GTEST_SKIP() << reason;
   }
   void TearDown() override { place().set_threads(0); }
 
@@ -66,7 +68,9 @@ INSTANTIATE_TEST_SUITE_P(Cases, Layer, testing::ValuesIn(layer_cases()),
 class LayerCall : public testing::Test {
  protected:
   void SetUp() override {
-    if (const std::string reason = place().missing(); !reason.empty()) GTEST_SKIP() << reason;
+    std::string reason = place().missing();
+    if (reason.empty()) reason = missing_cublaslt();
+    if (!reason.empty()) GTEST_SKIP() << reason;
   }
 
   static LayerCase small() {

@@ -1,5 +1,4 @@
 // qkv_project: x W^T + bias against fp64. Runs where the linked place computes.
-#include <dlfcn.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -42,22 +41,8 @@ class Project : public testing::Test {
  protected:
   void SetUp() override {
     std::string reason = place().missing();
-    if (reason.empty()) reason = missing_library();
+    if (reason.empty()) reason = missing_cublaslt();
     if (!reason.empty()) GTEST_SKIP() << reason;
-  }
-
- private:
-  // A real device without cuBLASLt, which qkv does not ship; the virtual GPU has its own.
-  static std::string missing_library() {
-    const bool virtual_gpu = dlsym(RTLD_DEFAULT, "__cudaVgpuCalls") != nullptr;
-    if (on_cpu() || virtual_gpu) return {};
-    const Projection projection(ProjectCase{.label = ""});
-    const qkv_project_desc desc = projection.desc();
-    qkv_plan* plan = nullptr;
-    const qkv_status status = qkv_project_plan_create(&desc, &plan);
-    qkv_plan_destroy(plan);
-    const std::string says = status == QKV_SUCCESS ? "" : qkv_last_error();
-    return says.find("cannot be opened") == std::string::npos ? "" : says;
   }
 };
 

@@ -39,7 +39,8 @@ struct Problem : AnyProblem {
   // No output element exists: nothing to run.
   bool empty() const { return attention.empty(); }
 
-  void place(void* workspace);
+  // Into this workspace.
+  void place(void* to);
 };
 
 // An address that no tensor has, aligned as a workspace is.
