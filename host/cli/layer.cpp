@@ -212,7 +212,7 @@ std::vector<Output> make_outputs(const LayerOptions& options, LayerInput* in) {
     add("y", options.y, axes, shape_only(d.x_q.type, b, 1, s, d.w_o.shape[2], axes), &d.y);
   } else {
     const qkv_tensor& rows = d.w_v.type == QKV_TYPE_NONE ? d.w_qkv : d.w_v;
-    const int64_t of = d.w_v.type == QKV_TYPE_NONE ? heads + 2 * d.heads_kv : d.heads_kv;
+    const int64_t of = d.w_v.type == QKV_TYPE_NONE ? heads + int64_t{2} * d.heads_kv : d.heads_kv;
     const Axes axes = axes_from({0, 2, 1, 3});
     add("y", options.y, axes, shape_only(d.x_q.type, b, heads, s, rows.shape[2] / of, axes), &d.y);
   }
