@@ -32,7 +32,7 @@ target_link_libraries(gpu_contract_test_virtual PRIVATE qkv_virtual qkv_test_cas
 # The program `qkv` for the virtual GPU, virtual/qkv: the same objects with the second libqkv's kernels, as an archive,
 # since the program looks inside.
 add_library(qkv_static_virtual STATIC EXCLUDE_FROM_ALL $<TARGET_OBJECTS:qkv_host> ${qkv_virtual_kernel_objects}
-  ${PROJECT_SOURCE_DIR}/host/ops/attention/reference/attention.cpp)
+  ${qkv_program_sources})
 set_target_properties(qkv_static_virtual PROPERTIES CUDA_RUNTIME_LIBRARY Shared)
 target_link_libraries(qkv_static_virtual PUBLIC OpenMP::OpenMP_CXX ${CMAKE_DL_LIBS} CUDA::cudart PRIVATE qkv_build_flags)
 add_executable(qkv_cli_virtual $<TARGET_OBJECTS:qkv_cli_objects> $<TARGET_OBJECTS:qkv_cli_speed>
