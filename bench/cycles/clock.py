@@ -8,9 +8,9 @@ from sass import NO_SCOREBOARD
 from signals import Link, Producer, Signal
 from ways import Code, NoWay, find_loop, find_way
 
-BLOCKS = 8  # of a tile that is replayed
+BLOCKS = 6  # of a tile that is replayed
 TILES = 3
-STEPS = 16  # of a loop alone
+STEPS = 12  # of a loop alone
 
 
 @dataclass(frozen=True)

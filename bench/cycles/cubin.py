@@ -9,14 +9,16 @@ from dataclasses import dataclass
 import sass
 
 
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+
 class Missing(Exception):
     """A tool is not there."""
 
 
 def tool(name):
     """The path of cuobjdump or nvdisasm: what ./dev fetched, else the toolkit's."""
-    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    places = [os.path.join(root, ".deps", "disassemblers", "nvidia", "cu13", "bin"), "/usr/local/cuda/bin"]
+    places = [os.path.join(ROOT, ".deps", "disassemblers", "nvidia", "cu13", "bin"), "/usr/local/cuda/bin"]
     found = shutil.which(name, path=os.pathsep.join(places)) or shutil.which(name)
     if not found:
         raise Missing(f"no {name}: ./dev cycles fetches it into .deps/disassemblers")

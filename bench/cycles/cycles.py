@@ -16,8 +16,7 @@ import machine as machines
 import report
 from clock import Clock
 
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-LIBRARY = os.path.join(ROOT, "build", "release", "libqkv.so")
+LIBRARY = os.path.join(cubin.ROOT, "build", "release", "libqkv.so")
 
 
 def arguments(words):

@@ -18,14 +18,17 @@ class Machine:
     name: str
     compute: int
     multiprocessors: int
-    clock: tuple  # MHz: least, typical, most
+    clock: tuple  # MHz: least, typical, most, under mma.sync
     # Cycles that an instruction of a warp holds a pipe of its sub-core: 32 lanes / (results a cycle / SUBCORES).
     fma: int  # FFMA, FADD, FMUL
     mma: tuple  # multiply-adds of fp16 a cycle and multiprocessor by mma.sync, from and to; tf32 half of it
-    latency: tuple  # cycles from a load's issue to its arrival, the multiprocessors all loading
+    latency: tuple  # cycles from a copy's issue to its arrival, all multiprocessors copying: cp.async, 16 bytes a thread
     rate: tuple  # bytes a cycle and multiprocessor
     # Of results that an instruction waits for by a scoreboard, in cycles.
     latencies: dict = field(default_factory=dict)
+    hmma_latency: tuple = (25, 33)  # of mma.sync's result: assumed; reports go from 21 (B300) to 35 (sm_120)
+    wgmma_clock: tuple = ()  # under wgmma
+    tma_latency: tuple = ()  # of a whole block of keys by TMA
     alu: int = 2  # 64 results a cycle (guide): compares, FMNMX, logic, adds of integers; F2FP: measured 63.5 (micro)
     imad: int = 2  # 64 (guide)
     mufu: int = 8  # 16 (guide); measured 16.0 (micro)
@@ -35,8 +38,8 @@ class Machine:
     wgmma_rs: int = 64  # cycles of m64n128k16 with A in registers; see RANGES
     wgmma_start: int = 8  # with wgmma_drain what a lone loop of 8 needs beyond 8 x 64: 73 (micro)
     wgmma_drain: int = 55
-    turn: int = 20  # from bar.arrive to the other warp's next instruction; round trip 70 (micro) with its instructions
-    mbarrier: int = 45  # from arrive to a try_wait that sees it; hand-over 93 (micro) with its instructions
+    turn: int = 28  # from bar.arrive to the other warp's next instruction; 35 (micro) with what is between
+    mbarrier: int = 55  # from arrive to a try_wait that succeeds; 93 (micro) with what is between
     producer: int = 60  # cycles of the producer's warp for a copy: assumed; see README
     bulk_read: int = 300  # until a bulk store has read shared memory: assumed
     launch: int = 700  # from a block's end to its successor's first instruction: assumed
@@ -44,20 +47,23 @@ class Machine:
 
 # micro: dependent chains (ex2 17, shfl 24), try_wait 18. Others, by a few cycles, assumed.
 _LATENCIES = {"MUFU": 17, "SHFL": 24, "SYNCS": 18, "LDS": 29, "LDSM": 33, "LDC": 30, "ULDC": 30, "S2R": 20, "S2UR": 20,
-              "R2UR": 12, "STS": 12, "STSM": 12, "HMMA": 33, "BAR": 10, "VOTE": 12, "I2F": 20, "F2I": 20, "REDUX": 24,
+              "R2UR": 12, "STS": 12, "STSM": 12, "BAR": 10, "VOTE": 12, "I2F": 20, "F2I": 20, "REDUX": 24,
               "LDG": 600, "LD": 600, "LDL": 40, "ATOMG": 800, "FENCE": 30, "MEMBAR": 30, "UTMASTG": 20, "UTMALDG": 20,
               "LDGSTS": 20, "STG": 20}
 
 # wgmma m64n128k16: 64.0 cycles (micro), 1024 multiply-adds of a multiprocessor's peak (gh100).
 WGMMA_RATE = 2048
 
-# Clock: calm 1980, over a second of wgmma of random numbers 1433 to 1664 MHz, in the benchmark 1530 (micro; the .json beside it).
-# Loads of 32 KiB: alone 663 cycles; while all multiprocessors load different tiles 1016 and 30 bytes, the same tiles in step
-# 48 (two in flight) to 80 (four) bytes (micro).
-# mma.sync: what issues at sm_80's rate, 1024, to 62 % of 2048, reported in "Dissecting the NVIDIA Hopper architecture
-# through microbenchmarking" (arXiv 2402.13499).
-H100 = Machine("H100", 90, 132, clock=(1433, 1530, 1664), fma=1, mma=(1024, 1270), latency=(663, 1016), rate=(30, 80),
-               latencies=_LATENCIES)
+# Clock under wgmma: 1254 is what cuBLAS' 8192^3 product, 678 TFLOP/s in the benchmark's own run, needs if its tensor cores
+# never pause (678e12 / (132 x 4096 x 1e6)); 1320 if they do for 5 % of the time: assumed typical, under that card's limit of
+# 700 W; 1664 the most over a second of wgmma of random numbers (micro). Under mma.sync, which leaves half of the tensor cores
+# idle, it was not measured: from 1664 to 1980, the card's most; 1830 is the data sheet's.
+# TMA, 32 KiB: alone 663 cycles; all multiprocessors, four copies in flight as of two stages of K and V, 1554 cycles where
+# they read the same in step. Rates: different tiles 30 bytes; the same in step 48 with two in flight, 80 with four (micro).
+# mma.sync: from sm_80's rate, 1024, to 62 % of 2048, reported in "Benchmarking and Dissecting the Nvidia Hopper GPU
+# Architecture" (arXiv 2402.13499). Latency of cp.async from L2: assumed.
+H100 = Machine("H100", 90, 132, clock=(1664, 1830, 1980), fma=1, mma=(1024, 1270), latency=(300, 700), rate=(30, 80),
+               wgmma_clock=(1254, 1320, 1664), tma_latency=(663, 1554), latencies=_LATENCIES)
 
 # ga100: 64 fp32, 16 SFU, 1024 fp16 multiply-adds of a multiprocessor and cycle; boost 1410 MHz, which it holds at 400 W or
 # not: from 10 % less. L2 gives 5120 bytes a cycle to 108 multiprocessors. Latency of cp.async from L2: assumed.
@@ -81,11 +87,14 @@ _MMA_POINTS = (dict(latency=0, rate=1, mma=1), dict(latency=0.5, rate=0.5, mma=0
 
 def at_point(machine, wgmma, point, **fixed):
     """The machine with one value for each range; what is in `fixed` and not None prevails."""
-    values = dict((_WGMMA_POINTS if wgmma else _MMA_POINTS)[POINTS.index(point)])
+    number = POINTS.index(point)
+    values = dict((_WGMMA_POINTS if wgmma else _MMA_POINTS)[number])
     for name in ("latency", "rate", "mma"):
-        low, high = getattr(machine, name)
+        low, high = machine.tma_latency if wgmma and name == "latency" else getattr(machine, name)
         values[name] = low + (high - low) * values.get(name, 0)
-    values["clock"] = machine.clock[2 - POINTS.index(point)]
+    values["clock"] = (machine.wgmma_clock if wgmma else machine.clock)[2 - number]
+    low, high = machine.hmma_latency
+    values["latencies"] = machine.latencies | {"HMMA": low + (high - low) * number / 2}
     return replace(machine, **values | {name: value for name, value in fixed.items() if value is not None})
 
 
