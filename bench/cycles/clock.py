@@ -8,9 +8,11 @@ from sass import NO_SCOREBOARD
 from signals import Link, Producer, Signal
 from ways import Code, NoWay, find_loop, find_way
 
-BLOCKS = 6  # of a tile that is replayed
+BLOCKS = 4  # of a tile that is replayed
 TILES = 3
-STEPS = 12  # of a loop alone
+# Blocks on a multiprocessor fall into step with one another, in one of several ways: the mean over so many beginnings.
+LOOP_BEGINNINGS, TILE_BEGINNINGS = 4, 2
+STEPS = 8  # of a loop alone
 
 
 @dataclass(frozen=True)
@@ -70,8 +72,8 @@ class Clock:
 
     def _persistent(self, machine):
         """The difference of tiles of two lengths is what a block costs."""
-        short, long = self._tiles(machine, BLOCKS // 2), self._tiles(machine, BLOCKS)
-        return _difference(long, short, BLOCKS - BLOCKS // 2), long
+        short, long = self._tiles(machine, BLOCKS), self._tiles(machine, 2 * BLOCKS)
+        return _combined([(1 / BLOCKS, long), (-1 / BLOCKS, short)]), short
 
     def _tiles(self, machine, blocks):
         d = self.description
@@ -98,15 +100,20 @@ class Clock:
         boundary = self._ops(machine, self.boundaries[0], self._barriers(self.boundaries[0]))
         launch = Op("launch", "", machine.launch, (), NO_SCOREBOARD, NO_SCOREBOARD, 0, None, 0)
         tile = [launch] + boundary + loop * (BLOCKS - self.description.inside)
-        return self._slots(machine, loop, STEPS), self._slots(machine, tile, TILES)
+        alone = sum(op.stall for op in loop)
+        return (self._slots(machine, loop, STEPS, alone, LOOP_BEGINNINGS),
+                self._slots(machine, tile, 2, alone, TILE_BEGINNINGS))
 
-    def _slots(self, machine, ops, times):
-        slots = self.description.blocks()
-        # They begin one after the other, as blocks do that have run for a while.
-        offset = min(len(ops), len(self.loops[0])) * 2 // slots
-        warps = [Warp(f"B{slot}", _repeated(ops, times), start=slot * offset) for slot in range(slots)]
-        signals = {"barrier": Signal("barrier", (), machine.turn)}
-        return _measure(Replay(machine, warps, signals, Link(machine.latency, machine.rate)), times, slots)
+    def _slots(self, machine, ops, rounds, alone, beginnings):
+        """The slots begin one after the other, by parts of what a block takes alone."""
+        slots, runs = self.description.blocks(), []
+        for part in range(1, beginnings + 1):
+            apart = alone * part // (beginnings * slots)
+            warps = [Warp(f"B{slot}", _repeated(ops, rounds), start=slot * apart) for slot in range(slots)]
+            signals = {"barrier": Signal("barrier", (), machine.turn)}
+            replay = Replay(machine, warps, signals, Link(machine.latency, machine.rate))
+            runs.append((1 / beginnings, _measure(replay, rounds, slots)))
+        return _combined(runs)
 
     def _barriers(self, way):
         """A block's warps are alike: __syncthreads takes no longer than itself."""
@@ -135,9 +142,13 @@ def _measure(replay, rounds, slots):
                       for warp in replay.warps}}
 
 
-def _difference(long, short, blocks):
-    """Of one block, from tiles that have so many more of them."""
-    return {"cycles": (long["cycles"] - short["cycles"]) / blocks,
-            "busy": {pipe: (held - short["busy"][pipe]) / blocks for pipe, held in long["busy"].items()},
-            "waits": {warp: {why: (cycles - short["waits"][warp].get(why, 0)) / blocks for why, cycles in waits.items()}
-                      for warp, waits in long["waits"].items()}}
+def _combined(runs):
+    """The sum of (factor, what _measure gave)."""
+    def total(counts):
+        keys = dict.fromkeys(key for _, values in counts for key in values)
+        return {key: sum(factor * values.get(key, 0) for factor, values in counts) for key in keys}
+
+    warps = {warp for _, run in runs for warp in run["waits"]}
+    return {"cycles": sum(factor * run["cycles"] for factor, run in runs),
+            "busy": total([(factor, run["busy"]) for factor, run in runs]),
+            "waits": {warp: total([(factor, run["waits"][warp]) for factor, run in runs]) for warp in warps}}
