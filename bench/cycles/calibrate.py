@@ -3,8 +3,8 @@
 
     bench/cycles/calibrate.py [build/release/libqkv.so]
 
-Fetches two wheels of FlashAttention by pip into .deps/calibration (100 MB), once, and takes their kernels out. Nothing of
-them becomes part of this project. Prints the table of README.md.
+Fetches two wheels of FlashAttention by pip into .deps/calibration (100 MB), once, and takes their kernels out. Nothing
+of them becomes part of this project. Prints the table of README.md.
 """
 import os
 import subprocess
@@ -20,9 +20,9 @@ from predict import Range, tflops
 FOLDER = os.path.join(cubin.ROOT, ".deps", "calibration")
 WHEELS = ("fa3-fwd==0.0.3", "vllm-flash-attn==2.6.2")
 
-# What was published: FlashAttention's assets/flash3_fp16_fwd.png (H100 SXM, 2024, fp16, 16384 tokens, hidden size 2048; bf16
-# here: the same machine code but for types). Of A100 there is no figure for the forward pass alone: its author says 70 % of
-# peak (issue 1059 of that repository).
+# What was published: FlashAttention's assets/flash3_fp16_fwd.png (H100 SXM, 2024, fp16, 16384 tokens, hidden size 2048;
+# bf16 here: the same machine code but for types). Of A100 there is no figure for the forward pass alone: its author
+# says around 70 % of peak (issue 1059 of that repository).
 # What was measured, bench/results/2026-11-28-cuda-nvidia-h100-80gb-hbm3-table.txt, of slightly older sources.
 KNOWN = (
     ("FlashAttention-3<128x176, full>", 90, "published", {512: 467, 4096: 638, 16384: 648}),
@@ -36,8 +36,9 @@ def fetch(wheel):
     """The shared libraries of a wheel."""
     place = os.path.join(FOLDER, wheel.split("=")[0])
     if not os.path.isdir(place):
-        subprocess.run([sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps",
-                        "--only-binary", ":all:", "--python-version", "3.11", "--dest", place + ".new", wheel], check=True)
+        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
+        subprocess.run([*pip, "--only-binary", ":all:", "--python-version", "3.11", "--dest", place + ".new", wheel],
+                       check=True)
         for name in os.listdir(place + ".new"):
             with zipfile.ZipFile(os.path.join(place + ".new", name)) as packed:
                 packed.extractall(place + ".new", [member for member in packed.namelist() if member.endswith(".so")])
@@ -65,8 +66,8 @@ def main(words):
         results = [(machine, clock.at(machine)) for machine in points]
         for length, known in speeds.items():
             says = Range.of([tflops(description, machine, result, length) for machine, result in results])
-            print(f"| `{name}` | {points[0].name} | {length} | {says} | {known} | {source} | {says.typical / known - 1:+.0%} |",
-                  flush=True)
+            row = f"`{name}`", points[0].name, length, says, known, source, f"{says.typical / known - 1:+.0%}"
+            print("| " + " | ".join(map(str, row)) + " |", flush=True)
 
 
 if __name__ == "__main__":

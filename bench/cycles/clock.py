@@ -94,8 +94,8 @@ class Clock:
         return _measure(replay, TILES, 1)
 
     def _resident(self, machine):
-        """Blocks that are all in their loops; then each slot of the multiprocessor computes tile after tile, as blocks come
-        and go."""
+        """Blocks that are all in their loops; then each slot of the multiprocessor computes tile after tile, as blocks
+        come and go."""
         loop = self._ops(machine, self.loops[0], self._barriers(self.loops[0]))
         boundary = self._ops(machine, self.boundaries[0], self._barriers(self.boundaries[0]))
         launch = Op("launch", "", machine.launch, (), NO_SCOREBOARD, NO_SCOREBOARD, 0, None, 0)
@@ -127,7 +127,7 @@ def _repeated(ops, times):
 
 
 def _measure(replay, rounds, slots):
-    """Runs until the first warp has done all rounds. Cycles, pipes and waits of a round, from the second half of them."""
+    """Runs until the first warp has done all rounds. Cycles, pipes and waits of a round of their second half."""
     watched = replay.warps[0]
     ops, half = watched.ops, rounds // 2
     watched.ops = ops[:len(ops) // rounds * half + 1]

@@ -73,8 +73,8 @@ def extract(library, folder):
     """Writes the cubins of a library, program or object into `folder`; their paths. A cubin is its own."""
     if library.endswith(".cubin"):
         return [os.path.abspath(library)]
-    done = subprocess.run([tool("cuobjdump"), "-xelf", "all", os.path.abspath(library)], cwd=folder, capture_output=True,
-                          text=True)
+    command = [tool("cuobjdump"), "-xelf", "all", os.path.abspath(library)]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     files = sorted(os.path.join(folder, name) for name in os.listdir(folder) if name.endswith(".cubin"))
     if not files:
         raise Missing(f"{library} has no cubins: {done.stderr.strip() or done.stdout.strip()}")

@@ -23,7 +23,8 @@ def arguments(words):
     parser = argparse.ArgumentParser(prog="./dev cycles", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("kernel", nargs="?", help="what the name has in it")
-    parser.add_argument("--build", action="append", metavar="FILE", help="library, program, object or cubin; more than one")
+    parser.add_argument("--build", action="append", metavar="FILE",
+                        help="library, program, object or cubin; several: side by side")
     parser.add_argument("--on", type=int, choices=sorted(machines.MACHINES), help="architecture")
     parser.add_argument("-l", "--list", action="store_true", help="names of the kernels")
     parser.add_argument("--latency", type=float, help="cycles of a copy, instead of the range")
@@ -71,7 +72,8 @@ def main(words):
             if options.list:
                 print(f"{name[0]} sm_{name[1]}")
                 continue
-            columns = [column(os.path.relpath(build), *found[name], options) for build, found in of_build if name in found]
+            columns = [column(os.path.relpath(build), *found[name], options)
+                       for build, found in of_build if name in found]
             print(report.heading(columns[0]) + "\n\n" + report.table(columns) + "\n", flush=True)
     except cubin.Missing as missing:
         sys.exit(str(missing))

@@ -40,7 +40,7 @@ class Persistent:
 
 @dataclass(frozen=True)
 class Resident:
-    """Four warps a block, one on each sub-core; as many blocks on a multiprocessor as fit; a block computes one tile."""
+    """Four warps a block, one on each sub-core; a block computes one tile; as many on a multiprocessor as fit."""
     name: str
     compute: int
     tile_q: int
@@ -82,7 +82,8 @@ def sm90_forward(kernel_type, softcap):
         return Ways(
             loop=[(_WAIT, 1), ("HGMMA", 8), (_WAIT, 1), ("HGMMA", 8)] + exponentials,
             boundary=boundary,
-            loop_signs=[("sync", mine), ("wait", "K+"), ("wait", "V+"), ("pass", other), ("arrive", "K-"), ("arrive", "V-")],
+            loop_signs=[("sync", mine), ("wait", "K+"), ("wait", "V+"), ("pass", other), ("arrive", "K-"),
+                        ("arrive", "V-")],
             boundary_signs=[("wait", "V+"), ("arrive", "Q-"), ("wait", f"Q+{me}")] + behind)
 
     def copies(blocks):
@@ -99,8 +100,8 @@ def sm90_forward(kernel_type, softcap):
 
 
 def flash3(causal):
-    """FlashAttention-3's forward of head dim 128, bf16, one block to a cluster (calibrate.py). Warpgroup 1 does not wait for
-    K and V: the turn tells it."""
+    """FlashAttention-3's forward of head dim 128, bf16, one block to a cluster (calibrate.py). Warpgroup 1 does not
+    wait for K and V: the turn tells it."""
     tile_kv = 128 if causal else 176
     qk, pv = f"HGMMA.64x{tile_kv}", "HGMMA.64x128x16.F32.BF16 R[0-9]+, R"
     qk = qk + "x16.F32.BF16 R[0-9]+, gdesc"
@@ -112,7 +113,8 @@ def flash3(causal):
         return Ways(
             loop=[(_WAIT, 1), (qk, 8), (_WAIT, 1), (pv, tile_kv // 16)] if first else
             [(_WAIT, 0), (qk, 8), (pv, tile_kv // 16)],
-            boundary=[(_WAIT, 1), (pv, tile_kv // 16), ("STSM", 8), ("UTMASTG", 0 if first else 2), (_WAIT, 2), (qk, 8)],
+            boundary=[(_WAIT, 1), (pv, tile_kv // 16), ("STSM", 8), ("UTMASTG", 0 if first else 2), (_WAIT, 2),
+                      (qk, 8)],
             loop_signs=([("wait", "K+")] if first else []) + [("sync", mine)] + ([("wait", "V+")] if first else []) +
             [("pass", other), ("arrive", "K-"), ("arrive", "V-")],
             boundary_signs=[("pass", "Q-"), ("wait", "V+" if first else "last V+"), ("arrive", "V-")] + scheduler +
@@ -141,12 +143,13 @@ def flash3(causal):
 def sm80_forward(compute, registers, kernel_type, dim, variant):
     tile_q, tile_kv = {(64, 0): (128, 64), (128, 0): (128, 48), (256, 0): (64, 64), (256, 2): (64, 32)}.get(
         (dim, variant), (64, 64))
-    return _resident(f"sm80_forward<{kernel_type}, {dim}, {VARIANTS[variant]}>", compute, registers, tile_q, tile_kv, dim)
+    name = f"sm80_forward<{kernel_type}, {dim}, {VARIANTS[variant]}>"
+    return _resident(name, compute, registers, tile_q, tile_kv, dim)
 
 
 def flash2(compute, registers):
-    """FlashAttention-2's causal forward of head dim 128, bf16, on sm_80 (calibrate.py): its loop without masks. ptxas has
-    turned that loop round: it begins with the copy of K, and the last P V is behind it."""
+    """FlashAttention-2's causal forward of head dim 128, bf16, on sm_80 (calibrate.py): its loop without masks. ptxas
+    has turned that loop round: it begins with the copy of K, and the last P V is behind it."""
     step = [("LDGSTS", 8), ("HMMA", 128)]
     return replace(_resident("FlashAttention-2<128x64>", compute, registers, 128, 64, 128),
                    ways=Ways(loop=step * 2, boundary=[("HMMA", 128), ("LDGSTS", 0)]),
@@ -181,10 +184,10 @@ _NAMES = (
      lambda k, t, dim, variant: sm80_forward(k.compute, k.registers, TYPES[t], int(dim), int(variant))),
     (r"11sm80_tf32x3ILi(\d+)ELb([01])E",
      lambda k, dim, rules: sm80_tf32x3(k.compute, k.registers, int(dim), rules == "1")),
-    # <2 stages, cluster 1 x 1 x 1, tile 128 x N x 128, ..., causal, local, softcap, varlen, paged, append, Qv, P in registers,
-    # overlap, PackGQA, split, ...>
-    (r"CollectiveMainloopFwdSm90ILi2EN4cute5tupleIJNS5_1CILi1EEES8_S8_EEENS6_IJNS7_ILi128EEE(?:SA_|NS7_ILi176EEE)SA_EEELi128E"
-     r"NS_10bfloat16_tEfNS_4arch4Sm90ELb([01])ELb0ELb0ELb0ELb0ELb0ELb0ELb1ELb1ELb0ELb0ELb0E",
+    # <2 stages, cluster 1 x 1 x 1, tile 128 x N x 128, ..., causal, local, softcap, varlen, paged, append, Qv, P in
+    # registers, overlap, PackGQA, split, ...>
+    (r"CollectiveMainloopFwdSm90ILi2EN4cute5tupleIJNS5_1CILi1EEES8_S8_EEENS6_IJNS7_ILi128EEE(?:SA_|NS7_ILi176EEE)SA_EEE"
+     r"Li128ENS_10bfloat16_tEfNS_4arch4Sm90ELb([01])ELb0ELb0ELb0ELb0ELb0ELb0ELb1ELb1ELb0ELb0ELb0E",
      lambda k, causal: flash3(causal == "1")),
     (r"16flash_fwd_kernelI23Flash_fwd_kernel_traitsILi128ELi128ELi64ELi4ELb0ELb0EN7cutlass10bfloat16_tE"
      r"\w+ELb0ELb1ELb0ELb0ELb1ELb1ELb0ELb0EEv", lambda k: flash2(k.compute, k.registers)),

@@ -1,7 +1,7 @@
 """Replays the warps of one sub-core, instruction by instruction.
 
-The four sub-cores of a multiprocessor do the same: one is replayed, and what they share (shared memory, the way from L2) is
-held four times as long. An instruction issues when all of this is so:
+The four sub-cores of a multiprocessor do the same: one is replayed, and what they share (shared memory, the way from
+L2) is held four times as long. An instruction issues when all of this is so:
 
     its warp's last instruction is as many cycles ago as that one's stall count says
     the scoreboards that it waits for are free

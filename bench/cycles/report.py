@@ -66,5 +66,6 @@ def table(columns):
 def heading(column):
     d, machine = column.description, column.at["typical"][0]
     resident = "one block" if d.wgmma else f"{d.blocks()} blocks"
-    return (f"{d.name} on {machine.name} (sm_{d.compute}): {d.tile_q} rows x {d.tile_kv} keys, {resident} on a multiprocessor\n"
+    return (f"{d.name} on {machine.name} (sm_{d.compute}): {d.tile_q} rows x {d.tile_kv} keys, "
+            f"{resident} on a multiprocessor\n"
             "Estimates, not measurements; in brackets the range of what is unknown (bench/cycles/README.md).")

@@ -1,7 +1,7 @@
 """What an instruction of a cubin is, and what its control bits tell the multiprocessor.
 
-nvdisasm prints, with -hex, each instruction's 16 bytes as two words. Bits 105 to 121 of the 128 are written by ptxas for
-the hardware, which has no interlocks of its own (Jia et al., "Dissecting the NVIDIA Volta GPU architecture via
+nvdisasm prints, with -hex, each instruction's 16 bytes as two words. Bits 105 to 121 of the 128 are written by ptxas
+for the hardware, which has no interlocks of its own (Jia et al., "Dissecting the NVIDIA Volta GPU architecture via
 microbenchmarking", arXiv 1804.06826, chapter 2; the same on Turing to Blackwell):
 
     bits  105..108  stall: cycles until the warp may issue its next instruction

@@ -1,8 +1,8 @@
 """What warps tell each other: named barriers and mbarriers, and copies that complete the latter.
 
-A signal completes again and again. Its n-th completion comes when each of its parties has arrived n times, `delay` cycles
-after the last of them. Rings of stages need no more: the n-th wait for a full stage is for the n-th copy, the n-th copy
-waits for the (n - stages)-th release.
+A signal completes again and again. Its n-th completion comes when each of its parties has arrived n times, `delay`
+cycles after the last of them. Rings of stages need no more: the n-th wait for a full stage is for the n-th copy, the
+n-th copy waits for the (n - stages)-th release.
 """
 
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Cycles of every instance that uses the tensor cores, beside what they were when the table was renewed.
 
-    bench/cycles/table.py --check build/release/libqkv.so    fails where one takes over 1 % longer; 77: cannot be checked here
+    bench/cycles/table.py --check build/release/libqkv.so    fails where one takes over 1 % longer; 77: not checked
     bench/cycles/table.py --write build/release/libqkv.so    renews bench/cycles/table.tsv
 """
 import os
@@ -20,7 +20,7 @@ COLUMNS = ("instance", "architecture", "block", f"tile_of_{BLOCKS}")
 
 
 def cycles(kernel):
-    """((name, architecture), cycles a block, cycles a tile of BLOCKS blocks), where nothing unknown is at its best or worst."""
+    """((name, architecture), cycles a block, cycles a tile of BLOCKS blocks), at the typical point."""
     d = kernels.describe(kernel)
     machine = machines.at_point(machines.MACHINES[d.compute], d.wgmma, "typical")
     result = Clock(d, kernel.instructions()).at(machine)
@@ -88,7 +88,7 @@ def check(library, path=TABLE):
         return SKIPPED
     print("\n".join(lines) or f"{len(now)} instances take no longer than bench/cycles/table.tsv says")
     if failed:
-        print(f"\nIf that is meant: bench/cycles/table.py --write {os.path.relpath(library)}, and say why in the commit")
+        print(f"\nIf that is meant: bench/cycles/table.py --write {os.path.relpath(library)}; say why in the commit")
     return 1 if failed else 0
 
 

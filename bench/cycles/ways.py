@@ -1,7 +1,7 @@
 """Which instructions a warp issues: loops in machine code, and ways from one place to another.
 
-A kernel's code has branches for masks, rare scores, ends of sequences. A way is named by its marks: what a warp must meet
-on it, in this order, and nothing else of the kinds that the marks name. Of all such ways the shortest counts.
+A kernel's code has branches for masks, rare scores, ends of sequences. A way is named by its marks: what a warp must
+meet on it, in this order, and nothing else of the kinds that the marks name. Of all such ways the shortest counts.
 """
 import re
 from bisect import bisect_left

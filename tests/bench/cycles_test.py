@@ -143,7 +143,8 @@ class TensorCores(unittest.TestCase):
 
     def test_operands_in_registers_may_take_longer(self):
         slow = replace(H100, wgmma_rs=72)
-        code = program("HGMMA.64x128x16.F32 R24, R168, gdesc[UR8].tnspB, R24", "HGMMA.64x128x16.F32 R24, gdesc[UR8], R24")
+        code = program("HGMMA.64x128x16.F32 R24, R168, gdesc[UR8].tnspB, R24",
+                       "HGMMA.64x128x16.F32 R24, gdesc[UR8], R24")
         self.assertEqual([machines.wgmma_cycles(slow, i) for i in code], [72, 64])
 
 
