@@ -34,6 +34,10 @@ class Kernel:
     registers: int
     code: bytes
 
+    def uses_tensor_cores(self):
+        """HMMA and HGMMA, by the low nine bits of an instruction's 16 bytes."""
+        return any(low & 0x1ff in (0x03c, 0x1f0) for low, in struct.iter_unpack("<Q8x", self.code))
+
     def instructions(self):
         return sass.disassemble(tool("nvdisasm"), self.file, self.symbol)
 

@@ -60,8 +60,8 @@ WGMMA_RATE = 2048
 # half of the tensor cores idle, it was not measured: from 1664 to 1980, the card's most; 1830 is the data sheet's.
 # TMA, 32 KiB: alone 663 cycles; all multiprocessors, four copies in flight as of two stages of K and V, 1554 cycles
 # where they read the same in step. Rates: different tiles 30 bytes; the same in step 48 with two in flight, 80 with
-# four (micro). mma.sync: from sm_80's rate, 1024, to 62 % of 2048, reported in "Benchmarking and Dissecting the
-# Nvidia Hopper GPU Architecture" (arXiv 2402.13499). Latency of cp.async from L2: assumed.
+# four (micro). mma.sync: from sm_80's rate, 1024, to 62 % of 2048, which is reported (not measured here).
+# Latency of cp.async from L2: assumed.
 H100 = Machine("H100", 90, 132, clock=(1664, 1830, 1980), fma=1, mma=(1024, 1270), latency=(300, 700), rate=(30, 80),
                wgmma_clock=(1254, 1320, 1664), tma_latency=(663, 1554), latencies=_LATENCIES)
 

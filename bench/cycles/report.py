@@ -32,7 +32,8 @@ def _rows(column):
         if share >= 0.01:
             yield f"  {pipe} pipe", f"{share * 100:.0f} %"
     for warp, waits in sorted(typical.waits.items()):
-        yield f"{warp} waits, cycles a block", f"{sum(waits.values()):.0f}"
+        step = typical.block * (1 if column.description.wgmma else column.description.blocks())
+        yield f"{warp} waits, cycles a step", f"{sum(waits.values()):.0f} of {step:.0f}"
         for why, cycles in sorted(waits.items(), key=lambda wait: -wait[1]):
             if cycles >= max(10, typical.block / 200):
                 yield f"  {why}", f"{cycles:.0f}"

@@ -29,10 +29,12 @@ def cycles(kernel):
 
 def measure(library):
     """{(name, architecture): (block, tile)}, and the version of ptxas."""
-    found = cubin.kernels_of(library)
-    wanted = [kernel for kernel in found if kernels.describe(kernel)]
+    wanted = [kernel for kernel in cubin.kernels_of(library) if kernel.uses_tensor_cores()]
     if not wanted:
         raise cubin.Missing(f"{library} has no kernel for tensor cores")
+    unknown = [kernel.mangled for kernel in wanted if not kernels.describe(kernel)]
+    if unknown:
+        sys.exit("kernels that bench/cycles/kernels.py does not describe: " + ", ".join(unknown))
     # The largest first: processes end together.
     wanted.sort(key=lambda kernel: -len(kernel.code))
     with ProcessPoolExecutor(int(os.environ.get("QKV_JOBS", 0)) or os.cpu_count()) as pool:
@@ -95,6 +97,8 @@ def check(library, path=TABLE):
 def main(words):
     if len(words) != 2 or words[0] not in ("--check", "--write"):
         sys.exit(__doc__)
+    if not os.path.exists(words[1]):
+        sys.exit(f"{words[1]} is not there")
     try:
         if words[0] == "--check":
             return check(words[1])

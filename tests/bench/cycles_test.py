@@ -10,6 +10,7 @@ from dataclasses import replace
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "bench", "cycles"))
 
+import cubin
 import machine as machines
 import sass
 import table
@@ -63,6 +64,16 @@ class Decoder(unittest.TestCase):
         self.assertEqual((branch.family, branch.predicate, branch.target, branch.stall, branch.waits),
                          ("BRA", "P0", 16, 14, (1,)))
         self.assertTrue(branch.yields)
+
+
+    def test_tensor_cores(self):
+        def uses(*opcodes):
+            code = b"".join(opcode.to_bytes(16, "little") for opcode in opcodes)
+            return cubin.Kernel("", 0, "", 90, 0, code).uses_tensor_cores()
+
+        self.assertTrue(uses(0x23c, 0x94d))  # HMMA with its operands in registers
+        self.assertTrue(uses(0x94d, 0x79f0))  # HGMMA
+        self.assertFalse(uses(0x223, 0x94d, 0x3c << 64))
 
 
 class Ways(unittest.TestCase):
