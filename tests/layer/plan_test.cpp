@@ -152,7 +152,7 @@ TEST_F(LayerPlanTest, PrintsItsSteps) {
   const std::string text = host::plan_text(host::layer::kOp, plan, p, cuda_.devices[0]);
   EXPECT_EQ(text.substr(0, text.find("step attention")),
             "kernel      layer\n"
-            "device      Fake H100\n"
+            "device      NVIDIA H100 80GB HBM3\n"
             "problem     self-attention from width 128, packed weights, to width 128\n"
             "step qkv\n"
             "  kernel      cublaslt\n"

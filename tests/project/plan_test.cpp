@@ -122,7 +122,7 @@ TEST_F(ProjectPlan, SaysWhatItDoes) {
       host::plan_text(host::project::kOp, made, problem_of(d), cuda_.devices[0]);
   EXPECT_EQ(text,
             "kernel      cublaslt\n"
-            "device      Fake H100\n"
+            "device      NVIDIA H100 80GB HBM3\n"
             "problem     batch 3, rows 8, in 16, out 128, f16\n"
             "tensors     weight [out, in], heads 4 x 32\n"
             "products    1 of 24 x 128 x 16, weight transposed\n"
