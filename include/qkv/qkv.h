@@ -69,8 +69,10 @@
  * A program built against 0.x runs with every later 0.x. Structs that begin with struct_size grow
  * at their end, release by release. A struct_size that an earlier release had is an older caller:
  * fields that it lacks have their defaults, results are written up to its size, and what that
- * release put up with still passes, but for calls whose results could be wrong. Fill descriptors
- * with their _init function: it knows the defaults.
+ * release put up with still passes, but for calls whose results could be wrong. A longer one, of a
+ * later release, is taken as long as all bytes behind today's fields are 0, up to 16 times today's
+ * size; else the call needs a newer libqkv (QKV_INVALID_STRUCT_SIZE). Fill descriptors with their
+ * _init function: it knows the defaults.
  */
 #ifndef QKV_QKV_H_
 #define QKV_QKV_H_
