@@ -276,7 +276,8 @@ void add_layer(CLI::App* app, Command* chosen) {
       "Example: qkv layer --x x.npy --model model.safetensors --prefix encoder.layer.0 \\\n"
       "                   --heads 12 -o y.npy\n"
       "--model knows the names of PyTorch (in_proj_weight), Hugging Face (q_proj.weight) and BERT\n"
-      "(attention.self.query.weight).");
+      "(attention.self.query.weight). Biases and the output's weight are taken where they are "
+      "there.");
   sub->option_defaults()->group("Tensors (FILE.npy or FILE.safetensors:NAME)");
   const auto file = [&](const char* name, std::string* to, const char* help) {
     return sub->add_option(name, *to, help)->type_name("FILE");
@@ -285,7 +286,8 @@ void add_layer(CLI::App* app, Command* chosen) {
   file("--x-kv", &options->x_kv, "Those that K and V are made from (default: --x)");
   sub->add_option("--model", options->model, "A file with the weights, found by their names")
       ->type_name("FILE.safetensors");
-  sub->add_option("--prefix", options->prefix, "Which layer of --model: its names begin so")
+  sub->add_option("--prefix", options->prefix,
+                  "Which layer of --model: the names of its weights begin so")
       ->type_name("NAME");
   add_integers(sub, "--heads", &options->heads, 1, 2, "HQ[,HKV]", "Heads of q, and of k and v");
   sub->get_option("--heads")->required();

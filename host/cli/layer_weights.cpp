@@ -55,17 +55,29 @@ std::vector<Candidate> candidates(const io::SafetensorsFile& file) {
   return out;
 }
 
+// As --prefix takes it: "encoder.layer.0" is as good as "encoder.layer.0."
+std::string without_dot(std::string prefix) {
+  if (prefix.ends_with('.')) prefix.pop_back();
+  return prefix;
+}
+
 std::string listed(const std::vector<Candidate>& all) {
   constexpr size_t kMost = 20;
   std::string out;
   for (size_t n = 0; n < all.size() && n < kMost; ++n)
-    out += (n == 0 ? "" : ", ") + io::quoted(all[n].prefix + all[n].family.front().suffix);
+    out += (n == 0 ? "" : ", ") + io::quoted(without_dot(all[n].prefix));
   return all.size() > kMost ? out + ", ..." : out;
 }
 
-// "encoder.layer.0" is as good as "encoder.layer.0."
-bool is_prefix(const std::string& given, const std::string& prefix) {
-  return prefix == given || prefix == given + ".";
+// The layers of this prefix; if there is none, those whose prefix goes on behind it: "layers.0" for
+// "layers.0.self_attn".
+std::vector<Candidate> fitting(const std::vector<Candidate>& all, const std::string& given) {
+  std::vector<Candidate> same, longer;
+  for (const Candidate& one : all) {
+    if (without_dot(one.prefix) == without_dot(given)) same.push_back(one);
+    if (one.prefix.starts_with(without_dot(given) + ".")) longer.push_back(one);
+  }
+  return same.empty() ? longer : same;
 }
 
 Candidate choose(const std::string& path, const std::vector<Candidate>& all,
@@ -75,20 +87,35 @@ Candidate choose(const std::string& path, const std::vector<Candidate>& all,
     for (const std::span<const Name> family : kFamilies)
       known += fmt::format("{}{}", known.empty() ? "" : ", ", family.front().suffix);
     throw BadInput(fmt::format(
-        "--model {} has no layer's names: no tensor ends with one of {}; give --w-q and "
-        "the others",
+        "--model {} has no layer's names: no tensor is called, or ends behind a dot with, one of "
+        "{}; give --w-q and the others",
         path, known));
   }
-  std::vector<Candidate> fitting;
-  for (const Candidate& one : all)
-    if (!prefix || is_prefix(*prefix, one.prefix)) fitting.push_back(one);
-  if (fitting.size() == 1) return fitting.front();
-  if (fitting.empty()) {
-    throw BadInput(fmt::format("--prefix is {}; the layers of {} are those of {}",
+  const std::vector<Candidate> found = prefix ? fitting(all, *prefix) : all;
+  if (found.size() == 1) return found.front();
+  if (found.empty()) {
+    throw BadInput(fmt::format("--prefix is {}; the layers of {} have the prefixes {}",
                                io::quoted(*prefix), path, listed(all)));
   }
-  throw BadInput(fmt::format("--model {} has {} layers{}: those of {}; --prefix says which", path,
-                             fitting.size(), prefix ? " with this prefix" : "", listed(fitting)));
+  throw BadInput(
+      fmt::format("--model {} has {} layers{}, with the prefixes {}; --prefix says which", path,
+                  found.size(), prefix ? " behind this prefix" : "", listed(found)));
+}
+
+// Biases are optional, and so is the output's weight; what is there must be whole.
+void check_whole(const std::string& path, const Candidate& layer, const LayerNames& names) {
+  const auto missing = [&](const char* field, const std::string& beside) {
+    std::string wanted;
+    for (const Name& name : layer.family)
+      if (std::string_view(name.field) == field)
+        wanted += fmt::format("{}{}", wanted.empty() ? "" : " or ",
+                              io::quoted(layer.prefix + name.suffix));
+    throw BadInput(fmt::format("--model {} has {}, but no {}", path, io::quoted(beside), wanted));
+  };
+  if (names.contains("w_q"))
+    for (const char* field : {"w_k", "w_v"})
+      if (!names.contains(field)) missing(field, names.at("w_q"));
+  if (names.contains("bias_o") && !names.contains("w_o")) missing("w_o", names.at("bias_o"));
 }
 
 }  // namespace
@@ -107,6 +134,7 @@ LayerNames find_layer(const std::string& path, const std::optional<std::string>&
                                  at->first == "w_o" ? "w-o" : "bias-o"));
     }
   }
+  check_whole(path, found, names);
   return names;
 }
 

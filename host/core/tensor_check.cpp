@@ -71,8 +71,10 @@ Status check_strides(const char* name, const qkv_tensor& tensor, Innermost inner
 Status check_no_overlap(const char* name, const View& view) {
   if (element_count(view.shape) == 0) return {};
   std::array<int, 4> axes{0, 1, 2, 3};
-  std::sort(axes.begin(), axes.end(),
-            [&](int a, int b) { return view.stride[a] < view.stride[b]; });
+  // Of equal strides the innermost axis has its right: the refusal names the other.
+  std::sort(axes.begin(), axes.end(), [&](int a, int b) {
+    return view.stride[a] != view.stride[b] ? view.stride[a] < view.stride[b] : a > b;
+  });
   int64_t reach = 0;  // offset of the last element over the axes seen so far
   for (int axis : axes) {
     if (view.shape[axis] <= 1) continue;

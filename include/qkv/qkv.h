@@ -367,7 +367,7 @@ typedef struct qkv_project_desc {
   qkv_tensor bias;   /**< [1, 1, 1, Out]  optional, the type of x; stride 1 */
   qkv_tensor y;      /**< [B, H, S, D]    output with H D = Out, the type of x; stride of dim is 1;
                         column c of the product is dim c % D of head c / D. [B, 1, S, Out]: no heads.
-                        Shares no element with another tensor */
+                        Strides nest as of attention's o. Shares no element with another tensor */
 
   uint64_t flags;        /**< QKV_FLAG_* */
   void* workspace;       /**< as of qkv_attention_desc */
@@ -409,8 +409,8 @@ typedef struct qkv_layer_desc {
 
   qkv_tensor w_o;    /**< [1, 1, Ey, Hq Dv] optional */
   qkv_tensor bias_o; /**< [1, 1, 1, Ey]     optional; with w_o alone */
-  qkv_tensor y; /**< [B, 1, Sq, Ey]    output; without w_o [B, Hq, Sq, Dv], attention's O. Shares
-                   no element with another tensor */
+  qkv_tensor y; /**< [B, 1, Sq, Ey]    output; without w_o [B, Hq, Sq, Dv], attention's O. Strides
+                   nest as of attention's o. Shares no element with another tensor */
 
   /** Everything else of attention: score, selection, scale, softcap, masks, lengths, its outputs
    * lse, index and weights; null: the defaults. From qkv_attention_desc_init; of its fields q, k,

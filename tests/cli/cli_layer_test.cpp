@@ -38,6 +38,8 @@ class LayerTest : public testing::Test {
     add_named("encoder.layer.0.", {"attention.self.query", "attention.self.key",
                                    "attention.self.value", "attention.output.dense"});
     save_model("bert");
+    add("q_proj.weight", {kInner, kWidth}, w_[0]);
+    save_model("half");
   }
 
   std::string file(const std::string& name) const { return folder_ / name; }
@@ -119,6 +121,7 @@ TEST_F(LayerTest, FindsTheWeightsByTheirNames) {
       {model("torch"), "--prefix", "a.0"},
       {model("torch"), "--prefix", ""},
       {model("llama"), "--prefix", "model.layers.10.self_attn."},
+      {model("llama"), "--prefix", "model.layers.10"},
       {model("bart")},
       {model("bert"), "--prefix", "encoder.layer.0"},
   };
@@ -178,9 +181,10 @@ TEST_F(LayerTest, RefusesWithAReason) {
     const char* says;
   } rows[] = {
       {{"-x", x, "--model", model("torch")},
-       "has 2 layers: those of \"a.0.in_proj_weight\", "
-       "\"in_proj_weight\"; --prefix says which"},
-      {{"-x", x, "--model", model("llama")}, "\"model.layers.10.self_attn.q_proj.weight\""},
+       "has 2 layers, with the prefixes \"a.0\", \"\"; --prefix says which"},
+      {{"-x", x, "--model", model("llama")}, "\"model.layers.10.self_attn\""},
+      {{"-x", x, "--model", model("llama"), "--prefix", "model"}, "2 layers behind this prefix"},
+      {{"-x", x, "--model", model("half")}, "has \"q_proj.weight\", but no \"k_proj.weight\""},
       {{"-x", x, "--model", model("llama"), "--prefix", "model.layers.1"},
        "--prefix is \"model.layers.1\"; the layers of"},
       {{"-x", x, "--prefix", "a"}, "--prefix is given; it needs --model"},

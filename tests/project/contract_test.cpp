@@ -311,6 +311,9 @@ TEST_F(Project, RefusesWithAReason) {
        [](Desc& d) { d.weight.stride[2] = 140, d.weight.stride[3] = 2; }},
       {QKV_INVALID_STRIDE, "elements of an output must not overlap",
        [](Desc& d) { d.y.stride[2] = 0; }},
+      // The innermost stride must be 1: another one that is 1 as well is the fault.
+      {QKV_INVALID_STRIDE, "y.stride[1] is 1; elements of an output must not overlap, at least 11",
+       [](Desc& d) { d.y.stride[1] = 1; }},
       {QKV_INVALID_STRIDE, "negative strides are not allowed",
        [](Desc& d) { d.x.stride[2] = -70; }},
       {QKV_INVALID_OVERLAP, "y", [](Desc& d) { d.y.data = d.x.data; }},
