@@ -10,6 +10,7 @@
 #include <cstdio>
 #include <cstring>
 #include <tuple>
+#include <type_traits>
 
 #include "cublas/gemm.h"
 
@@ -83,9 +84,9 @@ struct Algorithm {
 
 template <class Inside, class Opaque>
 Inside get(const Opaque* from) {
-  static_assert(sizeof(Inside) <= sizeof(Opaque));
+  static_assert(sizeof(Inside) <= sizeof(Opaque) && std::is_trivially_copyable_v<Inside>);
   Inside out;
-  std::memcpy(&out, from, sizeof out);
+  std::memcpy(static_cast<void*>(&out), from, sizeof out);
   return out;
 }
 template <class Inside, class Opaque>
