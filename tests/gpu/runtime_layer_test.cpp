@@ -1,7 +1,6 @@
 // T14 and T18 for layers, which queue several kernels for one call: streams, CUDA graphs.
 #include <gtest/gtest.h>
 
-#include <random>
 #include <vector>
 
 #include "tests/gpu/runtime.h"
@@ -11,15 +10,6 @@ namespace {
 
 constexpr int64_t kRows = 20, kWidth = 48, kHeads = 3, kHeadsKv = 1, kDim = 16;
 constexpr int64_t kPacked = (kHeads + 2 * kHeadsKv) * kDim, kInner = kHeads * kDim;
-
-std::vector<std::byte> random_bytes(int64_t count, uint64_t seed) {
-  std::mt19937_64 random(seed);
-  std::normal_distribution<float> normal(0, 0.3F);
-  std::vector<float> numbers(static_cast<size_t>(count));
-  for (float& x : numbers) x = normal(random);
-  const auto* first = reinterpret_cast<const std::byte*>(numbers.data());
-  return {first, first + numbers.size() * sizeof(float)};
-}
 
 // One causal layer in fp32 on the device that is current when it is made, with its workspace: a
 // plan's, so that no run allocates.
@@ -37,9 +27,9 @@ class LayerMemory {
 
   // What is returned must outlive the work of the stream. The workspace holds NaN.
   std::vector<std::vector<std::byte>> upload(uint64_t seed, cudaStream_t stream) const {
-    std::vector<std::vector<std::byte>> images{random_bytes(kBatch * kRows * kWidth, seed),
-                                               random_bytes(kPacked * kWidth, seed + 1),
-                                               random_bytes(kWidth * kInner, seed + 2)};
+    std::vector<std::vector<std::byte>> images{random_bytes(kBatch * kRows * kWidth, seed, 0.3F),
+                                               random_bytes(kPacked * kWidth, seed + 1, 0.3F),
+                                               random_bytes(kWidth * kInner, seed + 2, 0.3F)};
     x_.put(images[0], stream), w_qkv_.put(images[1], stream), w_o_.put(images[2], stream);
     CUDA(cudaMemsetAsync(y_.data(), 0xff, y_.bytes(), stream));
     CUDA(cudaMemsetAsync(workspace_.data(), 0xff, 1 << 16, stream));
@@ -61,9 +51,9 @@ class LayerMemory {
 
   // What the CPU makes of the seed's tensors.
   std::vector<float> on_cpu(uint64_t seed) const {
-    std::vector<std::byte> x = random_bytes(kBatch * kRows * kWidth, seed),
-                           w_qkv = random_bytes(kPacked * kWidth, seed + 1),
-                           w_o = random_bytes(kWidth * kInner, seed + 2);
+    std::vector<std::byte> x = random_bytes(kBatch * kRows * kWidth, seed, 0.3F),
+                           w_qkv = random_bytes(kPacked * kWidth, seed + 1, 0.3F),
+                           w_o = random_bytes(kWidth * kInner, seed + 2, 0.3F);
     std::vector<float> y(static_cast<size_t>(kBatch * kRows * kWidth));
     qkv_layer_desc d = desc(x.data(), w_qkv.data(), w_o.data(), y.data());
     d.device = QKV_DEVICE_CPU;

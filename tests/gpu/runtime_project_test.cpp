@@ -2,7 +2,6 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <random>
 #include <vector>
 
 #include "tests/gpu/runtime.h"
@@ -11,15 +10,6 @@ namespace qkv::test {
 namespace {
 
 constexpr int64_t kRows = 24, kIn = 160, kHeads = 3, kDim = 40, kOut = kHeads * kDim;
-
-std::vector<std::byte> random_bytes(int64_t count, uint64_t seed) {
-  std::mt19937_64 random(seed);
-  std::normal_distribution<float> normal;
-  std::vector<float> numbers(static_cast<size_t>(count));
-  for (float& x : numbers) x = normal(random);
-  const auto* first = reinterpret_cast<const std::byte*>(numbers.data());
-  return {first, first + numbers.size() * sizeof(float)};
-}
 
 // The memory of one projection, in fp32, on the device that is current when it is made; y in the
 // layout that attention has for heads before rows.
@@ -132,7 +122,7 @@ TEST_F(T15_Projections, TheTensorsDeviceComputesAndTheCurrentOneStays) {
 // turn: that is said, and the next plan and run are right.
 TEST_F(T17_Projections, AnyOneCallFails) {
   const auto fail_call = probe<FailCall>("__cudaVgpuFailCall");
-  if (fail_call == nullptr) GTEST_SKIP() << "only the virtual GPU fails on demand";
+  if (fail_call == nullptr) GTEST_SKIP() << "needs the virtual GPU; runs there (vgpu_T17_*)";
   const Projection memory;
   const auto kept = memory.upload(7, nullptr);
   CUDA(cudaDeviceSynchronize());

@@ -315,7 +315,8 @@ TEST_F(LayerCall, RefusesWithAReason) {
 
 // What only a run can see is refused under the layer's names too.
 TEST_F(LayerCall, LengthsAreCheckedWhereTheyCanBe) {
-  if (place().device() != QKV_DEVICE_CPU) GTEST_SKIP() << "lengths in device memory are not read";
+  if (place().device() != QKV_DEVICE_CPU)
+    GTEST_SKIP() << "lengths in device memory are not read; runs on the CPU (contract_test)";
   LayerCase row = small_cross();
   row.attention.lengths = {7, 7};
   BuiltLayer built(row, {.seed = 1});

@@ -84,7 +84,7 @@ TEST_F(Project, T1_T3_T12_T13_MatchesTheOracle) {
 }
 
 TEST_F(Project, T13_SameBitsForEveryThreadCount) {
-  if (!on_cpu()) GTEST_SKIP() << "of the CPU";
+  if (!on_cpu()) GTEST_SKIP() << "threads are the CPU's; runs there (contract_test)";
   for (const qkv_type type : kTypes) {
     Projection one(large(type)), other(large(type));
     one.threads = 1;
@@ -239,7 +239,7 @@ TEST_F(Project, SaysHowItRuns) {
 
 // What no kernel takes is said by the query, and refused with its reason.
 TEST_F(Project, SaysWhyNot) {
-  if (on_cpu()) GTEST_SKIP() << "the CPU takes all";
+  if (on_cpu()) GTEST_SKIP() << "the CPU takes all; runs on the virtual GPU (vgpu_contract_*)";
   ProjectCase one{.label = ""};
   one.x = ProjectCase::X::kOneRow;
   Projection projection(one);
