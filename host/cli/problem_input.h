@@ -39,8 +39,8 @@ ProblemInput load_problem(const ProblemOptions& options);
 void load_inputs(const ProblemOptions& options, qkv_type main, Storage* storage,
                  qkv_attention_desc* desc);
 
-// The numbers of `file` as they are, or as type `to` if it is not NONE. Throws BadInput for what is no
-// float.
+// The numbers of `file` as they are, or as type `to` if it is not NONE. Throws BadInput for what is
+// no float.
 io::Array read_float(const std::string& name, const std::string& file, qkv_type to);
 
 // The options that are no tensors, into a descriptor that already has the tensors.
