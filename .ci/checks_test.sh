@@ -10,7 +10,7 @@ faults=0
 # A project as small as the checks allow, clean.
 plant_clean() {
   rm -rf "$work/project"
-  mkdir -p "$work/project"/{host/cpu,include/qkv,kernels/{ptx,core,op/one,op/two},tests/vgpu}
+  mkdir -p "$work/project"/{host/{cpu,core,io,ops/{one,merge,layer},cli},include/qkv,kernels/{ptx,core,op/one,op/two},tests/vgpu}
   cd "$work/project"
   cp -r "$root/dev" "$root/.ci" "$root/.clang-format" .
   git init -q
@@ -51,10 +51,19 @@ caught kernels/core/mask.h 'inline void f() { __asm__ __volatile__("nop;"); }' '
 
 caught host/plan.cpp '#include "kernels/core/score.cuh"' 'host/plan.cpp:3: includes kernels/core/score.cuh'
 caught host/plan.cpp '#include "kernels/op/one/kernel.cuh"' 'host/plan.cpp:3: includes kernels/op/one/kernel.cuh'
+caught host/ops/merge/op.cpp '#include "host/ops/attention/op.h"' 'host/ops/merge/op.cpp:1: includes host/ops/attention/op.h'
+caught host/ops/layer/op.cpp '#include "host/ops/merge/op.h"' 'host/ops/layer/op.cpp:1: includes host/ops/merge/op.h'
 caught host/cpu/tile.cpp '#include <kernels/ptx/nop.h>' 'host/cpu/tile.cpp:1: includes kernels/ptx/nop.h'
 caught host/cpu/tile.cpp '#include "../../tests/cases.h"' 'host/cpu/tile.cpp:1: includes ../../tests/cases.h'
 caught host/cpu/tile.cpp '#include "tests/cases.h"' 'host/cpu/tile.cpp:1: includes tests/cases.h'
 caught host/cpu/tile.cpp '#include "host/verify/cases.h"' 'host/cpu/tile.cpp:1: includes host/verify/cases.h'
+caught host/core/plan.cpp '#include "host/ops/one/op.h"' 'host/ops/one/op.h: host/core knows no op'
+caught host/core/plan.cpp '#include "host/cli/attend.h"' 'host/cli/attend.h: host/core knows no op'
+caught host/io/file.cpp '#include "host/core/status.h"' 'host/core/status.h: host/io stands alone'
+caught host/ops/one/op.cpp '#include "host/cli/attend.h"' 'host/cli/attend.h: an op sees core alone'
+caught host/ops/one/op.cpp '#include "host/ops/two/op.h"' 'host/ops/two/op.h: an op does not see another'
+caught host/ops/one/op.cpp '#include "host/verify/cases.h"' 'the program and tests alone see host/verify'
+caught host/ops/one/op.cpp '#include "bench/spec.h"' 'bench/spec.h: only the program sees bench/'
 caught kernels/op/one/kernel.cuh '#include "host/problem.h"' 'kernels/op/one/kernel.cuh:3: includes host/problem.h'
 caught kernels/op/one/kernel.cuh '#  include "kernels/op/two/kernel.cuh"' 'kernels/op/one/kernel.cuh:3: includes kernels/op/two/kernel.cuh'
 caught kernels/core/mask.h '#include "kernels/op/one/launch.h"' 'kernels/core/mask.h:2: includes kernels/op/one/launch.h'

@@ -91,3 +91,20 @@ fetch_cuda12() {
     --target .deps/wheels12 --requirement cmake/cuda12-requirements.txt &&
     mv .deps/wheels12 .deps/cuda12
 }
+
+# Makes cuobjdump and nvdisasm available for bench/cycles; false where they are missing and cannot be fetched.
+need_disassemblers() {
+  [[ ! -d .deps/disassemblers ]] || return 0
+  [[ ${QKV_INSTALL:-on} != off ]] || return 1
+  python3 -m pip --version >/dev/null 2>&1 || ! become_root || need_packages python3-pip
+  local log_lines=1
+  try "fetch CUDA's disassemblers into .deps/disassemblers (6 MB)" fetch_disassemblers
+  ((status == 0))
+}
+
+fetch_disassemblers() {
+  rm -rf .deps/wheels-disassemblers
+  python3 -m pip install --disable-pip-version-check --no-deps --only-binary :all: --no-cache-dir --retries 2 \
+    --target .deps/wheels-disassemblers --requirement bench/cycles/requirements.txt &&
+    mv .deps/wheels-disassemblers .deps/disassemblers
+}

@@ -31,23 +31,6 @@ View part(const View& view, int64_t b, int64_t h, int64_t i, int64_t rows) {
   return out;
 }
 
-// The problem of one query row: its keys are all there, its diagonal is where it was.
-Problem row_problem(const Problem& p, int64_t b, int64_t h, int64_t i) {
-  Problem row = p;
-  const int64_t h_kv = h / (p.heads_q / p.heads_kv);
-  row.k = part(p.k, b, h_kv, 0, p.s_kv);
-  row.v = part(p.v, b, h_kv, 0, p.s_kv);
-  for (const TensorRow& tensor : kTensors) {
-    if (tensor.view == &Problem::k || tensor.view == &Problem::v) continue;
-    row.*tensor.view = part(p.*tensor.view, b, h, i, 1);
-  }
-  row.batch = row.heads_q = row.heads_kv = row.s_q = 1;
-  const int64_t length = p.length(b);
-  row.alignment = QKV_ALIGN_EXPLICIT;
-  row.explicit_offset = i + p.offset(length);
-  return row;
-}
-
 // What unfused code can compute as well.
 bool plain(const Problem& p) {
   return p.score == QKV_SCORE_DOT && p.selection == QKV_SELECT_SOFT && p.softcap == 0 &&
@@ -76,33 +59,6 @@ float round_to(qkv_type type, float x) {
   if (type == QKV_TYPE_F16) return to_float(host::from_float<host::Half>(x));
   if (type == QKV_TYPE_BF16) return to_float(host::from_float<host::Bfloat>(x));
   return x;
-}
-
-// O of a one-row problem by the textbook in fp32, with scores, weights and O in the input type.
-std::vector<double> with_rounded_scores(const Problem& p) {
-  const host::attention::KeyRange keys = host::attention::visible_keys(p, 0, p.s_kv);
-  std::vector<float> weights;
-  float largest = -std::numeric_limits<float>::infinity();
-  for (int64_t j = keys.begin; j < keys.end; ++j) {
-    float dot = 0;
-    for (int64_t d = 0; d < p.d_qk; ++d) {
-      dot += static_cast<float>(load(p.q, d) * load(p.k, p.k.offset(0, 0, j, d)));
-    }
-    weights.push_back(round_to(p.type, p.scale * dot));
-    largest = std::max(largest, weights.back());
-  }
-  float sum = 0;
-  for (float& w : weights) sum += w = std::exp(w - largest);
-  std::vector<double> o;
-  for (int64_t d = 0; d < p.d_v; ++d) {
-    float element = 0;
-    for (int64_t j = keys.begin; j < keys.end; ++j) {
-      const float weight = round_to(p.type, weights[static_cast<size_t>(j - keys.begin)] / sum);
-      element += weight * static_cast<float>(load(p.v, p.v.offset(0, 0, j, d)));
-    }
-    o.push_back(round_to(p.type, element));
-  }
-  return o;
 }
 
 double epsilon(qkv_type type) {
@@ -171,6 +127,48 @@ std::string first_unwritten(const char* name, const View& view, const Written& w
 }
 
 }  // namespace
+
+Problem row_problem(const Problem& p, int64_t b, int64_t h, int64_t i) {
+  Problem row = p;
+  const int64_t h_kv = h / (p.heads_q / p.heads_kv);
+  row.k = part(p.k, b, h_kv, 0, p.s_kv);
+  row.v = part(p.v, b, h_kv, 0, p.s_kv);
+  for (const TensorRow& tensor : kTensors) {
+    if (tensor.view == &Problem::k || tensor.view == &Problem::v) continue;
+    row.*tensor.view = part(p.*tensor.view, b, h, i, 1);
+  }
+  row.batch = row.heads_q = row.heads_kv = row.s_q = 1;
+  const int64_t length = p.length(b);
+  row.alignment = QKV_ALIGN_EXPLICIT;
+  row.explicit_offset = i + p.offset(length);
+  return row;
+}
+
+std::vector<double> with_rounded_scores(const Problem& p) {
+  const host::attention::KeyRange keys = host::attention::visible_keys(p, 0, p.s_kv);
+  std::vector<float> weights;
+  float largest = -std::numeric_limits<float>::infinity();
+  for (int64_t j = keys.begin; j < keys.end; ++j) {
+    float dot = 0;
+    for (int64_t d = 0; d < p.d_qk; ++d) {
+      dot += static_cast<float>(load(p.q, d) * load(p.k, p.k.offset(0, 0, j, d)));
+    }
+    weights.push_back(round_to(p.type, p.scale * dot));
+    largest = std::max(largest, weights.back());
+  }
+  float sum = 0;
+  for (float& w : weights) sum += w = std::exp(w - largest);
+  std::vector<double> o;
+  for (int64_t d = 0; d < p.d_v; ++d) {
+    float element = 0;
+    for (int64_t j = keys.begin; j < keys.end; ++j) {
+      const float weight = round_to(p.type, weights[static_cast<size_t>(j - keys.begin)] / sum);
+      element += weight * static_cast<float>(load(p.v, p.v.offset(0, 0, j, d)));
+    }
+    o.push_back(round_to(p.type, element));
+  }
+  return o;
+}
 
 Reference::Reference(const Problem& problem) : problem_(problem) {
   for (const auto& [b, h, i] : sample(problem)) {

@@ -11,6 +11,14 @@
 
 namespace qkv::bench {
 
+// The problem of one query row: its keys are all there, its diagonal is where it was.
+host::attention::Problem row_problem(const host::attention::Problem& p, int64_t b, int64_t h,
+                                     int64_t i);
+
+// O of a one-row problem by the textbook in fp32, with scores, weights and O in the input type: of
+// plain problems, which unfused code computes too.
+std::vector<double> with_rounded_scores(const host::attention::Problem& row);
+
 class Reference {
  public:
   // Computes the sampled rows of a problem in host memory; reads its inputs alone.

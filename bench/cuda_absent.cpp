@@ -1,6 +1,7 @@
 // A build without CUDA.
 #include <stdexcept>
 
+#include "bench/baselines/cublas_layer.h"
 #include "bench/cuda_bench.h"
 
 namespace qkv::bench {
@@ -28,5 +29,13 @@ std::unique_ptr<Contender> CudaBench::contender(const std::vector<HostBuffer>&,
                                                 double) {
   return nullptr;
 }
+
+std::string CublasAttention::available() { return CudaBench::why_not(); }
+CublasAttention::CublasAttention(const Unfused& problem) : problem_(problem) {}
+CublasAttention::~CublasAttention() = default;
+std::string CublasLayer::available() { return CudaBench::why_not(); }
+CublasLayer::CublasLayer(const CublasLayerShape& shape) : shape_(shape), attention_(shape.middle) {}
+size_t CublasLayer::workspace_bytes() const { return 0; }
+std::string CublasLayer::run(const CublasLayerTensors&, void*, void*) { return available(); }
 
 }  // namespace qkv::bench

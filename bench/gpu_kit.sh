@@ -2,7 +2,7 @@
 # Fills a folder with all that a GPU machine without network needs: the program qkv, test and benchmark programs, the
 # libraries they load, and run.sh.
 #   bench/gpu_kit.sh BUILD DIR     BUILD: a build with CUDA and tests, as `./dev gpu-kit DIR` makes it; with
-#                                  QKV_CUDA_FLAVOUR=12 for drivers from 525 on, else from 580 on
+#                                  QKV_CUDA_FLAVOUR=12 (the default there) for drivers from 525 on, else from 580 on
 set -euo pipefail
 shopt -s inherit_errexit
 source_dir=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -95,8 +95,8 @@ qkv for a GPU machine without network; commit $(git -C "$source_dir" rev-parse -
 
 In so many seconds: info, verify (every kernel against fp64), headline (qkv beside cuBLAS, taken from the machine's CUDA or
 Python packages, and PyTorch's attention backends where PyTorch is installed), experiments, tests, sweep. Each stage has
-its share of the time; results are written as they are measured. The last 60 lines that it prints are the tables. What
-lib/ holds packed, it unpacks first: the programs start afterwards.
+its share of the time; results are written as they are measured. The last 60 lines that it prints are the tables. It
+begins with unpacking the programs (*.gz), which start by themselves afterwards.
 
 Needs $(uname -s) on $(uname -m) with glibc $(getconf GNU_LIBC_VERSION | cut -d ' ' -f 2) or newer, and an NVIDIA driver from $driver on.
 EOF
@@ -113,8 +113,9 @@ done < <(
   find "$kit/lib" "$kit/tests" -type f
 )
 
-# What is large travels packed; run.sh unpacks it when it starts for the first time.
-find "$kit/lib" -size +16M -exec gzip -f {} +
+# What is large travels packed; run.sh unpacks it when it starts for the first time. Kernels for older drivers are packed
+# badly inside of the programs, which hold them three times over.
+find "$kit" -size +1M -exec gzip -f {} +
 
 kib=$(du -sk --apparent-size "$kit" | cut -f 1)
 ((kib <= limit_mib * 1024)) || die "$kit holds $((kib / 1024)) MiB, more than $limit_mib"

@@ -302,7 +302,7 @@ interrupted() {
 }
 trap interrupted TERM INT HUP
 
-for packed in "$kit"/lib/*.gz; do
+for packed in "$kit"/*.gz "$kit"/lib/*.gz "$kit"/tests/*.gz; do
   [[ ! -e $packed ]] || gzip -df "$packed" || exit 1
 done
 if ! reason=$(timeout -k 1 "$((seconds / 4))" "$kit/attention_bench" --device cuda --size 512 --benchmark_list_tests \

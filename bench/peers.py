@@ -30,7 +30,7 @@ WARM_RUNS = 3
 GPU_TOKENS = 16384
 SAID = set()  # reasons, each given once
 BACKENDS = {
-    "torch_flash": "FLASH_ATTENTION",  # FlashAttention-2, on Hopper too
+    "torch_fa2": "FLASH_ATTENTION",  # FlashAttention-2, on Hopper too
     "torch_cudnn": "CUDNN_ATTENTION",
     "torch_efficient": "EFFICIENT_ATTENTION",
     "torch_math": "MATH",
@@ -90,7 +90,7 @@ def flashinfer_runner(flashinfer, problem):
         q, k, v, causal=problem.causal).transpose(0, 1)[None]
 
 
-# Packages beside PyTorch: the module, and what makes a runner of it. torch_flash is PyTorch's own
+# Packages beside PyTorch: the module, and what makes a runner of it. torch_fa2 is PyTorch's own
 # build of fa2.
 PACKAGES = {
     "fa2": ("flash_attn", lambda module, p: flash_runner(module.flash_attn_func, p)),

@@ -52,6 +52,8 @@ LIBRARIES =+ $(_SPACE_) \"-L$(TOP)/lib\"
   file(CREATE_LINK ${cuda13}/nvvm/bin/cicc ${folder}/nvvm/bin/cicc13 SYMBOLIC)
   file(CREATE_LINK ${CMAKE_CURRENT_FUNCTION_LIST_DIR}/cuda12_cicc.sh ${folder}/nvvm/bin/cicc SYMBOLIC)
   qkv_link_missing(${bin13} ${folder}/bin)
+  # cuBLAS's headers are CUDA 13's, and need its data types: those of 12.9, and more.
+  file(CREATE_LINK ${cuda13}/include/library_types.h ${folder}/include/library_types.h SYMBOLIC)
   qkv_link_missing(${runtime12}/include ${folder}/include)
   qkv_link_missing(${tools12}/include ${folder}/include)
   qkv_link_missing(${cuda13}/include ${folder}/include)

@@ -3,7 +3,7 @@ find_package(OpenMP REQUIRED COMPONENTS CXX)
 find_package(hwy REQUIRED)
 
 # qkv_cpu_headers: the headers of Highway and oneDNN. Of Highway nothing else is used; oneDNN is opened by its SONAME when
-# the CPU backend first computes (host/ops/attention/cpu/onednn.h). Debian's package file of oneDNN insists on OpenCL,
+# the CPU backend first computes (host/core/cpu/onednn.h). Debian's package file of oneDNN insists on OpenCL,
 # which the CPU engine does not use.
 find_path(QKV_DNNL_INCLUDE_DIR oneapi/dnnl/dnnl.h REQUIRED)
 find_library(QKV_DNNL_LIBRARY dnnl REQUIRED)

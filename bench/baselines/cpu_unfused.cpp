@@ -9,7 +9,7 @@
 #include <utility>
 
 #include "bench/baselines/row_softmax.h"
-#include "host/ops/attention/cpu/convert.h"
+#include "host/core/cpu/convert.h"
 #include "host/ops/attention/problem.h"
 
 namespace qkv::bench {

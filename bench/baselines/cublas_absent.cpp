@@ -17,6 +17,8 @@ std::string CublasAttention::run(const void*, const void*, const void*, void*, v
   return available();
 }
 
+std::string CublasAttention::multiply(const Product&, void*, void*) { return available(); }
+
 double gemm_ceiling_tflops(qkv_type, DeviceTimer*, const GemmRuns&) {
   return std::numeric_limits<double>::quiet_NaN();
 }

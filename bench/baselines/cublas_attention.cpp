@@ -149,16 +149,8 @@ CublasAttention::~CublasAttention() {
 
 size_t CublasAttention::workspace_bytes() const { return Layout(problem_, options_).bytes; }
 
-std::string CublasAttention::run(const void* q, const void* k, const void* v, void* o,
-                                 void* workspace, void* stream) {
+std::string CublasAttention::prepare(void* workspace, void* stream) {
   if (!available().empty()) return available();
-  const Unfused& p = problem_;
-  const Layout layout(p, options_);
-  if (p.s_kv == 0 || layout.rows == 0) return "the unfused baseline needs a query and a key";
-  if (std::max({layout.group * p.s_q, layout.pitch, p.batch * p.heads_kv}) >
-      std::numeric_limits<int>::max())
-    return "the problem is too large for cuBLAS's 32-bit interface";
-
   auto handle = static_cast<cublasHandle_t>(handle_);
   if (handle == nullptr) {
     if (const int code = cublas().create(&handle)) return failure("cublasCreate", code);
@@ -169,6 +161,37 @@ std::string CublasAttention::run(const void* q, const void* k, const void* v, vo
     return failure("cublasSetStream", code);
   if (const int code = cublas().set_workspace(handle, workspace, kCublasWorkspace))
     return failure("cublasSetWorkspace", code);
+  return "";
+}
+
+// Column-major: y^T = W x^T, a product for each head, which all have the same x.
+std::string CublasAttention::multiply(const Product& p, void* workspace, void* stream) {
+  if (std::string wrong = prepare(workspace, stream); !wrong.empty()) return wrong;
+  if (std::max({p.rows, p.in, p.dim, p.ld, p.heads}) > std::numeric_limits<int>::max())
+    return "the product is too large for cuBLAS's 32-bit interface";
+  const cudaDataType_t type = cuda_type(problem_.type);
+  const auto n = [](int64_t size) { return static_cast<int>(size); };
+  const float one = 1, zero = 0;
+  const int code =
+      cublas().gemm(static_cast<cublasHandle_t>(handle_), p.in_out ? CUBLAS_OP_N : CUBLAS_OP_T,
+                    CUBLAS_OP_N, n(p.dim), n(p.rows), n(p.in), &one, p.weight, type, n(p.ld),
+                    p.in_out ? p.dim : p.dim * p.ld, p.x, type, n(p.in), 0, &zero, p.y, type,
+                    n(p.dim), p.rows * p.dim, n(p.heads), CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT);
+  return code == 0 ? "" : failure("a projection by cublasGemmStridedBatchedEx", code);
+}
+
+std::string CublasAttention::run(const void* q, const void* k, const void* v, void* o,
+                                 void* workspace, void* stream) {
+  if (!available().empty()) return available();
+  const Unfused& p = problem_;
+  const Layout layout(p, options_);
+  if (p.s_kv == 0 || layout.rows == 0) return "the unfused baseline needs a query and a key";
+  if (std::max({layout.group * p.s_q, layout.pitch, p.batch * p.heads_kv}) >
+      std::numeric_limits<int>::max())
+    return "the problem is too large for cuBLAS's 32-bit interface";
+
+  if (std::string wrong = prepare(workspace, stream); !wrong.empty()) return wrong;
+  auto handle = static_cast<cublasHandle_t>(handle_);
 
   // cuBLAS is column-major, so it sees every matrix transposed: S^T = K Q^T and O^T = V^T P^T. The
   // query heads of a group lie one after the other and share K and V: together they are one matrix

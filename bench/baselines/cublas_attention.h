@@ -31,6 +31,16 @@ class CublasAttention {
   // cuBLAS's own share included.
   size_t workspace_bytes() const;
 
+  // The rows of x times those of a weight, heads apart: y [heads, rows, dim]. `ld`: elements from
+  // line to line of the weight, whose lines are rows of it, or columns where it is [in, out].
+  struct Product {
+    const void *x, *weight;
+    void* y;
+    int64_t rows, in, heads, dim, ld;
+    bool in_out;
+  };
+  [[nodiscard]] std::string multiply(const Product& product, void* workspace, void* stream);
+
   // Queues the three steps on `stream` of the current device, which must be the same in every run.
   // All pointers are device memory; `workspace` is 256-byte aligned. Returns what went wrong, with
   // cuBLAS's or CUDA's number; empty: nothing.
@@ -38,6 +48,9 @@ class CublasAttention {
                                 void* workspace, void* stream);
 
  private:
+  // cuBLAS's handle, on this stream, with the workspace's first bytes.
+  std::string prepare(void* workspace, void* stream);
+
   Unfused problem_;
   Options options_;
   void* handle_ = nullptr;  // cublasHandle_t, made by the first run

@@ -2,15 +2,15 @@
 
 #include <limits>
 
-#include "host/ops/attention/cpu/targets.h"
+#include "host/core/cpu/targets.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "bench/baselines/row_softmax.cpp"
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
-#include "host/ops/attention/cpu/dispatch.h"
-#include "host/ops/attention/cpu/simd-inl.h"
+#include "host/core/cpu/dispatch.h"
+#include "host/core/cpu/simd-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace qkv::bench::HWY_NAMESPACE {

@@ -74,7 +74,8 @@ Demo prepare(const DemoOptions& options) {
   demo.out = out_folder(options.out);
   demo.sizes = parse_speed(options.speed, options.quick);
   choose_places(options.device, &demo);
-  for (const char* name : {"minilm.safetensors", "books.safetensors"}) {
+  for (const char* name : {"minilm.safetensors", "minilm_layer.safetensors", "books.safetensors",
+                           "dates.safetensors"}) {
     if (!fs::is_regular_file(demo.data / name)) {
       throw BadInput(fmt::format("there is no {} in {}; --data or QKV_DATA_DIR names its folder",
                                  name, demo.data.string()));
@@ -111,6 +112,8 @@ int run_demo(const DemoOptions& options) {
   show_model(demo);
   show_books(demo);
   show_nine(demo);
+  show_layer(demo);
+  show_dates(demo);
   show_speed(demo);
   const std::chrono::duration<double> time = std::chrono::steady_clock::now() - begin;
   fmt::print("\nAll checks passed. The demo took {:.0f} s.\n", time.count());

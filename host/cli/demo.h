@@ -15,7 +15,7 @@ enum class SpeedSizes { kFull, kQuick, kTiny };
 
 struct Demo {
   Terminal terminal;
-  std::filesystem::path data;  // minilm.safetensors, books.safetensors
+  std::filesystem::path data;  // the .safetensors files of tests/data
   std::filesystem::path out;   // for pictures
   SpeedSizes sizes = SpeedSizes::kFull;
   std::vector<Place> places;  // the CPU, then the GPU if there is one; texts show the last one's
@@ -32,8 +32,16 @@ void show_model(const Demo& demo);
 // A query over books: soft and hard selection.
 void show_books(const Demo& demo);
 
-// One sentence of nine tokens step by step, with shapes; then with additive scores.
+// One sentence of nine tokens from its hidden states on, step by step, with shapes.
 void show_nine(const Demo& demo);
+
+// The same layer whole, in all heads: hidden states in and out, by one call. Throws Failure if fp32
+// is further from the model than 1e-5.
+void show_layer(const Demo& demo);
+
+// A translator with additive attention: which letters of a written date each letter of its ISO form
+// looks at. Throws Failure if weights are further from the model's own than 1e-5.
+void show_dates(const Demo& demo);
 
 // Throughput beside the unfused BLAS baseline: the GPU's, then the CPU's. Throws Failure if a
 // result is wrong.

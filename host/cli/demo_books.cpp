@@ -70,9 +70,10 @@ void show_soft(const Library& books, const Terminal& terminal, Comparison* on) {
   Attention problem = search(books, Selection::kSoft, &o);
   problem.weights = bhsd(weights.data(), 1, 1, 1, books.count);
   on->attend(problem);
-  fmt::print("Soft attention mixes: every book gets a weight.\n\n");
+  fmt::print("{}", headline(terminal, "Soft attention mixes"));
+  fmt::print("Every book gets a weight, and the answer is their sum with these weights:\n\n");
   for (size_t i = 0; i < books.titles.size(); ++i) {
-    const std::string shown = bar(terminal, static_cast<double>(weights[i]), 45);
+    const std::string shown = bar(terminal, static_cast<double>(weights[i]), 30);
     fmt::print("  {} {:.2f}{}{}\n", fit(books.titles[i], 40), weights[i], shown.empty() ? "" : " ",
                shown);
   }
@@ -91,7 +92,8 @@ void show_hard(const Library& books, const Terminal& terminal, Comparison* on) {
     }
   });
   const auto at = static_cast<size_t>(index);
-  fmt::print("\nHard attention retrieves: the best title's book alone, bit for bit.\n\n");
+  fmt::print("{}", headline(terminal, "Hard attention retrieves"));
+  fmt::print("The answer is the best title's book alone, bit for bit:\n\n");
   fmt::print("  {}\n{}", bold(terminal, books.titles[at]), wrap(books.books[at], 2));
 }
 
@@ -101,12 +103,12 @@ void show_books(const Demo& demo) {
   const auto file = io::SafetensorsFile::open((demo.data / "books.safetensors").string());
   const Library books = read_library(file);
   fmt::print("{}", headline(demo.terminal, "2. Searching a bookshelf"));
-  fmt::print("  query:  {}\n\n", bold(demo.terminal, '"' + books.query + '"'));
-  fmt::print("{}\n",
-             wrap(fmt::format("The query is compared with {} titles (the keys); what comes back is "
-                              "made of the books (the values). Query, titles and books are "
-                              "vectors of {} numbers that the same model made of the words.",
-                              books.count, books.dim)));
+  fmt::print("  query    {}\n", bold(demo.terminal, '"' + books.query + '"'));
+  fmt::print("  keys     the titles of {} books\n  values   the books\n\n", books.count);
+  fmt::print("{}", wrap(fmt::format("The query is compared with all keys; what comes back is made "
+                                    "of the values. Each of them is a vector of {} numbers that "
+                                    "the same model made of the words.",
+                                    books.dim)));
   Comparison on(demo.places);
   show_soft(books, demo.terminal, &on);
   show_hard(books, demo.terminal, &on);

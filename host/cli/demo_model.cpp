@@ -101,8 +101,9 @@ void print_kernels(const std::vector<Column>& columns) {
 void compare_with_model(const Demo& demo, const io::SafetensorsFile& file) {
   std::vector<Column> columns = columns_of(demo);
   // Both tables are as wide as the page.
-  const size_t text_width = demo.has_gpu() ? 30 : 42, width = demo.has_gpu() ? 9 : 12;
-  fmt::print("  {}{:>8}", fit("largest difference from model", text_width), "tokens");
+  const size_t text_width = demo.has_gpu() ? 18 : 36, width = demo.has_gpu() ? 9 : 12;
+  fmt::print("Largest difference from what the model itself computed:\n\n");
+  fmt::print("  {}{:>6}", fit("text", text_width), "tokens");
   for (const Column& column : columns) {
     const std::string name = demo.has_gpu() ? column.place->name + " " + column.name : column.name;
     fmt::print("{:>{}}", name, width);
@@ -111,7 +112,7 @@ void compare_with_model(const Demo& demo, const io::SafetensorsFile& file) {
   double worst = 0;
   for (const char* name : {"paragraph", "sentence", "nine"}) {
     const LayerData data = layer_data(file, name);
-    fmt::print("  {}{:>8}", fit(shortened(data.text, text_width - 1), text_width), data.tokens);
+    fmt::print("  {}{:>6}", fit(shortened(data.text, text_width - 1), text_width), data.tokens);
     for (Column& column : columns) {
       const LayerResult result = attend_layer(data, column.type, *column.place);
       const double difference = largest_difference(result.o, data.out);
@@ -128,10 +129,10 @@ void compare_with_model(const Demo& demo, const io::SafetensorsFile& file) {
                     "allowed",
                     worst, kLimit));
   }
-  fmt::print(
-      "\n  fp32 has to be within {:.0e} of the model: it is, at {:.1e}. fp16 and bf16 round "
-      "Q, K, V first.\n",
-      kLimit, worst);
+  fmt::print("\n{}", wrap(fmt::format("fp32 has to be within {:.0e} of the model: it is, at "
+                                      "{:.1e}. fp16 and bf16 round Q, K, V first.",
+                                      kLimit, worst),
+                          2));
   print_kernels(columns);
 }
 
@@ -139,16 +140,14 @@ void compare_with_model(const Demo& demo, const io::SafetensorsFile& file) {
 std::string reading_hint(const Grid& grid) {
   for (const Link& link : links(grid)) {
     if (link.from != "it") continue;
-    return fmt::format(
-        " Look at the row of \"it\": {:.0f} percent of it goes to \"{}\". The model "
-        "has found out who was tired.",
-        100 * link.weight, link.to);
+    return fmt::format(" \"it\" gives {:.0f} to \"{}\": the model has found out who was tired.",
+                       100 * link.weight, link.to);
   }
   return "";
 }
 
 void print_links(const Grid& grid, const Terminal& terminal) {
-  fmt::print("\nStrongest links:\n");
+  fmt::print("The strongest links of head {}:\n\n", kShownHead);
   const std::vector<Link> all = links(grid);
   for (size_t i = 0; i < std::min<size_t>(6, all.size()); ++i) {
     fmt::print("  {:>8} {} {} {:.2f} {}\n", all[i].from, terminal.utf8 ? "→" : "->",
@@ -160,10 +159,11 @@ void print_links(const Grid& grid, const Terminal& terminal) {
 void print_heads(const LayerData& data, const LayerResult& result, const std::string& word,
                  const Terminal& terminal) {
   fmt::print("\n{}",
-             wrap(fmt::format("Each of the {} heads looks for something else. The word that \"{}\" "
-                              "looks at most, head by head:",
+             wrap(fmt::format("All {} heads look at once. The word that \"{}\" looks at most, head "
+                              "by head:",
                               data.heads, word)));
-  constexpr int64_t kColumns = 4;
+  fmt::print("\n");
+  constexpr int64_t kColumns = 3;
   for (int64_t head = 0; head < data.heads; ++head) {
     const std::vector<Link> all = links(word_grid(data, result, head));
     const auto best =
@@ -189,11 +189,35 @@ LayerResult attend_everywhere(const Demo& demo, const LayerData& data) {
                       "allowed",
                       demo.places[i].name, demo.places.front().name, difference, kLimit));
     }
-    fmt::print("  The weights below are the {}'s ({}); the {}'s differ by {:.1e} at most.\n",
-               demo.places[i].name, other.kernel, demo.places.front().name, difference);
+    fmt::print(
+        "\n{}",
+        wrap(fmt::format("The weights below are the {}'s ({}); the {}'s differ by {:.1e} at most.",
+                         demo.places[i].name, other.kernel, demo.places.front().name, difference),
+             2));
     result = std::move(other);
   }
   return result;
+}
+
+void show_map(const Demo& demo, const LayerData& data, const Grid& grid) {
+  fmt::print("{}", headline(demo.terminal, '"' + data.text + '"'));
+  fmt::print("{}\n",
+             wrap(fmt::format("Which word looks at which, in head {}: each row is one word's "
+                              "weights over all words.{} (start) and (end) are marks; heads look "
+                              "at (start) when they find nothing.",
+                              kShownHead, reading_hint(grid))));
+  fmt::print("{}{}", heat_map(grid, demo.terminal), heat_map_legend(demo.terminal));
+}
+
+void save_picture(const Demo& demo, const LayerData& data, const std::string& layer,
+                  const Grid& grid) {
+  const std::string path = (demo.out / "sentence.svg").string();
+  write_text_file(
+      path, svg_heat_map({"Which word looks at which",
+                          {data.text, fmt::format("{}, head {}. Each row sums to 100 percent.",
+                                                  layer, kShownHead)},
+                          grid}));
+  fmt::print("\nPicture: {}\n", path);
 }
 
 }  // namespace
@@ -206,32 +230,16 @@ void show_model(const Demo& demo) {
   fmt::print("{}", headline(demo.terminal, "1. A real model reads"));
   fmt::print("{}\n", wrap(fmt::format("Layer {} of {} has {} heads: attentions side by side, with "
                                       "queries, keys and values of {} numbers each. The model's "
-                                      "own Q, K, V go into qkv, and what comes out is compared "
-                                      "with what the model itself computed.",
+                                      "own Q, K, V go into qkv.",
                                       layer, model, data.heads, data.dim)));
   compare_with_model(demo, file);
-
   const LayerResult result = attend_everywhere(demo, data);
   const Grid grid = word_grid(data, result, kShownHead);
-  fmt::print("\n{}\n", bold(demo.terminal, '"' + data.text + '"'));
-  fmt::print("{}\n",
-             wrap(fmt::format("Which word looks at which, in head {}. Each row is one word's "
-                              "weights over all words, in percent, and sums to 100.{} "
-                              "(start) and (end) are marks that the model adds; heads "
-                              "look at (start) when they find nothing.",
-                              kShownHead, reading_hint(grid))));
-  fmt::print("{}\n{}", heat_map(grid, demo.terminal), heat_map_legend(demo.terminal));
+  show_map(demo, data, grid);
+  fmt::print("{}", headline(demo.terminal, "What the heads look for"));
   print_links(grid, demo.terminal);
   print_heads(data, result, "it", demo.terminal);
-
-  const std::string path = (demo.out / "sentence.svg").string();
-  write_text_file(
-      path,
-      svg_heat_map({"Which word looks at which",
-                    {data.text, fmt::format("{}, layer {}, head {}. Each row sums to 100 percent.",
-                                            model, layer, kShownHead)},
-                    grid}));
-  fmt::print("\nAs a picture: {}\n", path);
+  save_picture(demo, data, fmt::format("{}, layer {}", model, layer), grid);
   std::fflush(stdout);
 }
 

@@ -48,9 +48,9 @@ std::string gemm_sentence(const GpuSpeedTest& test, const GpuSpeedSizes& sizes,
            "timed.";
   }
   return fmt::format(
-      "\"Unfused\" is what a program does with cuBLAS alone: one product for all scores, a softmax "
-      "over them, a second product. \"Of GEMM\" is qkv's share of what cuBLAS reaches here on one "
-      "{} product of {} x {} matrices: {} TFLOP/s.",
+      "\"Unfused\" is cuBLAS alone: one product for all scores, a softmax, a second product. \"Of "
+      "GEMM\" is qkv's share of what cuBLAS reaches here on a {} product of {} x {} matrices: {} "
+      "TFLOP/s.",
       type_name, sizes.gemm_size, sizes.gemm_size, rate(test.gemm()));
 }
 
@@ -74,11 +74,11 @@ void show_gpu_speed(const Demo& demo) {
   const GpuSpeedTest test(index, table.sizes);
   const char* type_name = test.type() == QKV_TYPE_BF16 ? "bf16" : "fp16";
   fmt::print("{}", wrap(fmt::format(
-                       "Self-attention over S tokens in {} on {}: {} heads of {} numbers, and as "
-                       "many sequences as make {} tokens. TFLOP/s count the pairs of query and key "
-                       "that are visible. Every result is checked before it is timed. {}",
-                       type_name, gpu_text(demo.gpu), table.sizes.heads, kSpeedDim,
-                       table.sizes.tokens, gemm_sentence(test, table.sizes, type_name))));
+                       "Self-attention over S tokens in {}: {} heads of {} numbers, as many "
+                       "sequences as make {} tokens. TFLOP/s count the pairs of query and key "
+                       "that are visible. Every result is checked first. {}",
+                       type_name, table.sizes.heads, kSpeedDim, table.sizes.tokens,
+                       gemm_sentence(test, table.sizes, type_name))));
   fmt::print("\n                     ------ {} TFLOP/s -----\n", type_name);
   fmt::print("       S   mask             qkv   unfused    ratio   of GEMM   kernel of qkv\n");
   std::string note;
@@ -105,10 +105,9 @@ std::string figures(const Speed& speed) {
 
 void introduce_cpu(const Demo& demo) {
   if (demo.has_gpu()) {
-    fmt::print("\n{}",
+    fmt::print("{}",
                wrap(fmt::format(
-                   "The same on the CPU ({}), {} heads, one sequence{}:", cpu_text(this_machine()),
-                   kSpeedHeads,
+                   "{}, {} heads, one sequence{}:", cpu_text(this_machine()), kSpeedHeads,
                    SpeedTest::has_baseline() ? "; unfused: OpenBLAS, its products in fp32" : "")));
     return;
   }
@@ -126,9 +125,8 @@ void introduce_cpu(const Demo& demo) {
 void show_cpu_speed(const Demo& demo) {
   introduce_cpu(demo);
   fmt::print(
-      "\n                        ------- fp32 GFLOP/s -----      ------- bf16 GFLOP/s -----\n");
-  fmt::print(
-      "       S   mask              qkv   unfused   ratio           qkv   unfused   ratio\n");
+      "\n                      ------- fp32 GFLOP/s -----      ------- bf16 GFLOP/s -----\n");
+  fmt::print("       S   mask            qkv   unfused   ratio           qkv   unfused   ratio\n");
   const std::vector<int64_t> sequences = cpu_sequences(demo);
   const SpeedTest test(sequences.back());
   double least_share = 1;
@@ -140,7 +138,7 @@ void show_cpu_speed(const Demo& demo) {
   };
   for (const bool causal : {false, true}) {
     for (const int64_t s : sequences) {
-      fmt::print("  {:>6}   {:<12}", s, mask_word(causal));
+      fmt::print("  {:>6}   {:<10}", s, mask_word(causal));
       std::fflush(stdout);
       fmt::print("{}", measure(s, QKV_TYPE_F32, causal));
       std::fflush(stdout);
@@ -160,11 +158,15 @@ void show_cpu_speed(const Demo& demo) {
 
 void show_speed(const Demo& demo) {
   fmt::print("{}", headline(demo.terminal, "5. How fast"));
-  if (demo.has_gpu()) show_gpu_speed(demo);
+  if (demo.has_gpu()) {
+    show_gpu_speed(demo);
+    fmt::print("{}", headline(demo.terminal, "The same on the CPU"));
+  }
   show_cpu_speed(demo);
   if (demo.sizes != SpeedSizes::kFull) fmt::print("\nWith --speed full: larger sizes too.\n");
   if (!demo.why_no_gpu.empty()) {
-    fmt::print("\n{}",
+    fmt::print("{}", headline(demo.terminal, "And on a GPU"));
+    fmt::print("{}",
                wrap(fmt::format("The GPU's part is missing: {}. On a machine with an NVIDIA GPU "
                                 "and its driver this command computes parts 1 to 4 there too and "
                                 "shows its TFLOP/s beside those of cuBLAS. To try a GPU machine "

@@ -162,6 +162,11 @@ qkv_attention_desc without_addresses(qkv_attention_desc desc) {
   return desc;
 }
 
+bool is_of_this_machine(const std::string& option) {
+  int32_t index = 0;
+  return option == "auto" || option == "cpu" || parse_cuda(option, &index);
+}
+
 DeviceChoice choose_device(const std::string& option) {
   DeviceChoice choice;
   if (names_device(option, &choice)) return choice;

@@ -24,6 +24,9 @@ DeviceChoice choose_device(const std::string& option, const qkv_attention_desc& 
 // The same for an operation that every GPU runs.
 DeviceChoice choose_device(const std::string& option);
 
+// Whether the option is one of auto, cpu, cuda and cuda:N.
+bool is_of_this_machine(const std::string& option);
+
 // The descriptor as a question: no addresses, hence of any device.
 qkv_attention_desc without_addresses(qkv_attention_desc desc);
 

@@ -10,6 +10,8 @@
 #include "commands.h"
 #include "device.h"
 #include "errors.h"
+#include "host/ops/attention/estimate.h"
+#include "host/ops/attention/op.h"
 #include "problem_input.h"
 #include "qkv/qkv.hpp"
 
@@ -27,11 +29,15 @@ struct ExplainOptions {
 };
 
 struct Explanation {
+  std::string device;  // "cpu", "cuda:0", "h100"
   bool supported = false;
   std::string kernel;
   size_t workspace_bytes = 0;
   std::string reasons;  // one line for each kernel that declined
   std::string plan;     // as qkv_plan_print has it
+  // For a device by name.
+  std::string estimate_text;
+  host::attention::Estimate estimate;
 };
 
 bool has_shapes(const ExplainOptions& o) {
@@ -112,8 +118,12 @@ Explanation ask(qkv_attention_desc desc, const DeviceChoice& where) {
   qkv_query_result answer{};
   answer.struct_size = sizeof answer;
   check(qkv_query(&desc, &answer));
-  Explanation out{answer.supported != 0, answer.kernel, answer.workspace_size,
-                  answer.supported != 0 ? answer.reasons : where.note + answer.reasons, ""};
+  Explanation out;
+  out.device = where.device == QKV_DEVICE_CPU ? "cpu" : fmt::format("cuda:{}", where.index);
+  out.supported = answer.supported != 0;
+  out.kernel = answer.kernel;
+  out.workspace_bytes = answer.workspace_size;
+  out.reasons = out.supported ? answer.reasons : where.note + answer.reasons;
   if (out.supported) {
     qkv_plan* plan = nullptr;
     check(qkv_plan_create(&desc, &plan));
@@ -123,16 +133,50 @@ Explanation ask(qkv_attention_desc desc, const DeviceChoice& where) {
   return out;
 }
 
-void print_json(const Explanation& e, const DeviceChoice& where) {
+// What would run on a device that need not be here: plans ask CUDA for nothing.
+Explanation ask(qkv_attention_desc desc, const host::KnownDevice& known) {
+  desc = without_addresses(desc);
+  desc.device = QKV_DEVICE_CUDA;
+  desc.device_index = 0;
+  host::CudaRuntime cuda = host::cuda_runtime();
+  cuda.device_count = [](int32_t* count) {
+    *count = 1;
+    return host::Status();
+  };
+  host::attention::Problem problem;
+  const host::Status valid = host::attention::validate(&desc, host::Need::kShapes, cuda, &problem);
+  if (!valid.ok()) throw Error(valid.code(), valid.reason());
+  const host::DeviceInfo device = device_info_of(known);
+  host::Plan plan;
+  const host::Status planned = make_plan(host::attention::kOp, problem, device, &plan);
+  Explanation out;
+  out.device = known.key;
+  out.supported = planned.ok();
+  out.reasons = plan.declined;
+  if (!out.reasons.empty()) out.reasons.pop_back();  // the last line's end
+  if (!out.supported) return out;
+  out.kernel = plan.kernel->name;
+  out.workspace_bytes = plan.workspace_bytes();
+  out.plan = host::plan_text(host::attention::kOp, plan, problem, device);
+  out.estimate = host::attention::estimate(problem, plan, known);
+  out.estimate_text = host::attention::estimate_text(problem, plan, known);
+  return out;
+}
+
+void print_json(const Explanation& e) {
   nlohmann::ordered_json out;
   out["supported"] = e.supported;
-  out["device"] = where.device == QKV_DEVICE_CPU ? "cpu" : fmt::format("cuda:{}", where.index);
+  out["device"] = e.device;
   out["kernel"] = e.supported ? nlohmann::ordered_json(e.kernel) : nullptr;
   out["workspace_bytes"] = e.workspace_bytes;
   out["reasons"] = nlohmann::ordered_json::array();
   std::istringstream lines(e.reasons);
   for (std::string line; std::getline(lines, line);) out["reasons"].push_back(line);
   out["plan"] = e.plan;
+  if (!e.estimate_text.empty()) {
+    out["estimate_microseconds"] = e.estimate.microseconds;
+    out["estimate_is_at_least"] = e.estimate.at_least;
+  }
   fmt::print("{}\n", out.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace));
 }
 
@@ -146,12 +190,18 @@ int explain(const ExplainOptions& options) {
     desc = input.desc;
   }
   add_optional_tensors(options, &desc);
-  const DeviceChoice where = choose_device(options.problem.device, desc);
-  const Explanation answer = ask(desc, where);
+  const std::string& on = options.problem.device;
+  const host::KnownDevice* known = host::find_known_device(on);
+  if (known == nullptr && !is_of_this_machine(on)) {
+    throw BadInput(fmt::format("--device is {}; allowed: auto, cpu, cuda, cuda:N, or one of {}",
+                               io::quoted(on), host::known_device_keys()));
+  }
+  const DeviceChoice where = known != nullptr ? DeviceChoice() : choose_device(on, desc);
+  const Explanation answer = known != nullptr ? ask(desc, *known) : ask(desc, where);
   if (options.json) {
-    print_json(answer, where);
+    print_json(answer);
   } else if (answer.supported) {
-    fmt::print("{}", answer.plan);
+    fmt::print("{}{}", answer.plan, answer.estimate_text);
     if (!where.note.empty()) fmt::print("not on a GPU: {}\n", where.note);
   } else {
     fmt::print("Nothing would run: {}\n", answer.reasons);
@@ -167,6 +217,9 @@ void add_explain(CLI::App* app, Command* chosen) {
       "explain", "Says which kernel would run a problem, and how, or why none would");
   sub->footer(
       "Example: qkv explain --seq 4096 --dim 128 --heads 32,8 --type bf16 --causal\n"
+      "On a GPU that is not here, with an estimate of its time: --device h100, or another of\n" +
+      host::known_device_keys() +
+      "\n"
       "Exit code 1: no kernel runs the problem.");
   sub->option_defaults()->group("Shapes (instead of files)");
   add_integers(sub, "--batch", &options->batch, 1, 1, "N", "Sequences (default 1)");
@@ -178,6 +231,8 @@ void add_explain(CLI::App* app, Command* chosen) {
       ->delimiter(',')
       ->type_name("NAMES");
   add_problem_options(sub, &options->problem);
+  sub->get_option("--device")
+      ->description("auto, cpu, cuda, cuda:N (default auto), or a GPU's name");
   sub->add_flag("--json", options->json, "Print one JSON object");
   sub->final_callback([=] { *chosen = [=] { return explain(*options); }; });
 }

@@ -17,8 +17,8 @@ struct Grid {
   double at(size_t row, size_t column) const { return weights[row * columns.size() + column]; }
 };
 
-// One cell: shade and weight in percent. Colours where the terminal has them, else shaded
-// characters.
+// A row for each word that looks, a cell of four columns for each that is looked at: shade and
+// weight in percent. Colours where the terminal has them, else shaded characters.
 std::string heat_map(const Grid& grid, const Terminal& terminal);
 
 // What the shades mean, one line.

@@ -84,7 +84,7 @@ void Comparison::attend(const Attention& problem, const std::function<void()>& c
 
 std::string Comparison::text() const {
   if (seen_.size() < 2) return "";
-  std::string out = "Largest difference from the same in fp64:";
+  std::string out = "Largest difference from fp64:";
   for (const Seen& seen : seen_) {
     out += fmt::format("{} {} {:.1e} ({})", &seen == &seen_.front() ? "" : ",", seen.place.name,
                        seen.largest, fmt::join(seen.kernels, ", "));

@@ -5,8 +5,8 @@
 #include <fstream>
 #include <utility>
 
+#include "host/core/cpu/onednn.h"
 #include "host/core/device.h"
-#include "host/ops/attention/cpu/onednn.h"
 
 namespace qkv::cli {
 namespace {

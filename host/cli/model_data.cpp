@@ -4,8 +4,10 @@
 
 #include <algorithm>
 #include <cctype>
+#include <cstring>
 
 #include "errors.h"
+#include "host/core/numeric.h"
 
 namespace qkv::cli {
 namespace {
@@ -57,16 +59,40 @@ bool joins(std::string_view text, const Place& left, const Place& right) {
   return before == '\'' && letter(after) && left.begin > 0 && letter(text[left.begin - 1]);
 }
 
-}  // namespace
-
-std::span<const float> tensor_data(const io::SafetensorsFile& file, const std::string& name,
-                                   const std::vector<int64_t>& shape) {
-  const io::View view = file.tensor(name);
+io::View shaped(const io::SafetensorsFile& file, const std::string& name,
+                const std::vector<int64_t>& shape) {
+  io::View view = file.tensor(name);
   if (view.shape != shape) {
     throw BadInput(fmt::format("tensor {} has shape {}; the demo needs {}", name,
                                io::shape_text(view.shape), io::shape_text(shape)));
   }
-  return view.as<float>();
+  return view;
+}
+
+}  // namespace
+
+std::span<const float> tensor_data(const io::SafetensorsFile& file, const std::string& name,
+                                   const std::vector<int64_t>& shape) {
+  return shaped(file, name, shape).as<float>();
+}
+
+std::vector<float> tensor_as_floats(const io::SafetensorsFile& file, const std::string& name,
+                                    const std::vector<int64_t>& shape) {
+  const io::View view = shaped(file, name, shape);
+  if (view.type == io::DType::f32) {
+    const auto found = view.as<float>();
+    return {found.begin(), found.end()};
+  }
+  if (view.type != io::DType::f16)
+    throw BadInput(fmt::format("tensor {} is {}; the demo needs f32 or f16", name,
+                               io::dtype_info(view.type).name));
+  std::vector<float> out;
+  for (size_t at = 0; at < view.bytes.size(); at += sizeof(host::Half)) {
+    host::Half half;
+    std::memcpy(&half, view.bytes.data() + at, sizeof half);
+    out.push_back(host::to_float(half));
+  }
+  return out;
 }
 
 std::string metadata_text(const io::SafetensorsFile& file, std::string_view key) {

@@ -27,6 +27,10 @@ LayerData layer_data(const io::SafetensorsFile& file, std::string_view name);
 std::span<const float> tensor_data(const io::SafetensorsFile& file, const std::string& name,
                                    const std::vector<int64_t>& shape);
 
+// The same of fp32 or fp16, as fp32.
+std::vector<float> tensor_as_floats(const io::SafetensorsFile& file, const std::string& name,
+                                    const std::vector<int64_t>& shape);
+
 // A text of the file's metadata; BadInput if there is none such.
 std::string metadata_text(const io::SafetensorsFile& file, std::string_view key);
 

@@ -151,6 +151,17 @@ void add_layout(CLI::App* app, Layout* layout) {
                      "Axes of q, k, v and o, default [batch, seq, heads, dim]");
 }
 
+void add_tensor_options(CLI::App* app, ProblemOptions* o) {
+  for (const TensorOption& option : tensor_options())
+    add_file(app, option.name, &o->files[option.id], help_of(option));
+}
+
+void add_type(CLI::App* app, ProblemOptions* o, const std::string& help) {
+  add_choice<qkv_type>(app, "--type", &o->type,
+                       {{"f32", QKV_TYPE_F32}, {"f16", QKV_TYPE_F16}, {"bf16", QKV_TYPE_BF16}},
+                       help);
+}
+
 void add_problem_options(CLI::App* app, ProblemOptions* o) {
   app->option_defaults()->group("Tensors (FILE.npy or FILE.safetensors:NAME)");
   add_file(app, "-q,--q", &o->q, "Queries, in --layout; without batch, or [seq, dim]");
@@ -160,13 +171,13 @@ void add_problem_options(CLI::App* app, ProblemOptions* o) {
            "Packed: [batch, seq, 3, heads, dim] or [batch, seq, all heads, dim]");
   add_integers(app, "--qkv-heads", &o->qkv_heads, 1, 2, "HQ[,HKV]",
                "Heads of q, and of k and v, in --qkv (default: a third each)");
-  for (const TensorOption& option : tensor_options())
-    add_file(app, option.name, &o->files[option.id], help_of(option));
+  add_tensor_options(app, o);
   add_layout(app, &o->layout);
-  add_choice<qkv_type>(app, "--type", &o->type,
-                       {{"f32", QKV_TYPE_F32}, {"f16", QKV_TYPE_F16}, {"bf16", QKV_TYPE_BF16}},
-                       "Convert q, k and v to");
+  add_type(app, o, "Convert q, k and v to");
+  add_settings(app, o);
+}
 
+void add_settings(CLI::App* app, ProblemOptions* o) {
   app->option_defaults()->group("What to compute");
   add_choice<qkv_score>(app, "--score", &o->score,
                         {{"dot", QKV_SCORE_DOT}, {"additive", QKV_SCORE_ADDITIVE}},

@@ -60,6 +60,11 @@ std::span<const TensorOption> tensor_options();
 
 // Registers the options of a problem. `options` must outlive the app.
 void add_problem_options(CLI::App* app, ProblemOptions* options);
+// Those that have nothing to do with q, k, v and o: files of attention's other inputs, for the
+// group that is being filled; then what is computed and where, in groups of their own.
+void add_tensor_options(CLI::App* app, ProblemOptions* options);
+void add_type(CLI::App* app, ProblemOptions* options, const std::string& help);
+void add_settings(CLI::App* app, ProblemOptions* options);
 
 void add_layout(CLI::App* app, Layout* layout);
 

@@ -36,9 +36,7 @@ class Pending {
       io::save_npy(file.path, file.array);
       return;
     }
-    // Through a symbolic link the file behind it is replaced, not the link.
-    const std::string target =
-        fs::is_regular_file(status) ? fs::canonical(file.path).string() : file.path;
+    const std::string target = io::behind_links(file.path);
     renames_.push_back({fmt::format("{}.new.{}", target, ::getpid()), target});
     try {
       io::save_npy(renames_.back().from, file.array);
@@ -72,9 +70,11 @@ void check_own_files(const std::vector<NamedPath>& paths) {
   std::map<std::string, const NamedPath*> files;
   for (const NamedPath& named : paths) {
     if (named.path.empty()) continue;
+    if (named.path == "-")
+      throw BadInput(fmt::format("--{} is -, which names no file; ./- does", named.option));
     std::error_code ignored;
     const std::string file =
-        fs::weakly_canonical(fs::absolute(named.path, ignored), ignored).string();
+        fs::weakly_canonical(fs::absolute(io::behind_links(named.path), ignored), ignored).string();
     const auto [before, is_new] = files.try_emplace(file.empty() ? named.path : file, &named);
     if (!is_new)
       throw BadInput(fmt::format("--{} and --{} are both {}; each output needs its own file",

@@ -13,7 +13,8 @@ struct NamedPath {
   std::string option, path;
 };
 
-// Throws BadInput if two of them are one file, by whatever path.
+// Throws BadInput if two of them are one file, by whatever path and links, or one is "-": arrays go
+// to files alone.
 void check_own_files(const std::vector<NamedPath>& paths);
 
 struct OutputFile {
@@ -22,7 +23,8 @@ struct OutputFile {
 };
 
 // Writes .npy files under temporary names first and renames them when all are complete. After a
-// failure old files are as they were. Throws Failure.
+// failure old files are as they were. A symbolic link stays one: the file behind it is written.
+// Throws Failure.
 void write_npy_files(const std::vector<OutputFile>& files);
 
 // Writes a text file the same way.

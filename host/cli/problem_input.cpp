@@ -27,6 +27,29 @@ std::string axes_text(const Axes& axes) {
                              io::shape_text(array.shape), allowed));
 }
 
+// The elements as the library takes them beside q of type `main`.
+io::Array converted(const std::string& name, host::attention::Element element, qkv_type main,
+                    io::Array array) {
+  switch (element) {
+    case host::attention::Element::kBool:
+      return as_bool(name, std::move(array));
+    case host::attention::Element::kLength:
+      return as_int32(name, array);
+    case host::attention::Element::kWide:
+      if (qkv_type_of(array.type) == main) return array;
+      [[fallthrough]];
+    default:
+      return as_float(name, std::move(array), QKV_TYPE_F32);
+  }
+}
+
+// The file's rank says which axes it has.
+const Axes& axes_of(const TensorOption& option, const io::Array& array) {
+  for (const Axes& axes : option.axes)
+    if (axes.size() == array.shape.size()) return axes;
+  refuse_rank(option.name, array, option.shapes);
+}
+
 class Loader {
  public:
   explicit Loader(const ProblemOptions& options) : options_(options) {
@@ -40,7 +63,7 @@ class Loader {
       load_packed();
     }
     set_output_shape(input_.main_axes, &input_.desc);
-    load_others();
+    load_inputs(options_, input_.desc.q.type, &input_.storage, &input_.desc);
     apply_settings(options_, &input_.desc);
     return std::move(input_);
   }
@@ -61,7 +84,7 @@ class Loader {
   }
 
   qkv_tensor load_main(const char* name, const std::string& file) {
-    io::Array* array = keep(read_float(name, file));
+    io::Array* array = keep(read_float(name, file, options_.type));
     const size_t rank = array->shape.size();
     if (rank < 2 || rank > 4) {
       refuse_rank(name, *array,
@@ -83,7 +106,7 @@ class Loader {
     if (options_.layout != Layout::kBshd) {
       throw BadInput("--layout is bhsd; packed --qkv is always bshd");
     }
-    io::Array* array = keep(read_float("--qkv", options_.qkv));
+    io::Array* array = keep(read_float("--qkv", options_.qkv, options_.type));
     auto& shape = array->shape;
     const std::string shown = io::shape_text(shape);
     const bool five = shape.size() == 5 && shape[2] == 3;
@@ -126,52 +149,6 @@ class Loader {
         fmt::format("{:<6} {} {} {}", "qkv", options_.qkv, host::type_name(all.type), shown));
   }
 
-  void load_others() {
-    for (const TensorOption& option : tensor_options()) {
-      const std::string& file = options_.files[option.id];
-      if (file.empty()) continue;
-      const host::attention::TensorRow& row = host::attention::kTensors[option.id];
-      io::Array array = converted(option.name, row.element, read_tensor(option.name, file));
-      input_.desc.*row.given = tensor_for(option, std::move(array));
-    }
-  }
-
-  // The elements as the library takes them.
-  io::Array converted(const std::string& name, host::attention::Element element,
-                      io::Array array) const {
-    switch (element) {
-      case host::attention::Element::kBool:
-        return as_bool(name, std::move(array));
-      case host::attention::Element::kLength:
-        return as_int32(name, array);
-      case host::attention::Element::kWide:
-        if (qkv_type_of(array.type) == input_.desc.q.type) return array;
-        [[fallthrough]];
-      default:
-        return as_float(name, std::move(array), QKV_TYPE_F32);
-    }
-  }
-
-  // The file's rank says which axes it has.
-  qkv_tensor tensor_for(const TensorOption& option, io::Array array) {
-    for (const Axes& axes : option.axes)
-      if (axes.size() == array.shape.size()) return tensor_of(keep(std::move(array)), axes);
-    refuse_rank(option.name, array, option.shapes);
-  }
-
-  // q, k and v: as the files have them, or as --type says.
-  io::Array read_float(const char* name, const std::string& file) {
-    io::Array array = read_tensor(name, file);
-    if (options_.type != QKV_TYPE_NONE) return as_float(name, std::move(array), options_.type);
-    const qkv_type type = qkv_type_of(array.type);
-    if (type != QKV_TYPE_F32 && type != QKV_TYPE_F16 && type != QKV_TYPE_BF16) {
-      throw BadInput(fmt::format("{} holds {}; allowed: f32, f16, bf16{}", name,
-                                 io::dtype_info(array.type).name,
-                                 array.type == io::DType::f64 ? "; --type f32 converts" : ""));
-    }
-    return array;
-  }
-
   io::Array* keep(io::Array array) {
     return input_.storage.emplace_back(std::make_unique<io::Array>(std::move(array))).get();
   }
@@ -190,6 +167,31 @@ class Loader {
 }  // namespace
 
 ProblemInput load_problem(const ProblemOptions& options) { return Loader(options).load(); }
+
+void load_inputs(const ProblemOptions& options, qkv_type main, Storage* storage,
+                 qkv_attention_desc* desc) {
+  for (const TensorOption& option : tensor_options()) {
+    const std::string& file = options.files[option.id];
+    if (file.empty()) continue;
+    const host::attention::TensorRow& row = host::attention::kTensors[option.id];
+    io::Array array = converted(option.name, row.element, main, read_tensor(option.name, file));
+    const Axes& axes = axes_of(option, array);
+    storage->push_back(std::make_unique<io::Array>(std::move(array)));
+    desc->*row.given = tensor_of(storage->back().get(), axes);
+  }
+}
+
+io::Array read_float(const std::string& name, const std::string& file, qkv_type to) {
+  io::Array array = read_tensor(name, file);
+  if (to != QKV_TYPE_NONE) return as_float(name, std::move(array), to);
+  const qkv_type type = qkv_type_of(array.type);
+  if (type != QKV_TYPE_F32 && type != QKV_TYPE_F16 && type != QKV_TYPE_BF16) {
+    throw BadInput(fmt::format("{} holds {}; allowed: f32, f16, bf16{}", name,
+                               io::dtype_info(array.type).name,
+                               array.type == io::DType::f64 ? "; --type f32 converts" : ""));
+  }
+  return array;
+}
 
 Axes main_axes(Layout layout, size_t rank) {
   if (rank == 2) return {2, 3};

@@ -9,7 +9,7 @@
 namespace qkv::cli {
 namespace {
 
-constexpr double kCell = 46;
+constexpr double kWordCell = 46, kLetterCell = 34;
 constexpr double kMargin = 28;
 constexpr double kLetter = 8.2;  // width of a letter of a label
 
@@ -53,18 +53,25 @@ std::string text(double x, double y, const char* style, const std::string& conte
                      escaped(content));
 }
 
-std::string cell(double x, double y, double weight) {
+std::string cell(double x, double y, double size, double weight) {
   std::string out = fmt::format(
       "  <rect x=\"{:.1f}\" y=\"{:.1f}\" width=\"{:.1f}\" height=\"{:.1f}\" rx=\"3\" fill=\"{}\"/>"
       "\n",
-      x + 1, y + 1, kCell - 2, kCell - 2, color(weight));
+      x + 1, y + 1, size - 2, size - 2, color(weight));
   const long percent = std::lround(100 * weight);
   if (percent > 0) {
-    out += text(x + kCell / 2, y + kCell / 2 + 4.5,
+    out += text(x + size / 2, y + size / 2 + 4.5,
                 weight > 0.45 ? "class=\"number\" fill=\"#ffffff\"" : "class=\"number\"",
                 fmt::format("{}", percent));
   }
   return out;
+}
+
+// What is looked at, above its column: letters upright, words leaning by 45 degrees.
+std::string column_label(double x, double y, double size, const std::string& label) {
+  if (width(label) == 1) return text(x + size / 2, y, "class=\"letter\"", label);
+  x += 0.42 * size;
+  return text(x, y, fmt::format("transform=\"rotate(-45 {:.1f} {:.1f})\"", x, y).c_str(), label);
 }
 
 // From 0 to 100 percent, left to right.
@@ -85,13 +92,15 @@ std::string scale(double x, double y) {
 
 std::string svg_heat_map(const Picture& picture) {
   const Grid& grid = picture.grid;
+  const bool letters = longest(grid.columns) <= 1;
+  const double size = letters ? kLetterCell : kWordCell;
   const double labels = longest(grid.rows) * kLetter + 14;
-  const double header = longest(grid.columns) * kLetter * 0.71 + 22;  // labels lean by 45 degrees
+  const double header = letters ? 28 : longest(grid.columns) * kLetter * 0.71 + 22;
   const double left = kMargin + labels;
   const double intro = kMargin + 30 + 20 * static_cast<double>(picture.subtitle.size());
   const double top = intro + 8 + header;
-  const double grid_width = kCell * static_cast<double>(grid.columns.size());
-  const double bottom = top + kCell * static_cast<double>(grid.rows.size());
+  const double grid_width = size * static_cast<double>(grid.columns.size());
+  const double bottom = top + size * static_cast<double>(grid.rows.size());
   const double total_width =
       std::max(left + grid_width + header - 6, kMargin * 2 + kLetter * 0.92 * 62);
   const double total_height = bottom + 58;
@@ -108,6 +117,7 @@ std::string svg_heat_map(const Picture& picture) {
       "    text.number {{ font-size: 12.5px; text-anchor: middle }}\n"
       "    text.number[fill] {{ fill: #ffffff }}\n"
       "    text.row {{ text-anchor: end }}\n"
+      "    text.letter {{ text-anchor: middle }}\n"
       "  </style>\n"
       "  <rect width=\"100%\" height=\"100%\" fill=\"#ffffff\"/>\n",
       total_width, total_height, escaped(picture.title));
@@ -117,15 +127,14 @@ std::string svg_heat_map(const Picture& picture) {
                 picture.subtitle[i]);
   }
   for (size_t column = 0; column < grid.columns.size(); ++column) {
-    const double x = left + kCell * (static_cast<double>(column) + 0.42), y = top - 8;
-    out += text(x, y, fmt::format("transform=\"rotate(-45 {:.1f} {:.1f})\"", x, y).c_str(),
-                grid.columns[column]);
+    out += column_label(left + size * static_cast<double>(column), top - 8, size,
+                        grid.columns[column]);
   }
   for (size_t row = 0; row < grid.rows.size(); ++row) {
-    const double y = top + kCell * static_cast<double>(row);
-    out += text(left - 10, y + kCell / 2 + 5, "class=\"row\"", grid.rows[row]);
+    const double y = top + size * static_cast<double>(row);
+    out += text(left - 10, y + size / 2 + 5, "class=\"row\"", grid.rows[row]);
     for (size_t column = 0; column < grid.columns.size(); ++column) {
-      out += cell(left + kCell * static_cast<double>(column), y, grid.at(row, column));
+      out += cell(left + size * static_cast<double>(column), y, size, grid.at(row, column));
     }
   }
   return out + scale(left, bottom + 20) + "</svg>\n";

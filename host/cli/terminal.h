@@ -7,7 +7,7 @@
 
 namespace qkv::cli {
 
-inline constexpr size_t kPageWidth = 96;  // columns of all texts
+inline constexpr size_t kPageWidth = 80;  // columns of all texts
 
 enum class Color { kAuto, kAlways, kNever };
 
@@ -31,7 +31,7 @@ std::string wrap(std::string_view text, size_t indent = 0);
 // `value` in 0..1 as a bar of at most `columns`.
 std::string bar(const Terminal& terminal, double value, size_t columns);
 
-// A headline between two blank lines.
+// A headline between two blank lines; a screen of at most 24 rows begins here.
 std::string headline(const Terminal& terminal, std::string_view text);
 
 std::string bold(const Terminal& terminal, std::string_view text);

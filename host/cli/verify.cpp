@@ -2,10 +2,12 @@
 #include "verify.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <sys/prctl.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <charconv>
 #include <chrono>
 #include <csignal>
 #include <cstdlib>
@@ -17,9 +19,11 @@
 
 #include "commands.h"
 #include "errors.h"
+#include "host/io/array.h"
 #include "host/verify/assignments.h"
 #include "host/verify/instances.h"
 #include "host/verify/place.h"
+#include "host/verify/trials.h"
 #include "host/verify/worker.h"
 #include "machine.h"
 #include "output_files.h"
@@ -66,9 +70,11 @@ int work(const VerifyOptions& options) {
   return verify::serve({options.kernel, options.seed, threads()}, std::cin, std::cout);
 }
 
-// combine and merge are queued by others, and merge by qkv_merge alone.
+// combine is queued by others, and other operations have one kernel each.
 bool computes_attention(const std::string& kernel) {
-  return kernel != "combine" && !kernel.ends_with("merge");
+  const auto is = [&](const std::string& other) { return other == kernel; };
+  return kernel != "combine" && std::ranges::none_of(verify::other_kernels(QKV_DEVICE_CPU), is) &&
+         std::ranges::none_of(verify::other_kernels(QKV_DEVICE_CUDA), is);
 }
 
 verify::Supervision supervision(const VerifyOptions& options, const DeviceChoice& where,
@@ -92,16 +98,29 @@ verify::Supervision supervision(const VerifyOptions& options, const DeviceChoice
   return how;
 }
 
+// Refuses names that nothing has.
+void check_names(const VerifyOptions& options, const DeviceChoice& where) {
+  const std::vector<std::string> kernels = verify::kernels_of(where.device, where.index);
+  if (!options.kernel.empty() && std::ranges::find(kernels, options.kernel) == kernels.end())
+    throw BadInput(fmt::format("--kernel is {}; allowed on {}: {}", io::quoted(options.kernel),
+                               device_option(where), fmt::join(kernels, ", ")));
+  const auto named = [&](const verify::Trial& trial) { return trial.name() == options.trial; };
+  if (!options.trial.empty() && std::ranges::none_of(verify::all_trials(), named))
+    throw BadInput(fmt::format("--trial is {}; allowed: a problem as a failure names it",
+                               io::quoted(options.trial)));
+}
+
 std::vector<Assignment> assignments_of(const VerifyOptions& options, const DeviceChoice& where) {
   std::vector<Assignment> all =
       verify::assignments(where.device, where.index, {options.kernel, options.trial, options.seed});
   if (!options.trial.empty())
     std::erase_if(all, [](const Assignment& one) { return one.items.empty(); });
   if (!all.empty()) return all;
-  throw BadInput(options.kernel.empty() && options.trial.empty()
+  throw BadInput(options.trial.empty()
                      ? fmt::format("{} has no kernel to verify", device_option(where))
-                     : fmt::format("no kernel of {} that --kernel and --trial name tries such a "
-                                   "problem",
+                     : fmt::format("--trial {}: {} takes this problem on {}", options.trial,
+                                   options.kernel.empty() ? "no kernel"
+                                                          : "another kernel than " + options.kernel,
                                    device_option(where)));
 }
 
@@ -114,6 +133,16 @@ CLI::Validator in_range(double least, double most) {
     return fmt::format("{} is no number from {} to {}", text, least, most);
   };
   return {check, ""};
+}
+
+// CLI11 takes -1 for 2^64 - 1.
+uint64_t whole_number(const std::string& option, const std::string& text) {
+  uint64_t value = 0;
+  const char* const end = text.data() + text.size();
+  const auto [stop, error] = std::from_chars(text.data(), end, value);
+  if (error == std::errc() && stop == end) return value;
+  throw BadInput(fmt::format("{} is {}; allowed: a whole number from 0 to 2^64 - 1", option,
+                             io::quoted(text)));
 }
 
 std::vector<std::string> other_instances(const DeviceChoice& where, int32_t compute) {
@@ -130,10 +159,13 @@ int verify_device(VerifyOptions options) {
   // Whoever keeps a kernel out of plans wants to know about that kernel most of all.
   const bool had_disabled = std::getenv("QKV_DISABLE") != nullptr;
   unsetenv("QKV_DISABLE");
-  // What the file holds stays until there is a new report.
-  if (!options.json.empty() && !std::ofstream(options.json, std::ios::app))
-    throw BadInput(fmt::format("--json: cannot write {}", options.json));
   const DeviceChoice where = choose_device(options.device);
+  check_names(options, where);
+  const bool to_file = !options.json.empty() && options.json != "-";
+  // What the file holds stays until there is a new report.
+  if (to_file && !std::ofstream(options.json, std::ios::app))
+    throw BadInput(fmt::format("--json: cannot write {}", options.json));
+  std::FILE* const people = options.json == "-" ? stderr : stdout;
   qkv_device_facts facts{};
   facts.struct_size = sizeof facts;
   std::string name = "the CPU";
@@ -141,12 +173,13 @@ int verify_device(VerifyOptions options) {
     check(qkv_device_query(where.index, &facts));
     name = gpu_text(facts);
   }
-  fmt::print("qkv verify: {}, {}, seed {}, about {} seconds\n\n", device_option(where), name,
-             options.seed, options.seconds);
-  if (!where.note.empty()) fmt::print("No GPU: {}.\n\n", where.note);
-  if (had_disabled) fmt::print("QKV_DISABLE is set; all kernels are verified all the same.\n\n");
-  print_head();
-  std::fflush(stdout);
+  fmt::print(people, "qkv verify: {}, {}, seed {}, about {} seconds\n\n", device_option(where),
+             name, options.seed, options.seconds);
+  if (!where.note.empty()) fmt::print(people, "No GPU: {}.\n\n", where.note);
+  if (had_disabled)
+    fmt::print(people, "QKV_DISABLE is set; all kernels are verified all the same.\n\n");
+  print_head(people);
+  std::fflush(people);
 
   const double begin = now();
   const std::vector<Assignment> all = assignments_of(options, where);
@@ -155,21 +188,24 @@ int verify_device(VerifyOptions options) {
     const double left = std::max(options.seconds - (now() - begin), 0.0);
     const double share = left / static_cast<double>(all.size() - n);
     reports.push_back(verify::supervise(all[n], supervision(options, where, all[n].kernel, share)));
-    print_kernel(reports.back());
+    print_kernel(people, reports.back());
   }
   const std::vector<std::string> others =
       other_instances(where, facts.compute_major * 10 + facts.compute_minor);
-  print_faults(options, where, reports);
-  fmt::print("\n");
-  print_left_out(reports, others);
+  print_faults(people, options, where, reports);
+  fmt::print(people, "\n");
+  print_left_out(people, reports, others);
   const bool passed = std::all_of(reports.begin(), reports.end(),
                                   [](const KernelReport& report) { return report.ok(); });
-  fmt::print("{} in {:.1f} seconds.\n", passed ? "All passed" : "FAILED", now() - begin);
+  fmt::print(people, "{} in {:.1f} seconds.\n", passed ? "All passed" : "FAILED", now() - begin);
   if (!options.json.empty()) {
     const auto json = json_of(options, where, name, reports, others);
-    write_text_file(
-        options.json,
-        json.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n");
+    const std::string text =
+        json.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n";
+    if (to_file)
+      write_text_file(options.json, text);
+    else
+      fmt::print("{}", text);
   }
   return passed ? kDone : kFailed;
 }
@@ -199,13 +235,19 @@ void add_verify(CLI::App* app, Command* chosen) {
   sub->add_option("--trial", options->trial, "Only this problem, as a failure names it")
       ->type_name("NAME");
   const CLI::Option* seed =
-      sub->add_option("--seed", options->seed, "The same inputs again (default: new ones)")
+      sub->add_option_function<std::string>(
+             "--seed",
+             [options](const std::string& given) { options->seed = whole_number("--seed", given); },
+             "The same inputs again (default: new ones)")
           ->type_name("N");
   sub->add_option("--watchdog", options->watchdog,
                   "Seconds without an answer after which a kernel hangs (default 30)")
       ->check(in_range(0.1, 1e6))
       ->type_name("N");
-  sub->add_option("--json", options->json, "Write all of it to a file")->type_name("FILE");
+  sub->add_option(
+         "--json", options->json,
+         "Write all of it to a file; -: to standard output, and what people read to standard error")
+      ->type_name("FILE");
   sub->add_flag("--worker", options->worker, "One kernel's process (host/verify/README.md)")
       ->group("");
   sub->final_callback([=] {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <cstdio>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
@@ -28,12 +29,12 @@ std::string device_option(const DeviceChoice& where);
 std::string repro(const VerifyOptions& options, const DeviceChoice& where,
                   const std::string& kernel, const verify::Fault& fault);
 
-void print_head();
-void print_kernel(const verify::KernelReport& report);
-void print_faults(const VerifyOptions& options, const DeviceChoice& where,
+void print_head(std::FILE* out);
+void print_kernel(std::FILE* out, const verify::KernelReport& report);
+void print_faults(std::FILE* out, const VerifyOptions& options, const DeviceChoice& where,
                   const std::vector<verify::KernelReport>& reports);
 // What was left out: for lack of time, after a fault, and instances that are not for the device.
-void print_left_out(const std::vector<verify::KernelReport>& reports,
+void print_left_out(std::FILE* out, const std::vector<verify::KernelReport>& reports,
                     const std::vector<std::string>& other_instances);
 
 nlohmann::ordered_json json_of(const VerifyOptions& options, const DeviceChoice& where,

@@ -40,44 +40,45 @@ std::string repro(const VerifyOptions& options, const DeviceChoice& where,
                      fault.trial.empty() ? "" : " --trial " + fault.trial, options.seed);
 }
 
-void print_head() {
-  fmt::print("{:<14} {:>9} {:>14} {:>14} {:>9}\n", "kernel", "instances", "trials", "error/allowed",
-             "seconds");
+void print_head(std::FILE* out) {
+  fmt::print(out, "{:<14} {:>9} {:>14} {:>14} {:>9}\n", "kernel", "instances", "trials",
+             "error/allowed", "seconds");
 }
 
-void print_kernel(const KernelReport& report) {
-  fmt::print("{:<14} {:>9} {:>14} {:>14} {:>9.1f}  {}\n", report.kernel,
+void print_kernel(std::FILE* out, const KernelReport& report) {
+  fmt::print(out, "{:<14} {:>9} {:>14} {:>14} {:>9.1f}  {}\n", report.kernel,
              fmt::format("{}/{}", passed_instances(report), report.instances.size()),
              fmt::format("{} of {}", tried(report), report.of),
              report.passed == 0 ? "-" : fmt::format("{:.2f}", report.worst), report.seconds,
              report.ok() ? "passed" : "FAILED");
-  std::fflush(stdout);
+  std::fflush(out);
 }
 
-void print_faults(const VerifyOptions& options, const DeviceChoice& where,
+void print_faults(std::FILE* out, const VerifyOptions& options, const DeviceChoice& where,
                   const std::vector<KernelReport>& reports) {
   for (const KernelReport& report : reports) {
     for (size_t n = 0; n < std::min(report.faults.size(), kShownFaults); ++n) {
       const Fault& fault = report.faults[n];
-      fmt::print("\nFAILED {}: {}\n  repro: {}\n", report.kernel, fault_text(fault),
+      fmt::print(out, "\nFAILED {}: {}\n  repro: {}\n", report.kernel, fault_text(fault),
                  repro(options, where, report.kernel, fault));
     }
     if (report.faults.size() > kShownFaults)
-      fmt::print("\nFAILED {}: {} more faults (--json FILE has them all)\n", report.kernel,
+      fmt::print(out, "\nFAILED {}: {} more faults (--json FILE has them all)\n", report.kernel,
                  report.faults.size() - kShownFaults);
   }
 }
 
-void print_left_out(const std::vector<KernelReport>& reports,
+void print_left_out(std::FILE* out, const std::vector<KernelReport>& reports,
                     const std::vector<std::string>& other_instances) {
   size_t no_time = 0, after_fault = 0;
   for (const KernelReport& report : reports)
     no_time += report.no_time, after_fault += report.after_fault;
-  if (no_time > 0) fmt::print("No time for {} trials: --seconds N gives more.\n", no_time);
+  if (no_time > 0) fmt::print(out, "No time for {} trials: --seconds N gives more.\n", no_time);
   if (after_fault > 0)
-    fmt::print("Not tried, since their instance had ended a process: {} trials.\n", after_fault);
+    fmt::print(out, "Not tried, since their instance had ended a process: {} trials.\n",
+               after_fault);
   if (!other_instances.empty())
-    fmt::print("Not for this device: {} instances.\n", other_instances.size());
+    fmt::print(out, "Not for this device: {} instances.\n", other_instances.size());
 }
 
 nlohmann::ordered_json json_of(const VerifyOptions& options, const DeviceChoice& where,

@@ -122,10 +122,28 @@ std::string no_device() {
   }
 }
 
+// No device if CUDA fails to say all of it: a plan made without its clock would differ from the
+// next process's.
 DeviceInfo read_device(int32_t index) {
   cudaDeviceProp prop{};
+  int clock_khz = 0, memory_khz = 0, memory_bits = 0;  // 0 where the device has no such number
+  const auto ask = [&] {
+    cudaError_t error = cudaGetDeviceProperties(&prop, index);
+    const auto attribute = [&](cudaDeviceAttr which, int* value) {
+      if (error != cudaSuccess) return;
+      error = cudaDeviceGetAttribute(value, which, index);
+      // What a driver no longer knows is no number of the device.
+      if (error != cudaErrorInvalidValue) return;
+      *value = 0;
+      error = cudaSuccess;
+    };
+    attribute(cudaDevAttrClockRate, &clock_khz);
+    attribute(cudaDevAttrMemoryClockRate, &memory_khz);
+    attribute(cudaDevAttrGlobalMemoryBusWidth, &memory_bits);
+    return error;
+  };
   DeviceInfo info;
-  if (quietly([&] { return cudaGetDeviceProperties(&prop, index); }) != cudaSuccess) return info;
+  if (quietly(ask) != cudaSuccess) return info;
   info.kind = QKV_DEVICE_CUDA;
   info.compute = prop.major * 10 + prop.minor;
   info.sm_count = prop.multiProcessorCount;
@@ -133,6 +151,9 @@ DeviceInfo read_device(int32_t index) {
   info.smem_per_sm = static_cast<int32_t>(prop.sharedMemPerMultiprocessor);
   info.l2_bytes = prop.l2CacheSize;
   info.memory_bytes = static_cast<int64_t>(prop.totalGlobalMem);
+  info.clock_mhz = clock_khz / 1000;
+  // Two transfers a clock. kHz times bits over 8 is bytes a millisecond.
+  info.memory_gbs = static_cast<int32_t>(int64_t{2} * memory_khz * memory_bits / 8 / 1'000'000);
   info.name = prop.name;
   return info;
 }

@@ -25,7 +25,8 @@ std::string sizes_text(std::span<const size_t> sizes) {
 }
 
 bool has_mark(const DescriptorForm& form, size_t struct_size) {
-  return form.mark_name != nullptr && struct_size > form.sizes.front();
+  return form.mark_name != nullptr &&
+         (form.marked_from_the_first || struct_size > form.sizes.front());
 }
 
 Status check_mark(const DescriptorForm& form, const void* desc, size_t struct_size) {

@@ -21,9 +21,10 @@ struct DescriptorForm {
   std::span<const size_t> sizes;  // of each release that changed it, rising; the last is today's
   const void* defaults;           // today's struct, with 0 for struct_size and mark
 
-  // Descriptors of the first size have no mark; there the field must be 0.
   const char* mark_name = nullptr;  // of the int32_t that holds the mark; null: it has none yet
   size_t mark_offset = 0;
+  // Else descriptors of the first size have none; there the field must be 0.
+  bool marked_from_the_first = false;
 
   size_t today() const { return sizes.back(); }
 };

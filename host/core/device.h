@@ -23,6 +23,9 @@ struct DeviceInfo {
   int32_t smem_per_sm = 0;
   int64_t l2_bytes = 0;      // CUDA
   int64_t memory_bytes = 0;  // CUDA
+  // CUDA, as the driver says; 0 where it does not.
+  int32_t clock_mhz = 0;   // of the multiprocessors, the highest
+  int32_t memory_gbs = 0;  // of device memory, 10^9 bytes a second: its clock times its width
   std::string name;
 };
 

@@ -69,7 +69,8 @@ Status launch_absent(const Problem&, const Own&, const CudaRuntime& cuda, const 
 //   plan      fills its plan. Pure: no CUDA call, no data read
 //   prepare   once per plan, before any run or graph capture: generated code, module, attributes.
 //             QKV_UNSUPPORTED_KERNEL: it cannot run here after all; plans pass over it as if it had
-//             declined
+//             declined. QKV_UNSUPPORTED: so too, by no fault of CUDA's: a library that it needs is
+//             not installed, or does not do this
 //   launch    computes it on the CPU, or hands what queues it to cuda.queue()
 template <class Problem, class Own, std::string (*kDecline)(const Problem&, const DeviceInfo&),
           void (*kPlan)(const Problem&, const DeviceInfo&, Own*),

@@ -49,8 +49,8 @@ class PlanKey {
  public:
   // What one tensor takes at most. Ops hold with a static_assert that they fit.
   static constexpr size_t kTensorWords = 9;
-  static constexpr size_t kWords = 256;
-  static constexpr size_t kTensors = 26;
+  static constexpr size_t kWords = 320;
+  static constexpr size_t kTensors = 32;
 
   PlanKey() = default;
   PlanKey(const PlanKey& other) { *this = other; }

@@ -99,15 +99,14 @@ Status find_device(const AnyProblem& problem, const CudaRuntime& cuda, const Dev
   return {};
 }
 
-// Prepares the plan's kernel, or the next one that can be. If none can, that is a failure of
-// CUDA's, not a problem that qkv does not know.
-static Status prepare(const Op& op, const AnyProblem& problem, const DeviceInfo& device,
-                      const CudaRuntime& cuda, Plan* plan) {
+Status prepare_plan(const Op& op, const AnyProblem& problem, const DeviceInfo& device,
+                    const CudaRuntime& cuda, Plan* plan) {
   for (;;) {
     Status prepared = plan->kernel->prepare(problem, cuda, plan->own.get());
-    if (prepared.code() != QKV_UNSUPPORTED_KERNEL) return prepared;
-    const Status next = pass_over(op, problem, device, prepared.reason(), plan);
-    if (!next.ok()) return Status(QKV_DEVICE_ERROR_CALL, next.reason());
+    const bool missing = prepared.code() == QKV_UNSUPPORTED;
+    if (!missing && prepared.code() != QKV_UNSUPPORTED_KERNEL) return prepared;
+    Status next = pass_over(op, problem, device, prepared.reason(), plan);
+    if (!next.ok()) return missing ? next : Status(QKV_DEVICE_ERROR_CALL, next.reason());
   }
 }
 
@@ -119,11 +118,11 @@ Status new_plan(const Op& op, const AnyProblem& problem, const PlanKey& key,
   if (op.empty(problem)) {
     // Nothing is ever launched: there is nothing to load, and TMA describes no empty tensors.
   } else if (problem.device == QKV_DEVICE_CPU) {
-    QKV_RETURN_IF_ERROR(prepare(op, problem, device, cuda, &made->plan));
+    QKV_RETURN_IF_ERROR(prepare_plan(op, problem, device, cuda, &made->plan));
   } else {
     CurrentDevice current(cuda);
     QKV_RETURN_IF_ERROR(current.set(problem.device_index));
-    QKV_RETURN_IF_ERROR(prepare(op, problem, device, cuda, &made->plan));
+    QKV_RETURN_IF_ERROR(prepare_plan(op, problem, device, cuda, &made->plan));
     QKV_RETURN_IF_ERROR(current.restore());
   }
   if (verbose(kVerboseDispatch | kVerboseRepro)) log_plan(op, made->plan, problem);

@@ -24,6 +24,11 @@ SharedPlan known_plan(const Op& op, const AnyProblem& problem, const DeviceInfo&
 Status new_plan(const Op& op, const AnyProblem& problem, const PlanKey& key,
                 const DeviceInfo& device, const CudaRuntime& cuda, std::unique_ptr<qkv_plan>* plan);
 
+// Prepares the plan's kernel on the current device, or the next one that can be. If none can, that
+// is a failure of CUDA's, not a problem that qkv does not know, unless the last one says otherwise.
+Status prepare_plan(const Op& op, const AnyProblem& problem, const DeviceInfo& device,
+                    const CudaRuntime& cuda, Plan* plan);
+
 // The device that a problem runs on.
 Status find_device(const AnyProblem& problem, const CudaRuntime& cuda, const DeviceInfo** device);
 

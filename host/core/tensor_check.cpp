@@ -71,8 +71,11 @@ Status check_strides(const char* name, const qkv_tensor& tensor, Innermost inner
 Status check_no_overlap(const char* name, const View& view) {
   if (element_count(view.shape) == 0) return {};
   std::array<int, 4> axes{0, 1, 2, 3};
-  std::sort(axes.begin(), axes.end(),
-            [&](int a, int b) { return view.stride[a] < view.stride[b]; });
+  // The innermost stride must be 1: where another one is 1 too, the refusal names that.
+  std::sort(axes.begin(), axes.end(), [&](int a, int b) {
+    if (view.stride[a] != view.stride[b]) return view.stride[a] < view.stride[b];
+    return a != b && (a == 3 || (b != 3 && a < b));
+  });
   int64_t reach = 0;  // offset of the last element over the axes seen so far
   for (int axis : axes) {
     if (view.shape[axis] <= 1) continue;

@@ -111,15 +111,23 @@ Mapping& Mapping::operator=(Mapping&& other) noexcept {
   return *this;
 }
 
+std::string behind_links(const std::string& path) {
+  constexpr int kMostLinks = 40;  // as many as Linux follows
+  std::filesystem::path file = path;
+  std::error_code error;
+  for (int n = 0; n < kMostLinks; ++n) {
+    if (!std::filesystem::is_symlink(file, error)) return file.string();
+    file = file.parent_path() / std::filesystem::read_symlink(file, error);
+  }
+  fail(path, "cannot open for writing: " + std::generic_category().message(ELOOP));
+}
+
 void write_file(const std::string& path, std::span<const std::span<const std::byte>> pieces) {
   namespace fs = std::filesystem;
   std::error_code error;
   const fs::file_status status = fs::status(path, error);
   const bool replace = !fs::exists(status) || fs::is_regular_file(status);
-  // Through a symbolic link the file behind it is replaced, not the link.
-  const std::string target =
-      fs::is_regular_file(status) ? fs::canonical(path, error).string() : path;
-  if (target.empty()) fail(path, "cannot open for writing: " + error.message());
+  const std::string target = replace ? behind_links(path) : path;
   const std::string temporary =
       replace ? target + ".partial." + std::to_string(::getpid()) : std::string();
   OutputFile file(target, replace ? O_CREAT | O_EXCL : 0, temporary);

@@ -45,9 +45,14 @@ class Mapping {
   std::span<const std::byte> bytes_;
 };
 
+// The file that `path` is, behind all symbolic links, whether it is there or not. Fails where the
+// links lead in a circle.
+std::string behind_links(const std::string& path);
+
 // Writes the pieces, in order, to `path`. A regular file is replaced whole, at the end: nobody sees
 // half a file, an old file stays as it is after a failure, and old mappings of it stay readable.
-// Devices and pipes are written to directly.
+// Symbolic links stay: the file behind them is written, as the shell's `>` does. Devices and pipes
+// are written to directly.
 void write_file(const std::string& path, std::span<const std::span<const std::byte>> pieces);
 
 }  // namespace qkv::io

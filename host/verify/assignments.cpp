@@ -54,28 +54,34 @@ std::vector<Assignment> empty_assignments(qkv_device device, const host::DeviceI
   }
   if (device == QKV_DEVICE_CPU) {
     out.front().instances = {"cpu_forward F32", "cpu_forward F16", "cpu_forward BF16"};
-    out.push_back({"cpu_merge", {"cpu_merge"}, {}, 0});
-    return out;
-  }
-  add("combine");
-  add("merge");
-  for (Assignment& assignment : out) {
-    for (const Instance& instance : all_instances()) {
-      if (instance.kernel == assignment.kernel && instance.runs_on(info.compute))
-        assignment.instances.push_back(instance.name);
+  } else {
+    add("combine");
+    for (Assignment& assignment : out) {
+      for (const Instance& instance : all_instances()) {
+        if (instance.kernel == assignment.kernel && instance.runs_on(info.compute))
+          assignment.instances.push_back(instance.name);
+      }
     }
   }
   std::erase_if(out, [](const Assignment& assignment) { return assignment.instances.empty(); });
+  for (const std::string& kernel : other_kernels(device)) out.push_back({kernel, {kernel}, {}, 0});
   return out;
 }
 
 }  // namespace
 
+std::vector<std::string> kernels_of(qkv_device device, int32_t index) {
+  std::vector<std::string> names;
+  const host::DeviceInfo* info = device_info(device, index);
+  if (info == nullptr) return names;
+  for (const Assignment& one : empty_assignments(device, *info)) names.push_back(one.kernel);
+  return names;
+}
+
 std::vector<Assignment> assignments(qkv_device device, int32_t index, const Selected& selected) {
   const host::DeviceInfo* info = device_info(device, index);
   if (info == nullptr) return {};
   std::vector<Assignment> out = empty_assignments(device, *info);
-  const std::string merge = device == QKV_DEVICE_CPU ? "cpu_merge" : "merge";
 
   std::vector<const Trial*> trials;
   for (const Trial& trial : all_trials()) {
@@ -86,9 +92,9 @@ std::vector<Assignment> assignments(qkv_device device, int32_t index, const Sele
 #pragma omp parallel for schedule(dynamic, 1)
   for (int64_t n = 0; n < count; ++n) {
     const Trial& trial = *trials[static_cast<size_t>(n)];
-    found[static_cast<size_t>(n)] = trial.way == Trial::Way::kMerge
-                                        ? std::vector<Reached>{{merge, merge}}
-                                        : reached(trial, device, index, *info);
+    const std::string kernel = trial.kernel(device);
+    found[static_cast<size_t>(n)] = kernel.empty() ? reached(trial, device, index, *info)
+                                                   : std::vector<Reached>{{kernel, kernel}};
   }
   for (size_t n = 0; n < trials.size(); ++n) {
     for (const auto& [kernel, instance] : found[n]) {

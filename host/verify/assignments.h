@@ -16,6 +16,9 @@ struct Selected {
   uint64_t seed = 0;          // of the order
 };
 
+// The kernels that Selected may name, in the library's order; none where there is no such device.
+std::vector<std::string> kernels_of(qkv_device device, int32_t index);
+
 // One for each kernel of the device, in the library's order; each kernel instance that the device
 // can run is in one. Needs host_place() as the place; no problem is run.
 std::vector<Assignment> assignments(qkv_device device, int32_t index, const Selected& selected);

@@ -7,7 +7,9 @@
 #include <vector>
 
 #include "host/verify/cases.h"
+#include "host/verify/layer_parts.h"
 #include "host/verify/merge_parts.h"
+#include "host/verify/projection.h"
 #include "host/verify/tolerance.h"
 
 namespace qkv::verify {
@@ -18,16 +20,27 @@ struct Trial {
     kSelection,  // probes.h
     kLeak,       // probes.h
     kMerge,      // merge_parts.h
+    kProject,    // projection.h
+    kLayer,      // layer_parts.h
   };
 
   Way way = Way::kContract;
-  Case row{};         // of all but kMerge
-  MergeCase merge{};  // of kMerge
+  Case row{};             // of attention's
+  MergeCase merge{};      // of kMerge
+  ProjectCase project{};  // of kProject
+  LayerCase layer{};      // of kLayer
 
   std::string name() const;   // "contract/causal_top_left_q37_kv53_f16"
   std::string group() const;  // what it has in common with others: "causal", "leak"
   double cost() const;        // multiply-adds, about
+
+  // The kernel of another operation than attention, its only one on the device; "" of attention's,
+  // which have several.
+  std::string kernel(qkv_device device) const;
 };
+
+// The kernels of other operations than attention on the device, in the trials' order.
+std::vector<std::string> other_kernels(qkv_device device);
 
 // Every case in every way, but for problems without work.
 const std::vector<Trial>& all_trials();

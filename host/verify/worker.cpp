@@ -99,7 +99,7 @@ class Worker {
  private:
   // Why the trial would not try the kernel; "" if it does.
   std::string planned_elsewhere(const Trial& trial) const {
-    if (options_.kernel.empty() || trial.way == Trial::Way::kMerge) return {};
+    if (options_.kernel.empty() || !trial.kernel(place().device()).empty()) return {};
     const BuiltProblem built(trial.row, {.contents = false});
     const qkv_attention_desc desc = built.desc();
     qkv_query_result result{};

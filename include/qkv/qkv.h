@@ -69,8 +69,10 @@
  * A program built against 0.x runs with every later 0.x. Structs that begin with struct_size grow
  * at their end, release by release. A struct_size that an earlier release had is an older caller:
  * fields that it lacks have their defaults, results are written up to its size, and what that
- * release put up with still passes, but for calls whose results could be wrong. Fill descriptors
- * with their _init function: it knows the defaults.
+ * release put up with still passes, but for calls whose results could be wrong. A longer one, of a
+ * later release, is taken as long as all bytes behind today's fields are 0, up to 16 times today's
+ * size; else the call needs a newer libqkv (QKV_INVALID_STRUCT_SIZE). Fill descriptors with their
+ * _init function: it knows the defaults.
  */
 #ifndef QKV_QKV_H_
 #define QKV_QKV_H_
@@ -348,6 +350,81 @@ typedef struct qkv_merge_desc {
   qkv_tensor lse; /**< [B, H, S, 1]  optional output, f32; may be one of lse_parts */
 } qkv_merge_desc;
 
+/** A projection, the product in front of attention and behind it: y = x W^T + bias, from inputs of
+ * any width into one space. One product with W_q, W_k and W_v below each other gives packed Q, K
+ * and V: attention reads them as views of y, nothing is transposed. Sums are fp32 (f32: true fp32,
+ * no tf32), y is rounded once. B batches of S rows, either may be 0; widths In and Out, at least 1.
+ * Rows or batches of x may have stride 0; on CUDA rows may not. Fill with qkv_project_desc_init. */
+typedef struct qkv_project_desc {
+  size_t struct_size;   /**< sizeof(qkv_project_desc) as the caller compiled it */
+  qkv_device device;    /**< default QKV_DEVICE_AUTO */
+  int32_t device_index; /**< CUDA device; under AUTO taken from the pointers */
+
+  qkv_tensor x; /**< [B, 1, S, In]   f32, f16 or bf16; stride of dim is 1. Heads that stand side
+                   by side, as in attention's O of [B, S, H, D] memory, are one axis of H D */
+  qkv_tensor weight; /**< [1, 1, Out, In] the type of x; the stride of In is 1 ([out, in] memory, as
+                        PyTorch's Linear) or that of Out is ([in, out] memory) */
+  qkv_tensor bias;   /**< [1, 1, 1, Out]  optional, the type of x; stride 1 */
+  qkv_tensor y;      /**< [B, H, S, D]    output with H D = Out, the type of x; stride of dim is 1;
+                        column c of the product is dim c % D of head c / D. [B, 1, S, Out]: no heads.
+                        Strides nest as of attention's o. Shares no element with another tensor */
+
+  uint64_t flags;        /**< QKV_FLAG_* */
+  void* workspace;       /**< as of qkv_attention_desc */
+  size_t workspace_size; /**< bytes at workspace */
+  int32_t threads;       /**< CPU: as of qkv_attention_desc */
+  int32_t reserved0;     /**< the mark of qkv_project_desc_init: leave it */
+} qkv_project_desc;
+
+/** A multi-head attention layer from hidden states: projections of Q, K and V, attention of any
+ * kind, and the projection of its output, as one plan.
+ *
+ *   Q = x_q W_q^T + bias_q,  K = x_kv W_k^T + bias_k,  V = x_kv W_v^T + bias_v
+ *   y = attention(Q, K, V) W_o^T + bias_o
+ *
+ * Row h D + d of a weight belongs to head h, dim d. Q, K, V and attention's O are rounded to the
+ * tensors' type, as if each step were a call of its own. E widths of hidden states; B, Hq, Hkv, Sq,
+ * Skv, Dqk, Dv as in attention. Weights as in qkv_project_desc: by strides [out, in] or [in, out].
+ * Fill with qkv_layer_desc_init. */
+typedef struct qkv_layer_desc {
+  size_t struct_size;   /**< sizeof(qkv_layer_desc) as the caller compiled it */
+  qkv_device device;    /**< default QKV_DEVICE_AUTO */
+  int32_t device_index; /**< CUDA device; under AUTO taken from the pointers */
+
+  int32_t heads_q;  /**< Hq, at least 1 */
+  int32_t heads_kv; /**< Hkv, divides Hq; 0 (default): Hq */
+
+  qkv_tensor x_q;  /**< [B, 1, Sq, Eq]   f32, f16 or bf16; all others have this type */
+  qkv_tensor x_kv; /**< [B, 1, Skv, Ekv] optional; absent: x_q (self-attention) */
+
+  qkv_tensor w_q;      /**< [1, 1, Hq Dqk, Eq]   its rows give Dqk */
+  qkv_tensor w_k;      /**< [1, 1, Hkv Dqk, Ekv] */
+  qkv_tensor w_v;      /**< [1, 1, Hkv Dv, Ekv]  its rows give Dv */
+  qkv_tensor bias_q;   /**< [1, 1, 1, Hq Dqk]  optional, and so are the others */
+  qkv_tensor bias_k;   /**< [1, 1, 1, Hkv Dqk] */
+  qkv_tensor bias_v;   /**< [1, 1, 1, Hkv Dv] */
+  qkv_tensor w_qkv;    /**< [1, 1, (Hq + 2 Hkv) D, Eq] instead of w_q, w_k and w_v: their rows one
+                          below the other, Dqk = Dv = D; for self-attention. One product then */
+  qkv_tensor bias_qkv; /**< [1, 1, 1, (Hq + 2 Hkv) D] optional; with w_qkv alone */
+
+  qkv_tensor w_o;    /**< [1, 1, Ey, Hq Dv] optional */
+  qkv_tensor bias_o; /**< [1, 1, 1, Ey]     optional; with w_o alone */
+  qkv_tensor y; /**< [B, 1, Sq, Ey]    output; without w_o [B, Hq, Sq, Dv], attention's O. Strides
+                   nest as of attention's o. Shares no element with another tensor */
+
+  /** Everything else of attention: score, selection, scale, softcap, masks, lengths, its outputs
+   * lse, index and weights; null: the defaults. From qkv_attention_desc_init; of its fields q, k,
+   * v, o, device, device_index, flags, workspace, workspace_size and threads stay as that left
+   * them. Read by the call, not kept. */
+  const qkv_attention_desc* attention;
+
+  uint64_t flags;        /**< QKV_FLAG_* */
+  void* workspace;       /**< as of qkv_attention_desc; holds Q, K, V and O meanwhile */
+  size_t workspace_size; /**< bytes at workspace */
+  int32_t threads;       /**< CPU: as of qkv_attention_desc */
+  int32_t reserved0;     /**< the mark of qkv_layer_desc_init: leave it */
+} qkv_layer_desc;
+
 /** Facts of a CUDA device, written up to the caller's struct_size. */
 typedef struct qkv_device_facts {
   size_t struct_size;     /**< set by the caller: sizeof(qkv_device_facts) */
@@ -437,6 +514,26 @@ QKV_API qkv_status qkv_merge_desc_init(qkv_merge_desc* desc, size_t struct_size)
 /** Merges parts of one attention problem. Needs no workspace; `stream` as in qkv_plan_run. The
  * first call on a device may load the kernel's module: make it outside of graph capture. */
 QKV_API qkv_status qkv_merge(const qkv_merge_desc* desc, void* stream);
+
+/** Projections; each as its namesake of attention, qkv_query to qkv_attention. Plans are printed,
+ * measured and destroyed as those of attention; a plan runs problems of its own kind alone
+ * (QKV_INVALID_PLAN). On CUDA the product is cuBLASLt's, which is opened when first needed
+ * (QKV_UNSUPPORTED_KERNEL where there is none, with what to install). Capture a CUDA graph after
+ * the first run on a device. */
+QKV_API qkv_status qkv_project_desc_init(qkv_project_desc* desc, size_t struct_size);
+QKV_API qkv_status qkv_project_query(const qkv_project_desc* desc, qkv_query_result* result);
+QKV_API qkv_status qkv_project_plan_create(const qkv_project_desc* desc, qkv_plan** plan);
+QKV_API qkv_status qkv_project_plan_run(const qkv_plan* plan, const qkv_project_desc* desc,
+                                        void* stream);
+QKV_API qkv_status qkv_project(const qkv_project_desc* desc, void* stream);
+
+/** Layers, likewise. */
+QKV_API qkv_status qkv_layer_desc_init(qkv_layer_desc* desc, size_t struct_size);
+QKV_API qkv_status qkv_layer_query(const qkv_layer_desc* desc, qkv_query_result* result);
+QKV_API qkv_status qkv_layer_plan_create(const qkv_layer_desc* desc, qkv_plan** plan);
+QKV_API qkv_status qkv_layer_plan_run(const qkv_plan* plan, const qkv_layer_desc* desc,
+                                      void* stream);
+QKV_API qkv_status qkv_layer(const qkv_layer_desc* desc, void* stream);
 
 #ifdef __cplusplus
 }

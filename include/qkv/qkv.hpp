@@ -124,6 +124,22 @@ Tensor per_batch(T* data, int64_t batch) {
   return strided(data, {batch, 1, 1, 1}, {1, 1, 1, 1});
 }
 
+/// A projection's weight as [out, in] memory, as PyTorch's Linear has it, or as [in, out].
+template <class T>
+Tensor out_in(T* data, int64_t out, int64_t in) {
+  return strided(data, {1, 1, out, in}, {out * in, out * in, in, 1});
+}
+template <class T>
+Tensor in_out(T* data, int64_t in, int64_t out) {
+  return strided(data, {1, 1, out, in}, {out * in, out * in, 1, out});
+}
+
+/// A projection's bias, one value for each column of its output.
+template <class T>
+Tensor per_out(T* data, int64_t out) {
+  return strided(data, {1, 1, 1, out}, {out, out, out, 1});
+}
+
 struct PackedQkv {
   Tensor q, k, v;
 };
@@ -258,6 +274,95 @@ inline void merge(TensorList o_parts, TensorList lse_parts, Tensor o, Tensor lse
   check(qkv_merge(&d, stream));
 }
 
+/// One projection, y = x W^T + bias; the fields are those of qkv_project_desc.
+struct Projection {
+  Tensor x{}, weight{}, bias{}, y{};
+
+  Device device = Device::kAuto;
+  int32_t device_index = 0;
+  int32_t threads = 0;  ///< CPU: at most so many; 0: as OpenMP says
+
+  qkv_project_desc desc() const {
+    qkv_project_desc d;
+    check(qkv_project_desc_init(&d, sizeof d));
+    d.device = static_cast<qkv_device>(device);
+    d.device_index = device_index;
+    d.x = x;
+    d.weight = weight;
+    d.bias = bias;
+    d.y = y;
+    d.threads = threads;
+    return d;
+  }
+};
+
+/// Computes, as attention() does.
+inline void project(const Projection& problem, void* stream = nullptr) {
+  qkv_project_desc d = problem.desc();
+  d.flags |= QKV_FLAG_ALLOW_ALLOCATION;
+  check(qkv_project(&d, stream));
+}
+
+/// Contiguous hidden states, [batch, seq, width].
+template <class T>
+Tensor states(T* data, int64_t batch, int64_t seq, int64_t width) {
+  return bshd(data, batch, seq, 1, width);
+}
+
+/// A multi-head layer from hidden states; the fields are those of qkv_layer_desc. Of `attention`,
+/// q, k, v, o, device, device_index and threads stay as they are.
+struct Layer {
+  int32_t heads_q = 0;
+  int32_t heads_kv = 0;  ///< 0: heads_q
+
+  Tensor x_q{}, x_kv{};
+  Tensor w_q{}, w_k{}, w_v{}, bias_q{}, bias_k{}, bias_v{};
+  Tensor w_qkv{}, bias_qkv{};
+  Tensor w_o{}, bias_o{};
+  Tensor y{};
+
+  Attention attention{};
+
+  Device device = Device::kAuto;
+  int32_t device_index = 0;
+  int32_t threads = 0;  ///< CPU: at most so many; 0: as OpenMP says
+
+  /// Points to *middle, which it fills in from `attention`.
+  qkv_layer_desc desc(qkv_attention_desc* middle) const {
+    *middle = attention.desc();
+    qkv_layer_desc d;
+    check(qkv_layer_desc_init(&d, sizeof d));
+    d.device = static_cast<qkv_device>(device);
+    d.device_index = device_index;
+    d.heads_q = heads_q;
+    d.heads_kv = heads_kv;
+    d.x_q = x_q;
+    d.x_kv = x_kv;
+    d.w_q = w_q;
+    d.w_k = w_k;
+    d.w_v = w_v;
+    d.bias_q = bias_q;
+    d.bias_k = bias_k;
+    d.bias_v = bias_v;
+    d.w_qkv = w_qkv;
+    d.bias_qkv = bias_qkv;
+    d.w_o = w_o;
+    d.bias_o = bias_o;
+    d.y = y;
+    d.attention = middle;
+    d.threads = threads;
+    return d;
+  }
+};
+
+/// Computes, as attention() does.
+inline void layer(const Layer& problem, void* stream = nullptr) {
+  qkv_attention_desc middle;
+  qkv_layer_desc d = problem.desc(&middle);
+  d.flags |= QKV_FLAG_ALLOW_ALLOCATION;
+  check(qkv_layer(&d, stream));
+}
+
 /// What would run, or why nothing would.
 struct Answer {
   bool supported;
@@ -274,6 +379,23 @@ inline Answer query(const Attention& problem) {
   return {r.supported != 0, r.kernel, r.workspace_size, r.reasons};
 }
 
+inline Answer query(const Projection& problem) {
+  const qkv_project_desc d = problem.desc();
+  qkv_query_result r{};
+  r.struct_size = sizeof r;
+  check(qkv_project_query(&d, &r));
+  return {r.supported != 0, r.kernel, r.workspace_size, r.reasons};
+}
+
+inline Answer query(const Layer& problem) {
+  qkv_attention_desc middle;
+  const qkv_layer_desc d = problem.desc(&middle);
+  qkv_query_result r{};
+  r.struct_size = sizeof r;
+  check(qkv_layer_query(&d, &r));
+  return {r.supported != 0, r.kernel, r.workspace_size, r.reasons};
+}
+
 /// Choose once, run often: no allocation and no synchronisation in run(). A run may be shared
 /// between threads.
 class Plan {
@@ -282,6 +404,19 @@ class Plan {
     const qkv_attention_desc d = problem.desc();
     qkv_plan* made = nullptr;
     check(qkv_plan_create(&d, &made));
+    plan_.reset(made);
+  }
+  explicit Plan(const Projection& problem) {
+    const qkv_project_desc d = problem.desc();
+    qkv_plan* made = nullptr;
+    check(qkv_project_plan_create(&d, &made));
+    plan_.reset(made);
+  }
+  explicit Plan(const Layer& problem) {
+    qkv_attention_desc middle;
+    const qkv_layer_desc d = problem.desc(&middle);
+    qkv_plan* made = nullptr;
+    check(qkv_layer_plan_create(&d, &made));
     plan_.reset(made);
   }
 
@@ -300,12 +435,26 @@ class Plan {
     return out;
   }
 
-  /// `workspace`: workspace_size() bytes on the tensors' device, 256-byte aligned.
+  /// `workspace`: workspace_size() bytes on the tensors' device, 256-byte aligned. The problem is
+  /// of the kind that the plan was made for.
   void run(const Attention& problem, void* workspace, size_t bytes, void* stream = nullptr) const {
     qkv_attention_desc d = problem.desc();
     d.workspace = workspace;
     d.workspace_size = bytes;
     check(qkv_plan_run(plan_.get(), &d, stream));
+  }
+  void run(const Projection& problem, void* workspace, size_t bytes, void* stream = nullptr) const {
+    qkv_project_desc d = problem.desc();
+    d.workspace = workspace;
+    d.workspace_size = bytes;
+    check(qkv_project_plan_run(plan_.get(), &d, stream));
+  }
+  void run(const Layer& problem, void* workspace, size_t bytes, void* stream = nullptr) const {
+    qkv_attention_desc middle;
+    qkv_layer_desc d = problem.desc(&middle);
+    d.workspace = workspace;
+    d.workspace_size = bytes;
+    check(qkv_layer_plan_run(plan_.get(), &d, stream));
   }
 
  private:

@@ -52,6 +52,31 @@ TEST(Hpp, Factories) {
   EXPECT_EQ(stride(qkv::strided(data, {1, 2, 3, 4}, {0, 9, 8, 1})), (Four{0, 9, 8, 1}));
 }
 
+// [2, 3] hidden states, a weight of either order, two heads of two.
+TEST(Hpp, Projects) {
+  const float x[6] = {1, 2, 3, 4, 5, 6}, bias[4] = {10, 20, 30, 40};
+  const float weight[12] = {1, 0, 0, 0, 1, 0, 0, 0, 1, 1, 1, 1};
+  float other[12], y[8];
+  for (size_t out = 0; out < 4; ++out)
+    for (size_t in = 0; in < 3; ++in) other[in * 4 + out] = weight[out * 3 + in];
+  const Tensor orders[] = {qkv::out_in(weight, 4, 3), qkv::in_out(other, 3, 4)};
+  for (const Tensor& w : orders) {
+    const qkv::Projection call{.x = qkv::bhsd(x, 1, 1, 2, 3),
+                               .weight = w,
+                               .bias = qkv::per_out(bias, 4),
+                               .y = qkv::bshd(y, 1, 2, 2, 2)};
+    qkv::project(call);
+    const float want[8] = {11, 22, 33, 46, 14, 25, 36, 55};
+    for (size_t n = 0; n < 8; ++n) EXPECT_EQ(y[n], want[n]) << n;
+    EXPECT_TRUE(qkv::query(call).supported);
+    EXPECT_EQ(qkv::query(call).kernel, "cpu_project");
+    const qkv::Plan plan(call);
+    EXPECT_NE(plan.text().find("cpu_project"), std::string::npos);
+    EXPECT_THROW(plan.run(call, nullptr, 0), Error);  // it needs a workspace
+  }
+  EXPECT_THROW(qkv::project({}), Error);
+}
+
 TEST(Hpp, TypesOfElements) {
   EXPECT_EQ(type_of<float>, QKV_TYPE_F32);
   EXPECT_EQ(type_of<f16>, QKV_TYPE_F16);
@@ -170,6 +195,64 @@ TEST(Hpp, PlanRunsWithTheCallersWorkspace) {
   plan.run(a, workspace.get(), bytes);
   EXPECT_EQ(o[0], 4);
   EXPECT_THROW(plan.run(a, nullptr, 0), Error);
+}
+
+TEST(Hpp, LayerHasAllFields) {
+  float data[16] = {};
+  const auto row = [&](int64_t n) { return bshd(data + n, 1, 1, 1, 1); };
+  Layer layer;
+  layer.heads_q = 4;
+  layer.heads_kv = 2;
+  layer.device = Device::kCpu;
+  layer.device_index = 3;
+  layer.threads = 5;
+  Tensor Layer::*const fields[] = {&Layer::x_q,   &Layer::x_kv,     &Layer::w_q,    &Layer::w_k,
+                                   &Layer::w_v,   &Layer::bias_q,   &Layer::bias_k, &Layer::bias_v,
+                                   &Layer::w_qkv, &Layer::bias_qkv, &Layer::w_o,    &Layer::bias_o,
+                                   &Layer::y};
+  qkv_tensor qkv_layer_desc::*const of_desc[] = {
+      &qkv_layer_desc::x_q,      &qkv_layer_desc::x_kv,   &qkv_layer_desc::w_q,
+      &qkv_layer_desc::w_k,      &qkv_layer_desc::w_v,    &qkv_layer_desc::bias_q,
+      &qkv_layer_desc::bias_k,   &qkv_layer_desc::bias_v, &qkv_layer_desc::w_qkv,
+      &qkv_layer_desc::bias_qkv, &qkv_layer_desc::w_o,    &qkv_layer_desc::bias_o,
+      &qkv_layer_desc::y};
+  for (size_t n = 0; n < std::size(fields); ++n) layer.*fields[n] = row(static_cast<int64_t>(n));
+  layer.attention.softcap = 7;
+  qkv_attention_desc middle;
+  const qkv_layer_desc d = layer.desc(&middle);
+  for (size_t n = 0; n < std::size(fields); ++n) EXPECT_EQ((d.*of_desc[n]).data, data + n);
+  EXPECT_EQ(d.heads_q, 4);
+  EXPECT_EQ(d.heads_kv, 2);
+  EXPECT_EQ(d.device, QKV_DEVICE_CPU);
+  EXPECT_EQ(d.device_index, 3);
+  EXPECT_EQ(d.threads, 5);
+  EXPECT_EQ(d.attention, &middle);
+  EXPECT_EQ(middle.softcap, 7);
+}
+
+// One head of width 1: y = w_o w_v (the mean of x), since all scores are 0.
+TEST(Hpp, LayerRuns) {
+  float x[2] = {1, 5}, zero[1] = {0}, three[1] = {3}, two[1] = {2}, y[2] = {};
+  Layer layer;
+  layer.heads_q = 1;
+  layer.x_q = states(x, 1, 2, 1);
+  layer.w_q = layer.w_k = states(zero, 1, 1, 1);
+  layer.w_v = states(three, 1, 1, 1);
+  layer.w_o = states(two, 1, 1, 1);
+  layer.y = states(y, 1, 2, 1);
+  qkv::layer(layer);
+  EXPECT_EQ(y[0], 18);
+  EXPECT_EQ(y[1], 18);
+  const Plan plan(layer);
+  EXPECT_EQ(query(layer).workspace_size, plan.workspace_size());
+  EXPECT_EQ(query(layer).kernel, "cpu_layer");
+  const size_t bytes = (plan.workspace_size() + 255) / 256 * 256;
+  const std::unique_ptr<void, void (*)(void*)> workspace(std::aligned_alloc(256, bytes), std::free);
+  y[1] = 0;
+  plan.run(layer, workspace.get(), bytes);
+  EXPECT_EQ(y[1], 18);
+  layer.attention.threads = 2;
+  EXPECT_THROW(qkv::layer(layer), Error);
 }
 
 TEST(Hpp, PlansMoveAndDoNotCopy) {

@@ -16,8 +16,8 @@
 #include <thread>
 #include <vector>
 
+#include "host/core/cpu/convert.h"
 #include "host/ops/attention/cpu/attention.h"
-#include "host/ops/attention/cpu/convert.h"
 #include "host/ops/attention/cpu/tile_products.h"
 #include "tests/support/guarded.h"
 

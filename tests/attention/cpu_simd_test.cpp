@@ -12,9 +12,9 @@
 #include <string>
 #include <vector>
 
+#include "host/core/cpu/convert.h"
+#include "host/core/cpu/dispatch.h"
 #include "host/core/numeric.h"
-#include "host/ops/attention/cpu/convert.h"
-#include "host/ops/attention/cpu/dispatch.h"
 #include "host/ops/attention/cpu/scores.h"
 #include "host/ops/attention/cpu/softmax.h"
 

@@ -9,8 +9,8 @@
 #include <string>
 #include <vector>
 
+#include "host/core/cpu/convert.h"
 #include "host/ops/attention/cpu/attention.h"
-#include "host/ops/attention/cpu/convert.h"
 #include "host/ops/attention/cpu/scratch.h"
 #include "host/ops/attention/cpu/tile_products.h"
 #include "host/ops/attention/cpu/tiles.h"

@@ -313,7 +313,7 @@ const Decline kSm90Declines[] = {
      [](qkv_attention_desc& d) { d = shapes(1, 1, 1, 8, 8, 128, 100); }, "simt_forward"},
     {"wide", "takes dims that are multiples of 8 up to 128, one here is 136",
      [](qkv_attention_desc& d) { d = shapes(1, 1, 1, 8, 8, 136, 64); }, "sm80_forward"},
-    {"narrow", "computes 128 dims whatever is asked, the widest here is 64",
+    {"narrow", "pads head dims to 128, which wastes half or more where the widest is 64",
      [](qkv_attention_desc& d) { d = shapes(1, 1, 1, 8, 8, 32, 64); }, "sm80_forward"},
     {"no_keys", "needs keys, there are none",
      [](qkv_attention_desc& d) { d = shapes(1, 1, 1, 8, 0, 128, 128); }, "sm80_forward"},
@@ -494,7 +494,7 @@ TEST(PlanPrint, SaysWhatWillRun) {
   ASSERT_EQ(qkv_plan_print(plan, text.data(), text.size(), nullptr), QKV_SUCCESS);
   EXPECT_EQ(text.find('\0'), length);
   for (const std::string& part :
-       {std::string("sm90_forward"), std::string("Fake H100"),
+       {std::string("sm90_forward"), std::string("NVIDIA H100 80GB HBM3"),
         std::string("batch 2, heads 6/3, s_q 1000, s_kv 777, d_qk 96, d_v 128, f16"),
         std::string("causal bottom-right"), host::text("workspace   ", workspace, " bytes"),
         std::string("cut         "), std::string(" waves, "),

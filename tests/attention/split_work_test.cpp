@@ -74,7 +74,6 @@ class SplitWork : public testing::TestWithParam<Case> {};
 TEST_P(SplitWork, IsTheMinimalCover) {
   const Case& row = GetParam();
   host::DeviceInfo device = fake_device(80);
-  device.l2_bytes = int64_t{40} << 20;
   host::attention::Problem problem = BuiltProblem(row, {}).oracle_problem();
   problem.device = QKV_DEVICE_CUDA;
   host::Plan plan;

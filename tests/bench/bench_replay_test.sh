@@ -38,7 +38,9 @@ refuse() {  # line, text
 }
 refuse fwd:cpu:sq0 "'sq0' holds 0: there is nothing to time"
 refuse fwd:cpu:mask=kq "'mask=kq'"
-refuse bwd:cpu "problem starts with 'bwd'; it must start with fwd or merge"
+refuse bwd:cpu "problem starts with 'bwd'; it must start with fwd or layer or merge or project"
+refuse layer:cpu:biases=oq "'biases=oq' holds 'oq'"
+refuse layer:cpu:sq3:skv4 "without ekv they are one"
 refuse merge:cpu:parts33 "'parts33' holds '33'; allowed is a whole number from 1 to 32"
 refuse merge:cpu:f32:bf16 "'bf16' stands beside 'f32'"
 refuse fwd:cpu:f32:d8:b1:h2:s4:o=0.0.0 "o.stride[1] is 0"

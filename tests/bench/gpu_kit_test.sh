@@ -31,9 +31,9 @@ done
 # row IMPLEMENTATION TFLOPS: as attention_bench and peers.py write them.
 row() { printf '%s\tforward\tbf16\t128\t128\tcausal\t1\t16\t16\t8192\t8192\t0\t%s\n' "$1" "$2"; }
 row qkv 512 >"$kit/ours.tsv"
-{ row torch_flash 480.25 && row torch_cudnn 0.5; } >"$kit/peers.tsv"
+{ row torch_fa2 480.25 && row torch_cudnn 0.5; } >"$kit/peers.tsv"
 table=$(awk -f "$kit/table.awk" "$kit/ours.tsv" "$kit/peers.tsv" | tr -s ' ')
-want='TFLOP/s qkv torch_flash torch_cudnn
+want='TFLOP/s qkv torch_fa2 torch_cudnn
 forward/bf16/d128/causal/b1_h16_s8192 512.0 480.2 0.500'
 [[ $table == "$want" ]] || fail "the table is"$'\n'"$table"
 

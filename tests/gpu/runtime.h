@@ -31,7 +31,11 @@ inline bool on_virtual_gpu() { return probe<CallsOf>("__cudaVgpuCalls") != nullp
 
 // Throws where a call of CUDA fails.
 void check(cudaError_t error, const char* what);
+
 #define CUDA(call) check(call, #call)
+
+// fp32 numbers of a normal distribution.
+std::vector<std::byte> random_bytes(int64_t count, uint64_t seed, float deviation = 1);
 
 // --- problems in device memory
 

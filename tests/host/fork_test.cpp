@@ -53,6 +53,19 @@ std::vector<float> merged() {
   return o;
 }
 
+// By several threads, as attend().
+std::vector<float> projected() {
+  const std::vector<float> x = random_floats(static_cast<size_t>(kSeq * kDim)),
+                           weight = random_floats(static_cast<size_t>(kSeq * kDim));
+  std::vector<float> y(static_cast<size_t>(kSeq * kSeq));
+  Projection call;
+  call.x = bhsd(x.data(), 1, 1, kSeq, kDim);
+  call.weight = out_in(weight.data(), kSeq, kDim);
+  call.y = bhsd(y.data(), 1, 1, kSeq, kSeq);
+  project(call);
+  return y;
+}
+
 // The exit status of a child that runs `body`; the number of a signal that ended it, negative.
 int in_child(const std::function<bool()>& body) {
   const pid_t child = fork();
@@ -75,10 +88,12 @@ class Fork : public testing::Test {
 };
 
 TEST_F(Fork, T26_AChildComputesWhatItsParentHasComputed) {
-  const std::vector<float> before = attend(kSeq), other = attend(kSeq - 37), sum = merged();
+  const std::vector<float> before = attend(kSeq), other = attend(kSeq - 37), sum = merged(),
+                           product = projected();
   ASSERT_EQ(host::cpu_threads(0), 4);
   EXPECT_EQ(in_child([&] {
-              return attend(kSeq) == before && attend(kSeq - 37) == other && merged() == sum;
+              return attend(kSeq) == before && attend(kSeq - 37) == other && merged() == sum &&
+                     projected() == product;
             }),
             0);
   EXPECT_EQ(attend(kSeq), before) << "in the parent, afterwards";

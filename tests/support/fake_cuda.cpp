@@ -4,6 +4,8 @@
 #include <stdexcept>
 #include <utility>
 
+#include "host/core/known_devices.h"
+
 namespace qkv::test {
 namespace {
 
@@ -84,27 +86,9 @@ const host::CudaRuntime kTable{
 }  // namespace
 
 host::DeviceInfo fake_device(int32_t compute) {
-  struct Figures {
-    int32_t compute, sm_count, smem_kib;
-    const char* name;
-  };
-  constexpr Figures kFigures[] = {
-      {70, 80, 96, "Fake V100"},    {75, 40, 64, "Fake T4"},         {80, 108, 163, "Fake A100"},
-      {86, 84, 99, "Fake A40"},     {89, 142, 99, "Fake L40S"},      {90, 132, 227, "Fake H100"},
-      {100, 148, 227, "Fake B200"}, {120, 170, 99, "Fake RTX 5090"},
-  };
-  for (const Figures& f : kFigures) {
-    if (f.compute != compute) continue;
-    host::DeviceInfo info;
-    info.kind = QKV_DEVICE_CUDA;
-    info.compute = compute;
-    info.sm_count = f.sm_count;
-    info.smem_per_block = f.smem_kib * 1024;
-    info.smem_per_sm = info.smem_per_block + 1024;
-    info.l2_bytes = int64_t{50} << 20;
-    info.memory_bytes = int64_t{80} << 30;
-    info.name = f.name;
-    return info;
+  for (const char* key : {"v100", "t4", "a100", "a40", "l40s", "h100", "b200", "rtx5090"}) {
+    const host::KnownDevice& known = *host::find_known_device(key);
+    if (known.compute == compute) return device_info_of(known);
   }
   throw std::invalid_argument("no such fake device");
 }

@@ -13,7 +13,7 @@
 
 namespace qkv::test {
 
-// A device of compute capability `compute` with the figures of a card of that class.
+// A card of compute capability `compute` (host/core/known_devices.h).
 host::DeviceInfo fake_device(int32_t compute);
 
 // In force from construction to destruction; one at a time.

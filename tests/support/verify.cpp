@@ -1,5 +1,7 @@
 #include "tests/support/verify.h"
 
+#include <dlfcn.h>
+
 #include <cstdlib>
 #include <random>
 #include <sstream>
@@ -30,6 +32,21 @@ std::string left_out(const Case& row) {
   const std::string list = std::string(",") + named + ",";
   if (list.find(std::string(",") + result.kernel + ",") != std::string::npos) return {};
   return std::string("planned on ") + result.kernel + ", which other runs test";
+}
+
+std::string missing_cublaslt() {
+  const bool virtual_gpu = dlsym(RTLD_DEFAULT, "__cudaVgpuCalls") != nullptr;
+  if (place().device() == QKV_DEVICE_CPU || virtual_gpu) return {};
+  qkv_project_desc desc;
+  if (qkv_project_desc_init(&desc, sizeof desc) != QKV_SUCCESS) return {};
+  desc.device = place().device();
+  desc.device_index = place().index();
+  desc.x = desc.weight = desc.y = {nullptr, QKV_TYPE_F32, 0, {1, 1, 1, 1}, {1, 1, 1, 1}};
+  qkv_plan* plan = nullptr;
+  const qkv_status status = qkv_project_plan_create(&desc, &plan);
+  qkv_plan_destroy(plan);
+  const std::string says = status == QKV_SUCCESS ? "" : qkv_last_error();
+  return says.find("cannot be opened") == std::string::npos ? "" : says;
 }
 
 std::string replay(const Case& row) {

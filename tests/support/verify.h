@@ -25,6 +25,10 @@ uint64_t test_repeats();
 // whose cases run in this one, and the plan has another. "" if the case runs.
 std::string left_out(const Case& row);
 
+// Why the place computes no projections: a real device without cuBLASLt, which qkv does not ship;
+// the virtual GPU has its own. "" if it does.
+std::string missing_cublaslt();
+
 // A line that runs the current test again with the same inputs.
 std::string replay(const Case& row);
 

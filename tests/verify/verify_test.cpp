@@ -243,6 +243,7 @@ TEST(Assignments, ReachEveryInstanceOfEveryDevice) {
     for (const Instance& instance : all_instances()) {
       if (instance.runs_on(compute)) wanted.insert(instance.name);
     }
+    for (const std::string& kernel : other_kernels(QKV_DEVICE_CUDA)) wanted.insert(kernel);
     EXPECT_EQ(reached, wanted) << "sm_" << compute;
   }
 }

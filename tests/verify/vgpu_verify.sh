@@ -5,7 +5,8 @@
 set -u
 run=$1 program=$2 device=$3 part=$4
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
-listed=$(cat "$root"/kernels/*/*/instances.inc | grep -c '^QKV_')
+# The list's, and cublaslt and layer, which have no room in kernels/.
+listed=$(($(cat "$root"/kernels/*/*/instances.inc | grep -c '^QKV_') + 2))
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 failures=0

@@ -254,18 +254,21 @@ float default_scale(qkv_score score, int64_t d_qk) {
   return static_cast<float>(1 / std::sqrt(static_cast<double>(d_qk)));
 }
 
+Status check_problem(const qkv_attention_desc& desc, bool of_first_release, Need need, Problem* p) {
+  QKV_RETURN_IF_ERROR(check_enums(desc));
+  QKV_RETURN_IF_ERROR(check_reserved(desc));
+  QKV_RETURN_IF_ERROR(check_main_tensors(desc, need, p));
+  QKV_RETURN_IF_ERROR(check_options(desc, p));
+  QKV_RETURN_IF_ERROR(check_other_tensors(desc, need, p));
+  if (of_first_release) return {};
+  QKV_RETURN_IF_ERROR(check_unused(desc));
+  return check_slopes(desc);
+}
+
 Status validate(const qkv_attention_desc* given, Need need, const CudaRuntime& cuda, Problem* p) {
   Descriptor<qkv_attention_desc> desc;
   QKV_RETURN_IF_ERROR(desc.read(kAttentionForm, given));
-  QKV_RETURN_IF_ERROR(check_enums(*desc));
-  QKV_RETURN_IF_ERROR(check_reserved(*desc));
-  QKV_RETURN_IF_ERROR(check_main_tensors(*desc, need, p));
-  QKV_RETURN_IF_ERROR(check_options(*desc, p));
-  QKV_RETURN_IF_ERROR(check_other_tensors(*desc, need, p));
-  if (!desc.of_first_release()) {
-    QKV_RETURN_IF_ERROR(check_unused(*desc));
-    QKV_RETURN_IF_ERROR(check_slopes(*desc));
-  }
+  QKV_RETURN_IF_ERROR(check_problem(*desc, desc.of_first_release(), need, p));
   // Plans and queries may come with any addresses.
   if (need == Need::kAddresses)
     QKV_RETURN_IF_ERROR(check_overlaps(*p, std::make_index_sequence<kTensorCount>()));

@@ -238,6 +238,11 @@ inline KeyRange visible_keys(const Problem& p, int64_t i, int64_t length) {
 // What releases made of qkv_attention_desc.
 extern const DescriptorForm kAttentionForm;
 
+// The part of validate() that is about the descriptor alone, for ops that fill one in: overlaps,
+// the device and the workspace are of their call as a whole.
+Status check_problem(const qkv_attention_desc& desc, bool of_first_release, Need need,
+                     Problem* problem);
+
 // Turns the caller's descriptor into a problem or says what is wrong with it. Reads no tensor data.
 // Allocates nothing unless it refuses.
 Status validate(const qkv_attention_desc* given, Need need, const CudaRuntime& cuda,

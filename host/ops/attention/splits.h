@@ -15,7 +15,7 @@ namespace qkv::host::attention {
 
 struct SplitPlan : TilePlan {
   kernels::TileSchedule schedule;
-  double predicted_cycles = 0, predicted_waves = 0;
+  Prediction predicted;
 
   std::string text() const override;
 };

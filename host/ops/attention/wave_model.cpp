@@ -1,6 +1,7 @@
 #include "host/ops/attention/wave_model.h"
 
 #include <algorithm>
+#include <cmath>
 
 namespace qkv::host::attention {
 namespace {
@@ -69,13 +70,14 @@ double rows_of(const Problem& p) {
 
 // Partials are written and read through the L2 cache; a block of combine makes a trip for the LSE
 // and one for each 16 of O (4 warps, 4 loads at a time), and one to store.
-double combine_cycles(const Problem& p, const DeviceInfo& device, int32_t splits) {
+double combine_cycles(const Problem& p, const DeviceInfo& device, const DeviceRates& rates,
+                      int32_t splits) {
   if (splits == 1) return 0;
   const double sms = device.sm_count, rows = rows_of(p);
   const double bytes = 2 * 4 * rows * splits * static_cast<double>(p.d_v + 2);
   const double rounds = round_up(rows / (sms * kCombineResident));
   const double trips = 2 + round_up(splits / 16.0);
-  return kCombineCycles + std::max(bytes / (kL2Bytes * sms), rounds * trips * kLatency);
+  return kCombineCycles + std::max(bytes / (kL2Bytes * sms), rounds * trips * rates.l2_latency);
 }
 
 // Device memory gives and takes every element once at best.
@@ -86,19 +88,47 @@ double memory_cycles(const Problem& p, const DeviceInfo& device, const DeviceRat
   return element * (kv + rows_of(p) * width) / (rates.hbm * device.sm_count);
 }
 
+// Computing and memory together take at least the longer one's time and at most the sum: neither
+// hides the other wholly, since memory waits while blocks begin and end. Where the larger one alone
+// counted, plans stopped adding splits as soon as both took as long, with half of the
+// multiprocessors idle.
+double together(double computing, double memory) {
+  return std::sqrt(computing * computing + memory * memory);
+}
+
+// Multiply-adds of mma.sync a cycle: the data sheets' dense fp16 rate over clock and
+// multiprocessors. What is left to it on sm_90 and later is the rate of sm_80 (estimate). GeForce
+// cards sum fp16 in fp32 at half of the workstation cards' rate (NVIDIA's whitepapers of GA102,
+// appendix A, and AD102, appendix A: RTX 3090 71 and A40 150 TFLOP/s, RTX 4090 165 and L40S 362).
+double mma_rate(const DeviceInfo& device) {
+  const int32_t c = device.compute;
+  if (c < 86 || (c >= 90 && c < 120)) return 1024;
+  return device.name.find("GeForce") == std::string::npos ? 512 : 256;
+}
+
+// Bytes of device memory for a multiprocessor's cycle where the device does not say, or says what
+// no card has: a part of a card has a part of its memory. A100 80 GB, A40, L40S, H100, B200, RTX
+// 5090 as in host/core/known_devices.cpp.
+double memory_rate_of_class(int32_t compute) {
+  if (compute < 86) return 13.4;
+  if (compute < 89) return 4.8;
+  if (compute < 90) return 2.4;
+  if (compute < 100) return 12.8;
+  if (compute < 120) return 27.5;
+  return 4.4;
+}
+
 }  // namespace
 
-// mma: dense fp16 rate of the data sheets over clock and multiprocessors. Of sm_86, 89 and 120 the
-// workstation cards' (GeForce has half); of sm_90 and later what is left to mma.sync, which issues
-// at the rate of sm_80. hbm: A100 80 GB 2.0 TB/s at 1.41 GHz, A40 0.70 at 1.74, L40S 0.86 at 2.5,
-// H100 3.35 at 1.83, B200 8 at 1.9, RTX 5090 1.8 at 2.4.
 DeviceRates device_rates(const DeviceInfo& device) {
-  if (device.compute < 86) return {1024, 13};
-  if (device.compute < 89) return {512, 4.8};
-  if (device.compute < 90) return {512, 2.4};
-  if (device.compute < 100) return {1024, 13.9};
-  if (device.compute < 120) return {1024, 28};
-  return {512, 4.4};
+  const double clock = device.clock_mhz > 0 ? device.clock_mhz : kDefaultMhz;
+  const double of_class = memory_rate_of_class(device.compute);
+  double memory = of_class;
+  if (device.clock_mhz > 0 && device.memory_gbs > 0 && device.sm_count > 0)
+    memory = 1e3 * device.memory_gbs / (clock * device.sm_count);
+  if (memory > 2 * of_class) memory = of_class;
+  return {mma_rate(device), kMemoryShare * memory, kMemoryNanoseconds * 1e-3 * clock,
+          kL2Nanoseconds * 1e-3 * clock};
 }
 
 StepCost mma_step(const DeviceRates& rates, int32_t tile_q, int32_t tile_kv, int32_t dim,
@@ -110,7 +140,7 @@ StepCost mma_step(const DeviceRates& rates, int32_t tile_q, int32_t tile_kv, int
   const double issued = (scores * (rules ? 14.5 : 4.5) + static_cast<double>(tile_q) * dim) / 128;
   const double softmax = std::max(scores / kExponentials, issued);
   const double bytes = 2.0 * tile_kv * dim;  // of K, and of V as well
-  const double copy = kLatency + bytes / kCopyBytes;
+  const double copy = rates.latency + bytes / kCopyBytes;
   return {std::max({2 * product, softmax, smem_bytes / kSmemBytes, 2 * bytes / kL2Bytes}),
           std::max(product, copy) + std::max(softmax + product, copy)};
 }
@@ -165,22 +195,28 @@ Prediction makespan(const DeviceInfo& device, const Candidate& candidate,
     before += count;
     longest = std::max(longest, round_up(before / slots) * cycles);
   }
-  return {std::max(sum / slots, longest), before / slots, schedule.splits};
+  const double all = sms * candidate.resident, waves = round_up(working / all);
+  return {.cycles = std::max(sum / slots, longest),
+          .waves = before / slots,
+          .slots_filled = waves > 0 ? working / (waves * all) : 0,
+          .splits = schedule.splits};
 }
 
 // predict() with what device memory takes, which no cut changes.
-static Prediction predict_over(double memory, const Problem& p, const DeviceInfo& device,
-                               const Candidate& candidate, const kernels::TileSchedule& schedule,
-                               const TileLoads& loads) {
+static Prediction predict_over(const DeviceRates& rates, double memory, const Problem& p,
+                               const DeviceInfo& device, const Candidate& candidate,
+                               const kernels::TileSchedule& schedule, const TileLoads& loads) {
   Prediction all = makespan(device, candidate, schedule, loads);
-  all.cycles = std::max(all.cycles, memory) + combine_cycles(p, device, schedule.splits);
+  all.by_memory = memory > all.cycles;
+  all.cycles = together(all.cycles, memory) + combine_cycles(p, device, rates, schedule.splits);
   return all;
 }
 
 Prediction predict(const Problem& p, const DeviceInfo& device, const Candidate& candidate,
                    const kernels::TileSchedule& schedule, const TileLoads& loads) {
-  return predict_over(memory_cycles(p, device, device_rates(device)), p, device, candidate,
-                      schedule, loads);
+  const DeviceRates rates = device_rates(device);
+  return predict_over(rates, memory_cycles(p, device, rates), p, device, candidate, schedule,
+                      loads);
 }
 
 Prediction best_splits(const Problem& p, const DeviceInfo& device, const Candidate& candidate,
@@ -189,8 +225,9 @@ Prediction best_splits(const Problem& p, const DeviceInfo& device, const Candida
   kernels::TileSchedule cut = schedule;
   cut.split_keys = 0;
   cut.splits = 1;
-  const double memory = memory_cycles(p, device, device_rates(device));
-  Prediction best = predict_over(memory, p, device, candidate, cut, loads);
+  const DeviceRates rates = device_rates(device);
+  const double memory = memory_cycles(p, device, rates);
+  Prediction best = predict_over(rates, memory, p, device, candidate, cut, loads);
   double steps = 0;
   for (size_t n = 0; n < loads.count; ++n) steps += loads.classes[n].tiles * loads.classes[n].steps;
   const double slots = static_cast<double>(device.sm_count) * candidate.resident;
@@ -199,7 +236,7 @@ Prediction best_splits(const Problem& p, const DeviceInfo& device, const Candida
   for (size_t n = 0; n < loads.count; ++n) tiles += loads.classes[n].tiles;
   const auto consider = [&](int32_t splits) {
     cut.splits = splits;
-    const Prediction next = predict_over(memory, p, device, candidate, cut, loads);
+    const Prediction next = predict_over(rates, memory, p, device, candidate, cut, loads);
     const bool is_fewer = splits < best.splits && next.cost() == best.cost();
     if (next.cost() < best.cost() || is_fewer) best = next;
   };
@@ -209,16 +246,16 @@ Prediction best_splits(const Problem& p, const DeviceInfo& device, const Candida
   for (int32_t splits = 2; splits <= most; ++splits) {
     // Less than what predict_over() computes, also by rounding: all slots busy all the time; the
     // longest block alone.
-    const double rest = combine_cycles(p, device, splits);
+    const double rest = combine_cycles(p, device, rates, splits);
     double blocks = 0;
     for (size_t n = 0; n < loads.count; ++n)
       blocks += loads.classes[n].tiles * std::min(loads.classes[n].steps, splits);
-    const double average = std::max((steps * step + blocks * kBlockCycles) / slots, memory);
+    const double average = together((steps * step + blocks * kBlockCycles) / slots, memory);
     constexpr double kLess = kSplitGain * (1 - 1e-9);
     if (kLess * (average + rest) > best.cost()) break;  // blocks and combine only grow
     const int32_t longest = (loads.classes[0].steps + splits - 1) / splits;
-    if (kLess * (kBlockCycles + longest * candidate.step.lone + rest) <= best.cost())
-      consider(splits);
+    const double alone = together(kBlockCycles + longest * candidate.step.lone, memory);
+    if (kLess * (alone + rest) <= best.cost()) consider(splits);
   }
   return best;
 }

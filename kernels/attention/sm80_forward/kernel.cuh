@@ -50,9 +50,8 @@ struct Sm80Forward {
   using KvTile = SwizzledTile<T, kTileKv, kDim, kSm80ForwardThreads>;
   static_assert(QTile::kBytes + 2 * KvTile::kBytes == sm80_forward_smem_bytes(kPolicy));
 
-  // Fragments as core/score_fragment.cuh draws them: rows lane / 4 and + 8, columns 2 (lane % 4)
-  // and
-  // + 1.
+  // Fragments as core/score_fragment.cuh draws them: a lane has rows lane / 4 and + 8, columns
+  // 2 (lane % 4) and + 1.
   float rO[kM][kD][4] = {};
   static constexpr int kCarry = softmax_carry(kType);
   OnlineSoftmax<kCarry> softmax[kM][2];

@@ -355,7 +355,7 @@ struct Sm90Forward {
         Epilogue::write(args, shared, at, rO, softmax, factor);
       }
     }
-    // Warpgroup 1 has passed the turn once more than it was taken: the barrier is left complete.
+    // Warpgroup 1 has arrived once more than warpgroup 0 has waited: no barrier is left half full.
     if (warpgroup == 0) take_turn();
     if (lane == 0) ptx::cp_async_bulk_wait_group_read();
   }

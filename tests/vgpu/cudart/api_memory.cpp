@@ -361,10 +361,19 @@ VGPU_EXPORT void* __cudaVgpuView(const void* pointer, size_t bytes, u64** define
   return view;
 }
 
+// CUDA 12 takes a device where CUDA 13 takes a location, and flags beside it.
+#if CUDART_VERSION >= 13000
 VGPU_EXPORT cudaError_t cudaMemAdvise(const void*, size_t, cudaMemoryAdvise, cudaMemLocation) {
+#else
+VGPU_EXPORT cudaError_t cudaMemAdvise(const void*, size_t, cudaMemoryAdvise, int) {
+#endif
   return api("cudaMemAdvise", [] { return cudaSuccess; });
 }
+#if CUDART_VERSION >= 13000
 VGPU_EXPORT cudaError_t cudaMemPrefetchAsync(const void*, size_t, cudaMemLocation, unsigned,
                                              cudaStream_t) {
+#else
+VGPU_EXPORT cudaError_t cudaMemPrefetchAsync(const void*, size_t, int, cudaStream_t) {
+#endif
   return api("cudaMemPrefetchAsync", [] { return cudaSuccess; });
 }

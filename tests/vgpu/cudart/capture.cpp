@@ -116,18 +116,27 @@ VGPU_EXPORT cudaError_t cudaStreamIsCapturing(cudaStream_t handle,
     return cudaSuccess;
   });
 }
+// CUDA 12 has no edges in it.
+#if CUDART_VERSION >= 13000
 VGPU_EXPORT cudaError_t cudaStreamGetCaptureInfo(cudaStream_t handle,
                                                  cudaStreamCaptureStatus* status,
                                                  unsigned long long* id, cudaGraph_t* graph,
                                                  const cudaGraphNode_t** dependencies,
                                                  const cudaGraphEdgeData** edges, size_t* count) {
+  if (edges != nullptr) *edges = nullptr;
+#else
+VGPU_EXPORT cudaError_t cudaStreamGetCaptureInfo(cudaStream_t handle,
+                                                 cudaStreamCaptureStatus* status,
+                                                 unsigned long long* id, cudaGraph_t* graph,
+                                                 const cudaGraphNode_t** dependencies,
+                                                 size_t* count) {
+#endif
   const cudaError_t e = cudaStreamIsCapturing(handle, status);
   if (e != cudaSuccess) return e;
   const StreamState* s = rt().stream(handle);
   if (id != nullptr) *id = reinterpret_cast<unsigned long long>(s->capture);
   if (graph != nullptr) *graph = reinterpret_cast<cudaGraph_t>(s->capture);
   if (dependencies != nullptr) *dependencies = nullptr;
-  if (edges != nullptr) *edges = nullptr;
   if (count != nullptr) *count = 0;
   return cudaSuccess;
 }

@@ -192,6 +192,7 @@ class Runtime {
   Runtime();
   cudaError_t execute(Work& work);
   void append_to_report(const nlohmann::ordered_json& line) const;
+  std::string with_plant(const std::string& text);  // of a module
   cudaError_t raw_copy(void* dst, const void* src, size_t bytes);
 
   u64 calls_ = 0;

@@ -1,6 +1,8 @@
 #include "mutate/plant.h"
 
+#include <initializer_list>
 #include <stdexcept>
+#include <string_view>
 
 namespace vgpu {
 namespace {
@@ -26,6 +28,14 @@ size_t closing_brace(const std::string& text, size_t open) {
   return std::string::npos;
 }
 
+[[noreturn]] void changes_nothing(const std::string& plant, const std::string& kernel) {
+  throw std::invalid_argument(plant + ": " + kernel + " has no exponential");
+}
+
+void append(std::string* out, std::initializer_list<std::string_view> pieces) {
+  for (const std::string_view piece : pieces) *out += piece;
+}
+
 // Before each `ex2.approx[.ftz].f32 d, a;` of the body: `mul[.ftz].f32 d, a, 1 + 2^-4;`, and
 // ex2 takes d.
 std::string with_larger_exponents(const std::string& body) {
@@ -45,8 +55,8 @@ std::string with_larger_exponents(const std::string& body) {
       const size_t to = body.find_first_not_of(blanks, opcode_end);
       const std::string result = body.substr(to, comma - to);
       const std::string operand = body.substr(comma + 1, end - comma - 1);
-      out += "mul" + suffix + " " + result + "," + operand + ", 0f3F880000; ";
-      out += opcode + " " + result + ", " + result;
+      append(&out, {"mul", suffix, " ", result, ",", operand, ", 0f3F880000; "});
+      append(&out, {opcode, " ", result, ", ", result});
     }
     from = end;
   }
@@ -55,7 +65,7 @@ std::string with_larger_exponents(const std::string& body) {
 
 }  // namespace
 
-std::string planted(const std::string& text, const std::string& plant) {
+std::string planted(const std::string& text, const std::string& plant, int* count) {
   const size_t colon = plant.find(':');
   const std::string fault = plant.substr(0, colon);
   const std::string words = first_words(fault);
@@ -72,9 +82,11 @@ std::string planted(const std::string& text, const std::string& plant) {
     if (name.find(kernel) == std::string::npos) {
       out += body;
     } else {
-      const std::string changed = words + (fault == "wrong" ? with_larger_exponents(body) : body);
-      if (changed == body) throw std::invalid_argument(plant + ": " + name + " has no exponential");
+      std::string changed = words;
+      changed += fault == "wrong" ? with_larger_exponents(body) : body;
+      if (changed == body) changes_nothing(plant, name);
       out += changed;
+      ++*count;
     }
     from = close;
   }

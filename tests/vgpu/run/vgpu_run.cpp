@@ -2,13 +2,17 @@
 //
 // The program is not changed: it finds the stand-in libraries by LD_LIBRARY_PATH and what to be by
 // environment variables (see README.md). The exit status is the program's own when that is not
-// zero, and 99 when the program succeeded but the machine found fault with a kernel.
+// zero, and 99 when the program succeeded but the machine found fault with a kernel. Who ends
+// vgpu-run ends the program.
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <csignal>
 #include <cstdio>
 #include <cstdlib>
+#include <exception>
 #include <filesystem>
 #include <fstream>
 #include <map>
@@ -51,6 +55,13 @@ Options parse(int argc, char** argv) {
     if (i + 1 >= argc) usage(std::string(argv[i]) + " needs a value");
     return argv[++i];
   };
+  const auto number = [&] {
+    const std::string option = argv[i];
+    std::string text = value();
+    if (text.empty() || text.find_first_not_of("0123456789") != std::string::npos)
+      usage(option + " takes a whole number, not '" + text + "'");
+    return text;
+  };
   for (; i < argc; ++i) {
     const std::string a = argv[i];
     if (a == "--") {
@@ -60,15 +71,15 @@ Options parse(int argc, char** argv) {
     if (a == "--device") {
       o.device = value();
     } else if (a == "--seed") {
-      o.seed = value();
+      o.seed = number();
     } else if (a == "--counts") {
       o.counts = value();
     } else if (a == "--gpus") {
-      o.gpus = value();
+      o.gpus = number();
     } else if (a == "--sms") {
-      o.sms = value();
+      o.sms = number();
     } else if (a == "--cores") {
-      o.cores = value();
+      o.cores = number();
     } else if (a == "--timeout") {
       o.timeout = value();
     } else if (a == "--driver") {
@@ -83,7 +94,7 @@ Options parse(int argc, char** argv) {
     } else if (a == "--plant") {
       o.plant = value();
     } else if (a == "--limit") {
-      o.limit = std::atoi(value().c_str());
+      o.limit = std::atoi(number().c_str());
     } else if (a == "--only") {
       o.only.push_back(value());
     } else if (a == "--mutate") {
@@ -107,10 +118,43 @@ fs::path library_folder() {
 
 struct Result {
   int status = 0;
-  unsigned long long calls = 0, launches = 0;
+  unsigned long long calls = 0, launches = 0, planted = 0;
   bool ended = false;  // it came to its end, and told how many
   std::vector<nlohmann::json> findings;
 };
+
+constexpr int kEndingSignals[] = {SIGINT, SIGTERM, SIGHUP};
+volatile sig_atomic_t program_id = 0, ended_by = 0;
+
+void pass_on(int signal) {
+  ended_by = signal;
+  if (program_id > 0) kill(static_cast<pid_t>(program_id), signal);
+}
+
+// What is ignored, as under nohup, stays so.
+void handle_signals(void (*handler)(int)) {
+  for (const int signal : kEndingSignals) {
+    if (std::signal(signal, handler) == SIG_IGN) std::signal(signal, SIG_IGN);
+  }
+}
+
+// The status of the program, as a shell tells it. Signals that end vgpu-run go to the program
+// first, and then end vgpu-run too.
+int wait_for(pid_t program, const fs::path& report) {
+  program_id = program;
+  handle_signals(pass_on);
+  if (ended_by != 0) kill(program, ended_by);
+  int status = 0;
+  while (waitpid(program, &status, 0) < 0 && errno == EINTR) {
+  }
+  program_id = 0;
+  handle_signals(SIG_DFL);
+  if (ended_by != 0) {
+    fs::remove(report);
+    std::raise(ended_by);
+  }
+  return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
 
 using Environment = std::map<std::string, std::string>;
 
@@ -118,12 +162,15 @@ Result run_once(const Options& o, const Environment& extra, bool silent) {
   const fs::path report =
       fs::temp_directory_path() / ("vgpu-" + std::to_string(getpid()) + ".report");
   fs::remove(report);
+  const pid_t runner = getpid();
   const pid_t child = fork();
   if (child < 0) {
     std::perror("vgpu-run: fork");
     std::exit(2);
   }
   if (child == 0) {
+    prctl(PR_SET_PDEATHSIG, SIGKILL);  // where vgpu-run is killed and passes nothing on
+    if (getppid() != runner) _exit(127);
     const char* before = std::getenv("LD_LIBRARY_PATH");
     const std::string path =
         library_folder().string() + (before == nullptr ? "" : ":" + std::string(before));
@@ -152,10 +199,8 @@ Result run_once(const Options& o, const Environment& extra, bool silent) {
     std::perror(o.program[0]);
     _exit(127);
   }
-  int status = 0;
-  waitpid(child, &status, 0);
   Result r;
-  r.status = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+  r.status = wait_for(child, report);
   std::ifstream in(report);
   for (std::string line; std::getline(in, line);) {
     const auto j = nlohmann::json::parse(line, nullptr, false);
@@ -163,8 +208,8 @@ Result run_once(const Options& o, const Environment& extra, bool silent) {
     r.ended = r.ended || j.contains("calls");
     r.calls += j.value("calls", 0ull);
     r.launches += j.value("launches", 0ull);
-    if (j.contains("findings"))
-      for (const auto& f : j["findings"]) r.findings.push_back(f);
+    r.planted += j.value("planted", 0ull);
+    for (const auto& f : j.value("findings", nlohmann::json::array())) r.findings.push_back(f);
   }
   fs::remove(report);
   return r;
@@ -211,12 +256,10 @@ int mutate(const Options& o) {
   return survivors.empty() ? 0 : kFindingsStatus;
 }
 
-}  // namespace
-
-int main(int argc, char** argv) {
+int run(int argc, char** argv) {
   const Options o = parse(argc, argv);
-  if (!fs::exists(library_folder() / "libcudart.so.13"))
-    usage("no libcudart.so.13 in " + library_folder().string());
+  if (!fs::exists(library_folder() / VGPU_CUDART))
+    usage("no " VGPU_CUDART " in " + library_folder().string());
   if (o.mutate) return mutate(o);
   Environment extra;
   if (!o.counts.empty()) extra["VGPU_COUNTS"] = fs::absolute(o.counts).string();
@@ -228,6 +271,23 @@ int main(int argc, char** argv) {
     std::fprintf(stderr, "vgpu-run: %s, seed %s: %s, %zu findings\n", o.device.c_str(),
                  o.seed.c_str(), calls.c_str(), r.findings.size());
   }
+  const bool idle_plant = !o.plant.empty() && r.ended && r.planted == 0;
+  if (idle_plant)
+    std::fprintf(stderr,
+                 "vgpu-run: --plant %s: nothing that the program loaded has such a kernel\n",
+                 o.plant.c_str());
   if (r.status != 0) return r.status;
+  if (idle_plant) return 2;
   return r.findings.empty() ? 0 : kFindingsStatus;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  try {
+    return run(argc, argv);
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "vgpu-run: %s\n", error.what());
+    return 2;
+  }
 }

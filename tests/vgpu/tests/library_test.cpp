@@ -155,7 +155,7 @@ class Blas : public testing::Test {
     EXPECT_EQ(library.get<decltype(&cublasDestroy_v2)>("cublasDestroy_v2")(handle),
               CUBLAS_STATUS_SUCCESS);
   }
-  Library library{"libcublas.so.13"};
+  Library library{VGPU_CUBLAS};
   cublasHandle_t handle = nullptr;
   cudaStream_t stream = nullptr;
 };

@@ -15,6 +15,11 @@ std::string kernel(const std::string& name, const std::string& body) {
          " ret;\n}\n";
 }
 
+std::string planted(const std::string& text, const std::string& plant) {
+  int count = 0;
+  return vgpu::planted(text, plant, &count);
+}
+
 const std::string kHead = ".version 8.6\n.target sm_80\n.address_size 64\n";
 const std::string kOne =
     kernel("_Z3one", " ex2.approx.ftz.f32 %f1, %f2;\n ex2.approx.f32 %f3, %f3;\n");
@@ -43,6 +48,17 @@ TEST(Plant, MarksTheNamedKernelAlone) {
             one + " mul.ftz.f32 ex2.approx.ftz.f32 mul.f32 ex2.approx.f32 ret\n" + two);
   EXPECT_EQ(opcodes("trap:three"), one + rest + two);
   EXPECT_EQ(planted(kHead + kOne + kTwo, "trap:three"), kHead + kOne + kTwo);
+}
+
+TEST(Plant, CountsTheKernels) {
+  const auto count = [](const std::string& plant) {
+    int kernels = 0;
+    vgpu::planted(kHead + kOne + kTwo, plant, &kernels);
+    return kernels;
+  };
+  EXPECT_EQ(count("trap:_Z3"), 2);
+  EXPECT_EQ(count("wrong:one"), 1);
+  EXPECT_EQ(count("trap:three"), 0);
 }
 
 TEST(Plant, KeepsLineNumbers) {

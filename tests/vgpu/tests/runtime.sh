@@ -55,6 +55,41 @@ expect 99 '2 findings' "$run" --device "$device" --gpus 4 -- "$plain"
 expect 99 'no peer of device 0' "$run" --device "$device" --gpus 2 -- "$plain" \
   --gtest_also_run_disabled_tests --gtest_filter='*StrangersDoNot'
 
+# Options that make no sense, and a planted fault that no kernel has.
+expect 2 "--seed takes a whole number, not '-1'" "$run" --seed -1 -- true
+expect 2 "--plant trap:nosuch: nothing that the program loaded has such a kernel" "$run" \
+  --device "$device" --plant trap:nosuch -- "$plain" --gtest_filter='*LaunchesAndCopies'
+out=$("$run" --device "$device" --plant trap:3add -- "$plain" --gtest_filter='*LaunchesAndCopies' 2>&1)
+if [ $? -ne 1 ] || grep -q -e --plant <<< "$out"; then
+  echo "FAILED: a planted trap: $out"
+  failures=$((failures + 1))
+fi
+
+# Who ends vgpu-run ends the program, whatever the signal.
+number=$(mktemp)
+for signal in TERM KILL; do
+  : > "$number"
+  "$run" --device "$device" -- sh -c 'echo $$ > "$0"; exec sleep 60' "$number" &
+  runner=$!
+  for _ in $(seq 100); do
+    [ -s "$number" ] && break
+    sleep 0.05
+  done
+  program=$(cat "$number")
+  kill -$signal $runner
+  wait $runner 2> /dev/null
+  status=$?
+  for _ in $(seq 100); do
+    kill -0 "$program" 2> /dev/null || break
+    sleep 0.05
+  done
+  if [ -z "$program" ] || kill -0 "$program" 2> /dev/null || [ $status -ne $((128 + $(kill -l $signal))) ]; then
+    echo "FAILED: SIG$signal to vgpu-run: status $status, its program '$program' is still there"
+    failures=$((failures + 1))
+  fi
+done
+rm -f "$number"
+
 # Whichever call fails, the program ends by itself, with a test failure or without.
 filter='--gtest_filter=*LaunchesAndCopies:*GraphReplays*'
 for n in $(seq 1 3 40); do

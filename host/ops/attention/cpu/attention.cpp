@@ -11,8 +11,8 @@
 #include <cstring>
 #include <limits>
 
-#include "host/ops/attention/cpu/convert.h"
-#include "host/ops/attention/cpu/onednn.h"
+#include "host/core/cpu/convert.h"
+#include "host/core/cpu/onednn.h"
 #include "host/ops/attention/cpu/scores.h"
 #include "host/ops/attention/cpu/scratch.h"
 #include "host/ops/attention/cpu/softmax.h"

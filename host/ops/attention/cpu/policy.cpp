@@ -1,9 +1,10 @@
 #include <algorithm>
 #include <cstddef>
 
+#include "host/core/cpu/targets.h"
+#include "host/core/cpu/threads.h"
 #include "host/ops/attention/cpu/attention.h"
 #include "host/ops/attention/cpu/scratch.h"
-#include "host/ops/attention/cpu/targets.h"
 
 namespace qkv::cpu {
 namespace {
@@ -68,18 +69,10 @@ double work(const host::attention::Problem& p, int64_t tile_q) {
                   static_cast<double>(tiles(p.s_q, tile_q)) * seen(tile_q) * dims * kRead);
 }
 
-// Less is not worth waking a thread for: about 60 us there. A team that sleeps, or whose cores are
-// busy, costs more than half of them gains: with other programs on both cores of that machine calls
-// of 10 to 300 us took 20 ms in the median on two threads, where the scheduler's turn is waited
-// for, and their own time on one.
-constexpr double kWorkOfAThread = 2e6;
-
 }  // namespace
 
 int32_t useful_threads(const host::attention::Problem& p, int32_t threads) {
-  if (p.empty()) return 1;
-  const double enough = work(p, choose_tile_q(p)) / kWorkOfAThread;
-  return enough >= threads ? threads : std::max(static_cast<int32_t>(enough), 1);
+  return p.empty() ? 1 : useful_threads(work(p, choose_tile_q(p)), threads);
 }
 
 Policy select_policy(const host::attention::Problem& p, int32_t threads) {

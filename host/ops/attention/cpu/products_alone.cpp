@@ -1,7 +1,7 @@
 #include <atomic>
 #include <cstring>
 
-#include "host/ops/attention/cpu/onednn.h"
+#include "host/core/cpu/onednn.h"
 #include "host/ops/attention/cpu/scratch.h"
 #include "host/ops/attention/cpu/tile_products.h"
 #include "host/ops/attention/cpu/tiles.h"

@@ -5,7 +5,8 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "host/ops/attention/cpu/targets.h"
+#include "host/core/cpu/product.h"
+#include "host/core/cpu/targets.h"
 #include "host/ops/attention/problem.h"
 
 namespace qkv::cpu {
@@ -13,13 +14,6 @@ namespace qkv::cpu {
 // Keys are taken tile_kv at a time while so many are left, then by halves of it down to this.
 inline constexpr int64_t kTailKeys = 64;
 inline constexpr int64_t kMaxTileKv = 256;
-
-// Room for oneDNN's copies of an [m, k] x [k, n] product: no more than all three matrices, padded.
-constexpr size_t product_scratch_bytes(int64_t m, int64_t n, int64_t k) {
-  const int64_t padded_m = round_up(m, 64), padded_n = round_up(n, 64), padded_k = round_up(k, 64);
-  const int64_t elements = padded_m * padded_k + padded_k * padded_n + padded_m * padded_n;
-  return static_cast<size_t>(elements) * sizeof(float) + 16384;
-}
 
 struct Scratch {
   float* s;        // [tile_q, tile_kv]  scores, then P

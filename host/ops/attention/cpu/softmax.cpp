@@ -4,15 +4,15 @@
 #include <cmath>
 #include <limits>
 
-#include "host/ops/attention/cpu/targets.h"
+#include "host/core/cpu/targets.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "host/ops/attention/cpu/softmax.cpp"
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
-#include "host/ops/attention/cpu/dispatch.h"
-#include "host/ops/attention/cpu/simd-inl.h"
+#include "host/core/cpu/dispatch.h"
+#include "host/core/cpu/simd-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace qkv::cpu::HWY_NAMESPACE {

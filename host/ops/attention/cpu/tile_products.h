@@ -2,17 +2,24 @@
 // of keys. Every operand is a dense row-major matrix.
 #pragma once
 
+#include <array>
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
-#include <mutex>
-#include <vector>
 
+#include "host/core/cpu/lanes.h"
+#include "host/core/cpu/product.h"
 #include "host/core/status.h"
 #include "host/ops/attention/cpu/attention.h"
+#include "host/ops/attention/cpu/scratch.h"
 #include "host/ops/attention/problem.h"
 
 namespace qkv::cpu {
+
+// Products are kept by the width of the tile of keys: tile_kv, tile_kv / 2, ... down to kTailKeys.
+inline constexpr size_t kTileWidths =
+    std::countr_zero(static_cast<uint64_t>(kMaxTileKv / kTailKeys)) + 1;
 
 // What decides the generated code. Problems of many shapes share one.
 struct ProductShape {
@@ -24,20 +31,17 @@ struct ProductShape {
   bool operator==(const ProductShape&) const = default;
 };
 
-// Whether this machine multiplies bf16 itself. If not, operands are widened to fp32.
-bool has_bf16_products();
-
 class TileProducts {
  public:
-  // What one thread needs to call oneDNN: a stream, and descriptions of memory that are pointed at
-  // other addresses in every call. Made ahead, so that calls allocate nothing but what oneDNN's
-  // execution does by itself.
-  struct Lane;
-  struct Return {
-    const TileProducts* owner;
-    void operator()(Lane* lane) const { owner->give_back(lane); }
+  // What one thread needs to call oneDNN: a stream, and the operands of every product.
+  struct Code;
+  struct Lane {
+    explicit Lane(const Code& code);
+
+    Owned<dnnl_stream> stream;
+    std::array<Operands, kTileWidths> scores, values;
   };
-  using BorrowedLane = std::unique_ptr<Lane, Return>;
+  using BorrowedLane = Lanes<Lane>::Borrowed;
 
   static host::Status create(const ProductShape& shape,
                              std::shared_ptr<const TileProducts>* products);
@@ -61,16 +65,11 @@ class TileProducts {
               void* scratch) const;
 
  private:
-  struct Code;
-
   explicit TileProducts(const ProductShape& shape);
-  void give_back(Lane* lane) const noexcept;
 
   ProductShape shape_;
   std::unique_ptr<const Code> code_;
-  mutable std::mutex mutex_;                         // guards what follows
-  mutable std::vector<std::unique_ptr<Lane>> free_;  // has capacity for all lanes
-  mutable size_t lanes_ = 0;                         // free and borrowed
+  Lanes<Lane> lanes_;
 };
 
 // Runs the products of all tiles of a problem on the policy's threads, and nothing else: the

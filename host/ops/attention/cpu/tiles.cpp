@@ -3,7 +3,7 @@
 #include <cstddef>
 #include <cstring>
 
-#include "host/ops/attention/cpu/convert.h"
+#include "host/core/cpu/convert.h"
 
 namespace qkv::cpu {
 

@@ -5,7 +5,7 @@
 #include <cstddef>
 #include <limits>
 
-#include "host/ops/attention/cpu/convert.h"
+#include "host/core/cpu/convert.h"
 
 namespace qkv::cpu {
 namespace {

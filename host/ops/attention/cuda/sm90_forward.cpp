@@ -51,8 +51,8 @@ std::string sm90_decline(const Problem& p, const DeviceInfo& device) {
   reason = decline_dims(p, 8, kernels::kSm90Dim);
   if (!reason.empty()) return reason;
   if (const int32_t dim = widest(p); dim <= kernels::kSm90Dim / 2)
-    return text("computes ", kernels::kSm90Dim, " dims whatever is asked, the widest here is ",
-                dim);
+    return text("pads head dims to ", kernels::kSm90Dim,
+                ", which wastes half or more where the widest is ", dim);
   if (p.s_kv == 0) return "needs keys, there are none";
   for (const TensorId id : kRequired) {
     reason = decline_map(kTensors[id].name, p.*kTensors[id].view);

@@ -9,7 +9,7 @@
 
 #include <cstdint>
 
-#include "host/ops/attention/cpu/targets.h"
+#include "host/core/cpu/targets.h"
 // After it, as any Highway header.
 #include <hwy/targets.h>
 

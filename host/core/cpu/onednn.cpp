@@ -1,4 +1,4 @@
-#include "host/ops/attention/cpu/onednn.h"
+#include "host/core/cpu/onednn.h"
 
 #include <dlfcn.h>
 #include <omp.h>

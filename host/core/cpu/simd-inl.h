@@ -11,8 +11,8 @@
 
 #include <cstdint>
 
+#include "host/core/cpu/targets.h"
 #include "host/core/numeric.h"
-#include "host/ops/attention/cpu/targets.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace qkv::cpu::HWY_NAMESPACE {

@@ -1,4 +1,4 @@
-#include "host/ops/attention/cpu/dispatch.h"
+#include "host/core/cpu/dispatch.h"
 
 namespace qkv::cpu {
 

@@ -1,0 +1,202 @@
+"""What the clock is told of each kernel, beyond its machine code: tiles, marks of its ways, who tells whom what.
+
+The rest it finds in the code. A kernel that changes its protocol fails here, aloud: a way's signs are compared with its
+barrier instructions one by one.
+"""
+import re
+from dataclasses import dataclass, field, replace
+
+TYPES = {"2": "f16", "3": "bf16"}  # qkv::kernels::Type
+_WAIT = "SYNCS.PHASECHK"  # of an mbarrier
+VARIANTS = ("tall", "short", "rules")  # Sm80Variant
+
+
+@dataclass(frozen=True)
+class Ways:
+    """Of one kind of warp: marks and signs of a step of the main loop and of what stands between two tiles' loops."""
+    loop: list
+    boundary: list
+    loop_signs: list = field(default_factory=list)
+    boundary_signs: list = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Persistent:
+    """Two math warpgroups that take turns and a producer; one block stays on a multiprocessor."""
+    name: str
+    compute: int
+    tile_q: int
+    tile_kv: int
+    dim: int
+    math: tuple  # Ways of warpgroups 0 and 1
+    signals: dict  # name: (parties, delay: "turn" or "mbarrier", completions ahead)
+    seeds: list  # (signal, party) that has arrived before the first tile
+    copies: object  # (blocks) -> a tile's [(awaited or None, [completed], bytes)]
+    before: list = field(default_factory=list)  # copies ahead of the first tile: the end of one that is not replayed
+
+    wgmma = True
+    inside = 1  # blocks of a tile whose products stand in the boundary
+
+
+@dataclass(frozen=True)
+class Resident:
+    """Four warps a block, one on each sub-core; a block computes one tile; as many on a multiprocessor as fit."""
+    name: str
+    compute: int
+    tile_q: int
+    tile_kv: int
+    dim: int
+    smem: int  # bytes a block, with the KiB that CUDA takes
+    ways: Ways  # boundary: from the loop to the end; `start`: from the beginning to the loop
+    start: list
+    registers: int = 0
+    inside: int = 0  # blocks of a tile whose products stand in the boundary
+
+    wgmma = False
+
+    def blocks(self):
+        of_smem = {80: 164, 90: 228, 120: 100}[self.compute] * 1024 // self.smem
+        of_registers = 65536 // (128 * (-(-self.registers // 8) * 8))
+        return min(of_smem, of_registers)
+
+
+def turns(parties=("W0", "W1")):
+    return {"turn0": (parties, "turn", 0), "turn1": (parties, "turn", 0)}
+
+
+def sm90_forward(kernel_type, softcap):
+    """kernels/README.md, sm90_forward: S1, A1 and so on are the turns, K+, K- and so on the mbarriers."""
+    exponentials = [] if softcap else [("MUFU.EX2", 66)]  # tanh has some of its own
+    # The leading lane's stores of O, and the wait for those of the tile before.
+    store = [("DEPBAR.LE SB0", 1), ("STSM", 8), ("UTMASTG", 2)]
+
+    def ways(me):
+        mine, other = f"turn{me}", f"turn{1 - me}"
+        turn = [("sync", mine), ("wait", "K+"), ("pass", other)]
+        if softcap:  # the next tile's Q K^T is not issued ahead
+            boundary = [("HGMMA", 8), ("SYNCS.ARRIVE", 2)] + store + [("HGMMA.64x128", 8), ("SYNCS.ARRIVE", 1)]
+            behind = [("arrive", "V-")] + turn + [("arrive", "K-")]
+        else:
+            boundary = [("HGMMA.64x128", 16), ("HGMMA.64x64", 0)] + store + exponentials
+            behind = turn + [("arrive", "V-"), ("arrive", "K-")]
+        return Ways(
+            loop=[(_WAIT, 1), ("HGMMA", 8), (_WAIT, 1), ("HGMMA", 8)] + exponentials,
+            boundary=boundary,
+            loop_signs=[("sync", mine), ("wait", "K+"), ("wait", "V+"), ("pass", other), ("arrive", "K-"),
+                        ("arrive", "V-")],
+            boundary_signs=[("wait", "V+"), ("arrive", "Q-"), ("wait", f"Q+{me}")] + behind)
+
+    def copies(blocks):
+        tile = [("Q-", ["Q+0"], 16384), ("K-", ["K+"], 32768), (None, ["Q+1"], 16384), ("V-", ["V+"], 32768)]
+        return tile + [("K-", ["K+"], 32768), ("V-", ["V+"], 32768)] * (blocks - 1)
+
+    warps, producer = ("W0", "W1"), ("producer",)
+    return Persistent(
+        f"sm90_forward<{kernel_type}, {'softcap' if softcap else 'plain'}>", 90, 128, 128, 128, (ways(0), ways(1)),
+        signals={**turns(), "K+": (producer, "mbarrier", 0), "V+": (producer, "mbarrier", 0),
+                 "Q+0": (producer, "mbarrier", 0), "Q+1": (producer, "mbarrier", 0), "K-": (warps, "mbarrier", 2),
+                 "V-": (warps, "mbarrier", 2), "Q-": (warps, "mbarrier", 2)},
+        seeds=[("turn0", "W1")], copies=copies)
+
+
+def flash3(causal):
+    """FlashAttention-3's forward of head dim 128, bf16, one block to a cluster (calibrate.py). Warpgroup 1 does not
+    wait for K and V: the turn tells it."""
+    tile_kv = 128 if causal else 176
+    qk, pv = f"HGMMA.64x{tile_kv}", "HGMMA.64x128x16.F32.BF16 R[0-9]+, R"
+    qk = qk + "x16.F32.BF16 R[0-9]+, gdesc"
+
+    def ways(me):
+        mine, other = f"turn{me}", f"turn{1 - me}"
+        first = me == 0
+        scheduler = [("wait", "work"), ("pass", "work read")] if causal else []
+        return Ways(
+            loop=[(_WAIT, 1), (qk, 8), (_WAIT, 1), (pv, tile_kv // 16)] if first else
+            [(_WAIT, 0), (qk, 8), (pv, tile_kv // 16)],
+            boundary=[(_WAIT, 1), (pv, tile_kv // 16), ("STSM", 8), ("UTMASTG", 0 if first else 2), (_WAIT, 2),
+                      (qk, 8)],
+            loop_signs=([("wait", "K+")] if first else []) + [("sync", mine)] + ([("wait", "V+")] if first else []) +
+            [("pass", other), ("arrive", "K-"), ("arrive", "V-")],
+            boundary_signs=[("pass", "Q-"), ("wait", "V+" if first else "last V+"), ("arrive", "V-")] + scheduler +
+            [("sync", "epilogue"), ("pass", "O written")] +
+            ([] if first else [("wait", "O written"), ("arrive", "O stored")]) +
+            [("wait", f"Q+{me}"), ("wait", "K+" if first else "first K+"), ("arrive", "K-")])
+
+    size = tile_kv * 256
+    last = [("V-", ["V+", "last V+"], size)] + ([("work read", ["work"], 0)] if causal else [])
+
+    def copies(blocks):
+        first = [("K-", ["K+", "first K+"], size), ("Q-", ["Q+0", "Q+1"], 32768), ("O stored", [], 0)]
+        middle = [("K-", ["K+"], size), ("V-", ["V+"], size)] * (blocks - 1)
+        return first + middle + last
+
+    warps, producer = ("W0", "W1"), ("producer",)
+    signals = {name: (producer, "mbarrier", 0) for name in ("K+", "V+", "first K+", "last V+", "Q+0", "Q+1")}
+    signals |= {"K-": (warps, "mbarrier", 2), "V-": (warps, "mbarrier", 2), "Q-": (warps, "turn", 1),
+                "epilogue": (warps, "turn", 0), "O written": (warps, "turn", 0), "O stored": (("W1",), "mbarrier", 1)}
+    if causal:
+        signals |= {"work": (producer, "turn", 0), "work read": (warps, "turn", 1)}
+    return Persistent(f"FlashAttention-3<128x{tile_kv}, {'causal' if causal else 'full'}>", 90, 128, tile_kv, 128,
+                      (ways(0), ways(1)), signals | turns(), [("turn0", "W1")], copies, last)
+
+
+def sm80_forward(compute, registers, kernel_type, dim, variant):
+    tile_q, tile_kv = {(64, 0): (128, 64), (128, 0): (128, 48), (256, 0): (64, 64), (256, 2): (64, 32)}.get(
+        (dim, variant), (64, 64))
+    name = f"sm80_forward<{kernel_type}, {dim}, {VARIANTS[variant]}>"
+    return _resident(name, compute, registers, tile_q, tile_kv, dim)
+
+
+def flash2(compute, registers):
+    """FlashAttention-2's causal forward of head dim 128, bf16, on sm_80 (calibrate.py): its loop without masks. ptxas
+    has turned that loop round: it begins with the copy of K, and the last P V is behind it."""
+    step = [("LDGSTS", 8), ("HMMA", 128)]
+    return replace(_resident("FlashAttention-2<128x64>", compute, registers, 128, 64, 128),
+                   ways=Ways(loop=step * 2, boundary=[("HMMA", 128), ("LDGSTS", 0)]),
+                   start=[("LDGSTS", 24)] + step * 3, inside=2)
+
+
+def _resident(name, compute, registers, tile_q, tile_kv, dim):
+    copies = tile_kv * dim * 2 // 2048  # 128 threads copy 16 bytes each
+    products = tile_q // 64 * (tile_kv // 8) * (dim // 16)
+    return Resident(
+        name, compute, tile_q, tile_kv, dim, 2 * dim * (tile_q + 2 * tile_kv) + 1024,
+        Ways(loop=[("LDGSTS", copies), ("HMMA", products), ("LDGSTS", copies), ("HMMA", products)],
+             boundary=[("HMMA", 0), ("LDGSTS", 0)]),
+        start=[("LDGSTS", tile_q * dim * 2 // 2048 + copies), ("HMMA", 0)], registers=registers)
+
+
+def sm80_tf32x3(compute, registers, dim, rules):
+    tile_kv = 16 if (dim, rules) == (128, True) else 32
+    copies = tile_kv * dim * 4 // 2048
+    qk = 3 * (tile_kv // 8) * (dim // 8)
+    return Resident(
+        f"sm80_tf32x3<{dim}, {'rules' if rules else 'plain'}>", compute, 64, tile_kv, dim,
+        4 * (dim * (64 + 2 * tile_kv) + 64 * tile_kv) + 1024,
+        Ways(loop=[("LDGSTS", copies), ("HMMA", qk), ("LDGSTS", copies), ("HMMA", qk + tile_kv // 16 * (dim // 8))],
+             boundary=[("HMMA", 0), ("LDGSTS", 0)]),
+        start=[("LDGSTS", 64 * dim * 4 // 2048 + copies), ("HMMA", 0)], registers=registers)
+
+
+_NAMES = (
+    (r"12sm90_forwardILNS0_4TypeE(\d)ELb([01])E", lambda k, t, softcap: sm90_forward(TYPES[t], softcap == "1")),
+    (r"12sm80_forwardILNS0_4TypeE(\d)ELi(\d+)ELNS0_11Sm80VariantE(\d)E",
+     lambda k, t, dim, variant: sm80_forward(k.compute, k.registers, TYPES[t], int(dim), int(variant))),
+    (r"11sm80_tf32x3ILi(\d+)ELb([01])E",
+     lambda k, dim, rules: sm80_tf32x3(k.compute, k.registers, int(dim), rules == "1")),
+    # <2 stages, cluster 1 x 1 x 1, tile 128 x N x 128, ..., causal, local, softcap, varlen, paged, append, Qv, P in
+    # registers, overlap, PackGQA, split, ...>
+    (r"CollectiveMainloopFwdSm90ILi2EN4cute5tupleIJNS5_1CILi1EEES8_S8_EEENS6_IJNS7_ILi128EEE(?:SA_|NS7_ILi176EEE)SA_EEE"
+     r"Li128ENS_10bfloat16_tEfNS_4arch4Sm90ELb([01])ELb0ELb0ELb0ELb0ELb0ELb0ELb1ELb1ELb0ELb0ELb0E",
+     lambda k, causal: flash3(causal == "1")),
+    (r"16flash_fwd_kernelI23Flash_fwd_kernel_traitsILi128ELi128ELi64ELi4ELb0ELb0EN7cutlass10bfloat16_tE"
+     r"\w+ELb0ELb1ELb0ELb0ELb1ELb1ELb0ELb0EEv", lambda k: flash2(k.compute, k.registers)),
+)
+
+
+def describe(kernel):
+    """The description of a cubin.Kernel, or None: not one of the tensor cores' kernels."""
+    for pattern, make in _NAMES:
+        if match := re.search(pattern, kernel.mangled):
+            return make(kernel, *match.groups())
+    return None
