@@ -382,7 +382,7 @@ GlobalReport GlobalRaces::access(const Access& a, u64 place, u32 bytes) {
     u32 from = static_cast<u32>(std::max(place, base) - base);
     u32 to = static_cast<u32>(std::min(end, base + kBlock) - base);
     if (b.cells == nullptr) {
-      if (!a.write) {
+      if (!a.write && from % 4 == 0 && to % 4 == 0) {  // sectors know words
         read_sectors(a, b, from, to);
         continue;
       }

@@ -20,14 +20,12 @@
 #include <vector>
 
 #include "check/race.h"
+#include "check/scope.h"
 #include "common/types.h"
 
 namespace vgpu {
 
 struct Allocation;
-
-// How far an access or a fence reaches: 0 for weak accesses. System scope counts as gpu scope.
-enum Scope : u8 { kWeak, kCtaScope, kClusterScope, kGpuScope };
 
 // What is known of the threads of one cluster: by thread, and behind the threads by agent of the
 // asynchronous proxy. `proxied`: behind a fence.proxy.async for global memory, too.

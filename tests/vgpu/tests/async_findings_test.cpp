@@ -337,7 +337,8 @@ std::vector<Pair> pairs() {
            "[%r5];\n mov.u32 %r6, 512;\n"
            "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%r31], [%i], %r6, "
            "[%r29];\nE:" +
-           wait(0) + kRead + kClusterSync,
+           wait(0) + "mov.u32 %r7, %cluster_ctarank;\n mad.wide.u32 %o, %r7, 256, %o;\n" + kRead +
+           kClusterSync,
        "different CTAs",
        true},
   };

@@ -126,7 +126,8 @@ TEST(Counters, BulkCopies) {
       ".reqnctapercluster 2, 1, 1\n{\n .shared .align 128 .b8 s[1024];\n .shared .b64 bar;\n"
       " .reg .pred %p<4>;\n .reg .b16 %m;\n .reg .b32 %r<4>;\n .reg .b64 %rd<4>;\n"
       " ld.param.u64 %rd0, [in];\n ld.param.u64 %rd1, [out];\n mov.u32 %r0, %cluster_ctarank;\n"
-      " setp.ne.u32 %p0, %r0, 0;\n mbarrier.init.shared.b64 [bar], 1;\n"
+      " setp.ne.u32 %p0, %r0, 0;\n mad.wide.u32 %rd1, %r0, 128, %rd1;\n"
+      " mbarrier.init.shared.b64 [bar], 1;\n"
       " fence.mbarrier_init.release.cluster;\n barrier.cluster.arrive;\n barrier.cluster.wait;\n"
       " mbarrier.arrive.expect_tx.shared.b64 _, [bar], 768;\n mov.u16 %m, 3;\n"
       " @!%p0 cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes"
@@ -154,7 +155,7 @@ TEST(Counters, BulkCopies) {
     EXPECT_EQ(o.counts.global_load_sectors, 16u + 2 * 8);
     EXPECT_EQ(o.counts.unique_load_bytes, 768u);
     EXPECT_EQ(o.counts.global_store_bytes, 2u * 128);
-    EXPECT_EQ(o.counts.unique_store_bytes, 128u);
+    EXPECT_EQ(o.counts.unique_store_bytes, 2u * 128);
     // Late copies come when everything waits.
     if (a == Asynchrony::kLate) {
       EXPECT_NE(o.counts.blocked_waits, 0u);

@@ -202,6 +202,9 @@ std::vector<Pair> pairs() {
       {"write_over_what_another_reads", kGlobalRace,
        two(kData, kLoad + set("release.gpu") + kStore),
        two(spin("acquire.gpu") + kData, kLoad + set("release.gpu") + kStore), not_ordered},
+      {"halves_of_a_word", kGlobalRace,
+       two(" st.global.u16 [%d+2], 1;\n", " ld.global.u16 %r1, [%d+2];\n" + kStore),
+       two(" st.global.u16 [%d+2], 1;\n", " ld.global.u16 %r1, [%d];\n" + kStore), not_ordered},
       {"shift_by_one_in_place", kGlobalRace,
        "mad.lo.u32 %r3, %b, 256, 0;\n cvt.u64.u32 %rd1, %r3;\n add.u64 %rd2, %dt, %rd1;\n"
        " ld.global.u32 %r1, [%rd2+4];\n bar.sync 0;\n st.global.u32 [%rd2], %r1;\n",

@@ -8,6 +8,7 @@
 
 #include <string>
 
+#include "check/scope.h"
 #include "common/minifloat.h"
 #include "machine/decoder.h"
 #include "machine/warp.h"
