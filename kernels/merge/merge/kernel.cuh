@@ -4,8 +4,8 @@
 //
 // Contract (qkv.h has the rest): a part with LSE_n = -inf is not read; with one other part, O and
 // LSE are that part's bit for bit; without any, O = +0 and LSE = -inf; NaN propagates. O and LSE
-// may be a part's own memory: an element is read and written by one lane, and LSE written when the
-// warp has read it.
+// may be a part's own memory: an element is read and written by one lane, and LSE written behind
+// a barrier of the warp.
 #pragma once
 
 #include "kernels/core/forward_args.h"
@@ -77,6 +77,7 @@ static __global__ void __launch_bounds__(kMergeThreads)
     }
     if (d < args.dim) merging::store(args.o, args.o_type, b, h, i, d, merged_o(o, l));
   }
+  __syncwarp();  // LSE may be that of a part, which another lane has read
   if (lane == 0 && args.lse.data != nullptr)
     *const_cast<float*>(merging::row_of<float>(args.lse, b, h, i)) = merged_lse(m, l);
 }

@@ -95,7 +95,7 @@ __global__ void exhaust(int* out, size_t bytes) {
 __global__ void shared(float* data, int words) {
   for (int i = threadIdx.x; i < words; i += blockDim.x) dynamic[i] = static_cast<float>(i);
   __syncthreads();
-  data[threadIdx.x] = dynamic[words - 1 - static_cast<int>(threadIdx.x)];
+  if (blockIdx.x == 0) data[threadIdx.x] = dynamic[words - 1 - static_cast<int>(threadIdx.x)];
 }
 
 // A grid that lets its dependents start at once, and one that depends on it.
