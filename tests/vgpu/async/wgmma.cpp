@@ -119,8 +119,6 @@ void Wgmma::issued_by_last(Warp& w, u64 number) {
   Cta& cta = w.cta();
   const RaceTracker& race = cta.race.tracker();
   const u32 first = w.index() / kWgmmaWarps * kWgmmaWarps;
-  ShownStores shown;
-  shown.first_thread = cta.race.thread(first * kLanes);
   bool any = false;
   std::array<Share*, kWgmmaWarps> shares{};
   for (u32 i = 0; i < kWgmmaWarps; ++i) {
@@ -128,9 +126,13 @@ void Wgmma::issued_by_last(Warp& w, u64 number) {
     if (number < s.waited) continue;
     shares[i] = &s.shares[number - s.waited];
     any = any || shares[i]->look_again || shares[i]->writes != race.writes();
-    std::copy(shares[i]->stores->begin(), shares[i]->stores->end(),
-              shown.below.begin() + i * kLanes);
   }
+  ShownStores shown;
+  shown.first_thread = cta.race.thread(first * kLanes);
+  for (u32 i = 0; any && i < kWgmmaWarps; ++i)
+    if (shares[i] != nullptr)
+      std::copy(shares[i]->stores->begin(), shares[i]->stores->end(),
+                shown.below.begin() + i * kLanes);
   for (u32 i = 0; i < kWgmmaWarps; ++i) {
     if (shares[i] == nullptr) continue;
     Share& x = *shares[i];
