@@ -112,12 +112,6 @@ u64 update_atomically(const Instr& in, u8* address, u64 b, u64 c) {
 
 namespace {
 
-u64 first_word(const u8* data, u32 bytes) {
-  u64 v = 0;
-  std::memcpy(&v, data, std::min<u32>(bytes, sizeof v));
-  return v;
-}
-
 GlobalRaces::Access as_access(Warp& w, const Instr& in, int lane) {
   Cta& cta = w.cta();
   GlobalRaces::Access access{cta.cluster.order};
@@ -164,7 +158,7 @@ void exec_atomic(Warp& w, const Instr& in, u32 m) {
     if (kind == Target::Kind::kShared) check_race(w, in, l, t.shared_offset, bytes, true, true);
     if (t.allocation != nullptr) check_global_atomic(w, in, l, *t.allocation, t.bit_offset, bytes);
     bool wrote = in.sub != kCas;
-    const u64 before_all = first_word(t.data, bytes);
+    const u64 before_all = first_bytes(t.data, bytes);
     for (u32 e = 0; e < in.vec; ++e) {
       const size_t at = size_t{e} * element;
       Target p = t;
@@ -191,7 +185,7 @@ void exec_atomic(Warp& w, const Instr& in, u32 m) {
     }
     if (t.allocation != nullptr)
       note_atomic(w, in, l, *t.allocation, t.bit_offset, bytes, wrote, before_all,
-                  first_word(t.data, bytes));
+                  first_bytes(t.data, bytes));
     if (kind != Target::Kind::kShared) return;
     CtaRace& race = w.cta().race;
     const u32 thread = w.cta().thread_index(w, l);

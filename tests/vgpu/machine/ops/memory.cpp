@@ -66,12 +66,6 @@ void set_loaded(Warp& w, const Operand& d, int lane, const u8* data, const Instr
   }
 }
 
-u64 first_bytes(const u8* data, u32 bytes) {
-  u64 v = 0;
-  std::memcpy(&v, data, std::min<u32>(bytes, sizeof v));
-  return v;
-}
-
 // Are all bytes of the active lanes defined?
 bool all_defined(const WarpTarget& t, u32 mask, const u64 (&address)[kLanes], u32 bytes) {
   bool all = true;

@@ -6,6 +6,8 @@
 // the base opcode. A modifier that is left over is reported as unsupported.
 #pragma once
 
+#include <algorithm>
+#include <cstring>
 #include <string>
 
 #include "check/scope.h"
@@ -66,6 +68,13 @@ inline void ternary(Warp& w, const Instr& in, u32 mask, F f) {
     for_each_lane(mask, [&](int l) { d[l] = f(a[l], b[l], c[l]); });
   }
   w.shadow(in, mask);
+}
+
+// Up to eight bytes, as a number.
+inline u64 first_bytes(const u8* data, u32 bytes) {
+  u64 v = 0;
+  std::memcpy(&v, data, std::min<u32>(bytes, sizeof v));
+  return v;
 }
 
 // Lane masks of predicates.
