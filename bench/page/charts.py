@@ -3,7 +3,7 @@ import math
 from dataclasses import dataclass, field
 from html import escape
 
-WIDTH, HEIGHT = 420, 300  # units of the viewBox; a letter is 12 high, so it can be read at 340 pixels
+WIDTH, HEIGHT = 380, 280  # units of the viewBox, few, so that letters can be read on a phone
 TOP, BOTTOM, LEFT = 26, 42, 52
 LETTER = 6.6  # width of one, more or less
 COLOURS = 10

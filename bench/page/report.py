@@ -390,8 +390,9 @@ def summary(groups):
             spanned([r.tflops / rival.tflops for r, rival in rivals], lambda v: f"{v:.2f}"),
             ", ".join(names) or "none ran",
             spanned([r.ceiling_percent for r in own], lambda v: f"{v:.0f} %")])
-    return table(["qkv", "fastest", "× unfused", "× fastest rival", "which was", "of the ceiling"], rows,
-                 "over all lengths; ratios are of one run") if rows else Html()
+    shown = table(["qkv", "fastest", "× unfused", "× fastest rival", "which was", "of the ceiling"], rows,
+                  "over all lengths; ratios are of one run")
+    return tag("div", shown, class_="summary") if rows else Html()
 
 
 def rows_table(run):
@@ -408,11 +409,10 @@ def rows_table(run):
             spread, width = f"± {s.deviation * 100:.1f} %", f"{row.middle * 100:.1f} %*"
         else:
             spread = width = "-"
-        notes = [tag("span", "noisy", class_="warn")] if row.noisy else []
-        notes += [row.label] if row.label else []
-        out.append([name, row.implementation, f"{row.ms:.4g}", spread, width, figure(row.tflops), figure(row.gbs),
+        notes = tag("span", "noisy", class_="warn") if row.noisy else ""
+        out.append([name, f"{row.implementation}: {row.label}" if row.label else row.implementation, f"{row.ms:.4g}", spread, width, figure(row.tflops), figure(row.gbs),
                     figure(row.vs_unfused),
-                    "-" if math.isnan(row.ceiling_percent) else f"{row.ceiling_percent:.1f}", joined(notes, "; ")])
+                    "-" if math.isnan(row.ceiling_percent) else f"{row.ceiling_percent:.1f}", notes])
     shown = table(["problem", "implementation", "ms", "least to most", "middle half", "TFLOP/s", "GB/s", "× unfused",
                    "% ceiling", ""], out, "every row", 2)
     star = ("*: the file holds no repetitions, only their standard deviation; the middle half is that of a normal "
