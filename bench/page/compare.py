@@ -5,8 +5,9 @@
 is or no longer runs, 2 where the files cannot be compared.
 
 Noise is the largest of four things, each a share of the row's time:
-- the spread: the middle halves (upper less lower quartile) of A's and of B's repetitions, over their medians, together.
-  The middle half, since one slow repetition of five (a page fault, another program) then does not count;
+- the spread: 1.5 times the middle halves (upper less lower quartile) of A's and of B's repetitions, over their medians,
+  together; of n repetitions instead of five, times sqrt(5 / n). The middle half, since one slow repetition of five (a
+  page fault, another program) then does not count; 1.5, since five repetitions show their own spread badly;
 - the drift: by how much the rows that are not qkv's (unfused, tile_products, PyTorch ...) differ in the median. They are
   the same code in both files, so what moves them is the machine. Needs three such rows;
 - the rivals: the furthest that one of those moved the same way on the same problem, for they took turns with it;
@@ -21,6 +22,7 @@ import sys
 import results
 
 FLOOR = 2.0  # per cent
+SPREADS = 1.5  # of five repetitions; at normal noise of 1 % (5 %) 0.1 % (1 %) of equal rows then count as slower
 REFUSED = ("cpu", "gpu", "threads", "gpu_multiprocessors", "build_type")  # other figures altogether
 NAMED = ("gpu_driver", "driver_version", "compiler", "gpu_power_limit", "power.limit", "cuda_runtime_version", "torch",
          "cudnn", "memory")
@@ -67,7 +69,7 @@ class Change:
             self.verdict = "no figure" if a.error else "failed"
             return
         self.ratio = b.ms / a.ms
-        spread = sum(row.middle for row in (a, b))
+        spread = sum(SPREADS * row.middle * math.sqrt(5 / (row.spread.count or 5)) for row in (a, b))
         self.known = not math.isnan(spread)
         same_way = [abs(moved) for moved in beside if moved * math.log(self.ratio) > 0] if a.own else []
         self.noise = max(floor, drift, spread if self.known else 0, *map(math.expm1, same_way))

@@ -177,15 +177,17 @@ def rate_cell(row, scale, best):
 
 def rates_table(group, unit, scale):
     names = [n for n in group.contenders() if n != results.CEILING]
+    has_ceiling = any(group.ceiling(length) > 0 for length in group.lengths)
     rows = []
     for length in group.lengths:
         of = {name: group.row(name, length) for name in names}
         best = max((r.tflops for r in of.values() if r and r.tflops > 0), default=math.nan)
         rows.append([length, *(rate_cell(of[n], scale, of[n] is not None and of[n].tflops == best) for n in names),
-                     figure(group.ceiling(length) * scale)])
+                     *([figure(group.ceiling(length) * scale)] if has_ceiling else [])])
     noisy = any(row.noisy for row in group.rows)
     caption = f"{unit}, medians; the fastest is bold" + ("; ~ noisy" if noisy else "")
-    return table(["keys" if group.decode else "length", *names, ceiling_name(group.first.device)], rows, caption)
+    head = ["keys" if group.decode else "length", *names]
+    return table([*head, ceiling_name(group.first.device)] if has_ceiling else head, rows, caption)
 
 
 def throughput_figure(group, styles, key, tops):

@@ -445,6 +445,15 @@ class Compare(Command):
         self.assertEqual(self.compared(sweep(), sweep(qkv=1.05, jitter=wide))[0], 0)
         self.assertEqual(self.compared(sweep(jitter=wide), sweep(qkv=1.5, jitter=wide))[0], 1)
 
+    def test_more_repetitions_see_more(self):
+        wide = (1, 1.03, 0.97, 1.015, 0.985)
+        self.assertEqual(self.compared(sweep(jitter=wide), sweep(qkv=1.07, jitter=wide))[0], 0)
+        self.assertEqual(self.compared(sweep(jitter=wide * 4), sweep(qkv=1.07, jitter=wide * 4))[0], 1)
+
+    def test_one_slow_repetition_hides_nothing(self):
+        once = (1, 1.001, 0.999, 1.002, 3)
+        self.assertEqual(self.compared(sweep(jitter=once), sweep(qkv=1.03, jitter=once))[0], 1)
+
     def test_a_slower_machine_is_no_slower_qkv(self):
         status, said = self.compared(sweep(), sweep(qkv=1.1, others=1.1))
         self.assertEqual(status, 0)
