@@ -8,8 +8,8 @@ Noise is the largest of four things, each a share of the row's time:
 - the spread: 1.5 times the middle halves (upper less lower quartile) of A's and of B's repetitions, over their medians,
   together; of n repetitions instead of five, times sqrt(5 / n). The middle half, since one slow repetition of five (a
   page fault, another program) then does not count; 1.5, since five repetitions show their own spread badly;
-- the drift: by how much the rows that are not qkv's (unfused, tile_products, PyTorch ...) differ in the median. They are
-  the same code in both files, so what moves them is the machine. Needs three such rows;
+- the drift: by how much the rows that are not qkv's (unfused, tile_products, PyTorch ...) differ in the median. They
+  are the same code in both files, so what moves them is the machine. Needs three such rows;
 - the rivals: the furthest that one of those moved the same way on the same problem, for they took turns with it;
 - 2 % (--floor), what one build differs by from one process to the next: placement of memory, clocks.
 """

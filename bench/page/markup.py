@@ -1,7 +1,7 @@
 """HTML as text. What is not Html already is escaped: nothing from a result file gets into the page as markup."""
 from html import escape
 
-VOID = ("meta", "br")
+VOID = ("meta", "wbr")
 
 
 class Html(str):
@@ -25,9 +25,15 @@ def joined(parts, between=""):
     return Html(str(text(between)).join(text(part) for part in parts))
 
 
+def breakable(name):
+    """A name that may be broken behind its underlines."""
+    return joined([part for n, word in enumerate(str(name).split("_")) for part in
+                   ([Html("_<wbr>"), word] if n else [word])])
+
+
 def table(head, rows, caption=None, numbers_from=1):
     """The first column names its row; from `numbers_from` on cells are set as numbers."""
-    header = tag("tr", *(tag("th", cell, scope="col", class_="n" if n >= numbers_from else None)
+    header = tag("tr", *(tag("th", breakable(cell), scope="col", class_="n" if n >= numbers_from else None)
                          for n, cell in enumerate(head)))
     body = [tag("tr", *(tag("th", cell, scope="row") if n == 0 else
                         tag("td", cell, class_="n" if n >= numbers_from else None) for n, cell in enumerate(row)))

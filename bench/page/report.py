@@ -268,9 +268,9 @@ def memory_figure(group, styles, key):
     description = "Bytes by length, computed: " + "; ".join(
         f"{s.name}: {memory_text(s.points[0].y)} at {s.points[0].x:g}, {memory_text(s.points[-1].y)} at "
         f"{s.points[-1].x:g}" for s in series) + "."
+    base = 4 if max(values) / min(values) < 300 else 16
     plot = charts.lines(key, title, description, series, x_label="sequence length", y_label="bytes", x_ticks=lengths,
-                        y_ticks=charts.log_ticks(min(values), max(values), 4 if max(values) / min(values) < 300 else 16),
-                        y_log=True, y_text=memory_text)
+                        y_ticks=charts.log_ticks(min(values), max(values), base), y_log=True, y_text=memory_text)
     rows = [[s, memory_text(tensor_bytes(first[s])), memory_text(unfused_bytes(first[s])),
              f"{unfused_bytes(first[s]) / tensor_bytes(first[s]):.1f}",
              *(memory_text(next((p.y for p in m.points if p.x == s), math.nan)) for m in measured)] for s in lengths]
@@ -288,10 +288,10 @@ def memory_part(run, groups, styles, key):
     figures = [f for f in figures if f]
     if not figures:
         return Html()
-    text = ("Computed from the shapes, not measured: what any implementation holds (Q, K, V, O), and what the unfused "
-            "baseline holds besides, the matrix S of all scores (on CUDA in the input type; on the CPU in fp32, with "
-            "fp32 copies of 16-bit tensors). Left out: a plan's workspace, which `qkv explain` says, padding of lines, "
-            "and cuBLAS's own workspace.")
+    text = joined(["Computed from the shapes, not measured: what any implementation holds (Q, K, V, O), and what the "
+                   "unfused baseline holds besides, the matrix S of all scores (on CUDA in the input type; on the CPU "
+                   "in fp32, with fp32 copies of 16-bit tensors). Left out: a plan's workspace, which ",
+                   tag("code", "qkv explain"), " says, padding of lines, and cuBLAS's own workspace."])
     return joined([tag("h3", "Memory"), tag("p", text), tag("div", *figures, class_="figures")])
 
 
@@ -310,9 +310,12 @@ def roofline_figure(run, rows, styles, key):
         by_name.setdefault(row.implementation, []).append(row)
     series = []
     for name, mine in by_name.items():
-        points = sorted((Point(1e3 * r.tflops / r.gbs, r.tflops, title=f"{r.problem}, {name}: {figure(r.tflops)} TFLOP/s "
-                               f"at {figure(1e3 * r.tflops / r.gbs)} FLOP/byte") for r in mine), key=lambda p: p.x)
-        series.append(Series(name, styles[name], points, joined=False))
+        points = []
+        for row in mine:
+            intensity = 1e3 * row.tflops / row.gbs
+            points.append(Point(intensity, row.tflops, title=f"{row.problem}, {name}: {figure(row.tflops)} TFLOP/s at "
+                                f"{figure(intensity)} FLOP/byte"))
+        series.append(Series(name, styles[name], sorted(points, key=lambda p: p.x), joined=False))
     xs, ys = [p.x for s in series for p in s.points], [p.y for s in series for p in s.points]
     x_ticks = charts.log_ticks(min(xs), max(xs), 2 if max(xs) / min(xs) < 40 else 10)
     low, high = x_ticks[0], x_ticks[-1]
@@ -412,7 +415,8 @@ def rows_table(run):
         else:
             spread = width = "-"
         notes = tag("span", "noisy", class_="warn") if row.noisy else ""
-        out.append([name, f"{row.implementation}: {row.label}" if row.label else row.implementation, f"{row.ms:.4g}", spread, width, figure(row.tflops), figure(row.gbs),
+        by = f"{row.implementation}: {row.label}" if row.label else row.implementation
+        out.append([name, by, f"{row.ms:.4g}", spread, width, figure(row.tflops), figure(row.gbs),
                     figure(row.vs_unfused),
                     "-" if math.isnan(row.ceiling_percent) else f"{row.ceiling_percent:.1f}", notes])
     shown = table(["problem", "implementation", "ms", "least to most", "middle half", "TFLOP/s", "GB/s", "× unfused",
@@ -421,8 +425,8 @@ def rows_table(run):
             "distribution." if any(math.isnan(r.spread.least) and not math.isnan(r.spread.deviation)
                                    for r in run.rows) else "")
     return joined([tag("h3", "All figures"),
-                   tag("p", "Times are medians. Middle half: the quartiles' distance over the median; a row is noisy where "
-                       f"it is more than {results.NOISY * 100:g} %. {star}"), tag("div", shown, class_="rows")])
+                   tag("p", "Times are medians. Middle half: the quartiles' distance over the median; a row is noisy "
+                       f"where it is more than {results.NOISY * 100:g} %. {star}"), tag("div", shown, class_="rows")])
 
 
 def facts_table(run):

@@ -1,4 +1,4 @@
-"""Result files of attention_bench (JSON, TSV) and peers.py (JSON, TSV) as rows, with the spread of their repetitions."""
+"""Result files of attention_bench and peers.py (JSON, TSV) as rows, with the spread of their repetitions."""
 import json
 import math
 import os

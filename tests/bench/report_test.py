@@ -23,8 +23,8 @@ import compare
 import report
 import results
 
-CONTEXT = {"date": "2001-02-03T04:05:06+00:00", "cpu": "Made-up CPU", "threads": "2", "cores": "2", "build_type": "Release",
-           "git_id": "0123456789ab", "load_before": "0.10"}
+CONTEXT = {"date": "2001-02-03T04:05:06+00:00", "cpu": "Made-up CPU", "threads": "2", "cores": "2",
+           "build_type": "Release", "git_id": "0123456789ab", "load_before": "0.10"}
 FULL = "forward/cpu/f32/d128/full/b1_h8_s{}"
 
 
@@ -59,11 +59,12 @@ def read_json(value, name="made_up.json"):
 
 class Reading(unittest.TestCase):
     def test_names(self):
-        fields = results.parse_name("forward/cuda/bf16/d192_dv128/causal/b4_hq32_hkv8_sq1_skv4096/softcap=30_lse/unfused")
-        self.assertEqual(fields, {
-            "problem": "forward/cuda/bf16/d192_dv128/causal/b4_hq32_hkv8_sq1_skv4096/softcap=30_lse",
+        problem = "forward/cuda/bf16/d192_dv128/causal/b4_hq32_hkv8_sq1_skv4096/softcap=30_lse"
+        self.assertEqual(results.parse_name(problem + "/unfused"), {
+            "problem": problem,
             "implementation": "unfused", "operation": "forward", "options": "softcap=30_lse", "device": "cuda",
-            "type": "bf16", "d_qk": 192, "d_v": 128, "mask": "causal", "b": 4, "hq": 32, "hkv": 8, "sq": 1, "skv": 4096})
+            "type": "bf16", "d_qk": 192, "d_v": 128, "mask": "causal", "b": 4, "hq": 32, "hkv": 8, "sq": 1,
+            "skv": 4096})
         for option in ("bshd", "bshd_softcap=30_lse", "top-left", "index32", "mask=qk", "q=1.2.3"):
             fields = results.parse_name(f"{FULL.format(512)}/{option}")
             self.assertEqual((fields["implementation"], fields["options"]), ("qkv", option))
@@ -130,8 +131,8 @@ class Reading(unittest.TestCase):
         self.assertEqual(row.error, "wrong")
 
     def test_peers(self):
-        row = {"implementation": "torch_cudnn", "device": "cuda", "type": "bf16", "d_qk": 128, "d_v": 128, "mask": "full",
-               "b": 2, "hq": 16, "hkv": 16, "sq": 8192, "skv": 8192, "ms": 2.0, "tflops": 600.0, "gbs": 9.0,
+        row = {"implementation": "torch_cudnn", "device": "cuda", "type": "bf16", "d_qk": 128, "d_v": 128,
+               "mask": "full", "b": 2, "hq": 16, "hkv": 16, "sq": 8192, "skv": 8192, "ms": 2.0, "tflops": 600.0, "gbs": 9.0,
                "ms_of_runs": [2.0, 2.1, 1.9]}
         run = read_json({"context": {"gpu": "Made-up GPU"}, "benchmarks": [row]})
         self.assertEqual((run.source, run.machine), ("peers.py", "Made-up GPU"))
@@ -168,8 +169,6 @@ def report_columns():
 
 class Page(HTMLParser):
     """Checks that tags nest, and gathers attributes, ids and text."""
-    VOID = {"meta", "br", "path", "line", "rect"}
-
     def __init__(self, text):
         super().__init__()
         self.open, self.tags, self.attributes, self.ids, self.text = [], [], [], [], ""
@@ -180,7 +179,7 @@ class Page(HTMLParser):
         self.tags.append(tag)
         self.attributes += attrs
         self.ids += [value for key, value in attrs if key == "id"]
-        if tag != "meta":
+        if tag not in ("meta", "wbr"):
             self.open.append(tag)
 
     def handle_startendtag(self, tag, attrs):
@@ -371,7 +370,8 @@ class ReportCommand(Command):
 
     def test_refuses(self):
         good = self.write("a.json", sweep())
-        for given, reason in (([good, good], "is a file"), ([self.path("none.json"), self.path("out")], "cannot be read"),
+        for given, reason in (([good, good], "is a file"),
+                              ([self.path("none.json"), self.path("out")], "cannot be read"),
                               ([self.write("b.json", "{"), self.path("out")], "no JSON"),
                               ([self.write("c.json", {"benchmarks": []}), self.path("out")], "no results")):
             status, said = self.call(report.main, *given)
