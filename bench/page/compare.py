@@ -65,7 +65,7 @@ class Change:
     def __init__(self, a, b, drift, floor, beside=()):
         self.a, self.b = a, b
         if a.error or b.error:
-            self.ratio = self.noise = math.nan
+            self.ratio = self.noise = math.nan  # nothing to compare
             self.verdict = "no figure" if a.error else "failed"
             return
         self.ratio = b.ms / a.ms
@@ -134,9 +134,11 @@ def print_changes(changes, everything):
         said = c.verdict if c.counts else f"{c.verdict} (not qkv's)"
         if c.verdict == "failed":
             said += f": {c.b.error}"
-        elif c.verdict not in ("no figure",) and not c.known:
+        elif c.verdict == "no figure":
+            said += f" in A: {c.a.error}"
+        elif not c.known:
             said += ", spread not known"
-        elif c.verdict != "no figure" and (c.a.noisy or c.b.noisy):
+        elif c.a.noisy or c.b.noisy:
             said += ", noisy"
         cells.append((name, *(f"{row.ms:.4g}" if row.ms > 0 else "-" for row in (c.a, c.b)), percent(1 / c.ratio - 1),
                       "-" if math.isnan(c.noise) else f"{c.noise * 100:.1f} %", said))

@@ -202,7 +202,7 @@ def throughput_figure(group, styles, key, tops):
                             y_label=unit, x_ticks=group.lengths,
                             y_ticks=charts.nice_ticks(tops[group.scale_key]["top"] * scale))
     else:
-        plot = charts.bars(key, title, description, series, unit=f"{unit} at length {group.lengths[0]}")
+        plot = charts.bars(key, title, description, series, unit=f"{unit} at {group.lengths[0]} keys")
     return tag("figure", tag("h4", title), Html(plot), tag("figcaption", group.shape()),
                rates_table(group, unit, scale))
 
@@ -240,6 +240,8 @@ def unfused_bytes(row):
 
 def memory_text(value):
     value = float(value)
+    if math.isnan(value):
+        return "-"
     for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
         if value < 1024 or unit == "TiB":
             return f"{value:.3g} {unit}"
@@ -317,6 +319,8 @@ def roofline_figure(run, rows, styles, key):
                                 f"{figure(intensity)} FLOP/byte"))
         series.append(Series(name, styles[name], sorted(points, key=lambda p: p.x), joined=False))
     xs, ys = [p.x for s in series for p in s.points], [p.y for s in series for p in s.points]
+    if peak > 0 and memory > 0:
+        xs.append(peak / memory / 2)  # so that the ridge is in view
     x_ticks = charts.log_ticks(min(xs), max(xs), 2 if max(xs) / min(xs) < 40 else 10)
     low, high = x_ticks[0], x_ticks[-1]
     if peak > 0:
@@ -402,10 +406,11 @@ def summary(groups):
 
 def rows_table(run):
     out = []
+    memory = any(row.memory > 0 for row in run.rows)
     for row in run.rows:
         name = row.problem.removeprefix("forward/")
         if row.error:
-            out.append([name, row.implementation, *["-"] * 7, tag("span", row.error, class_="warn")])
+            out.append([name, row.implementation, *["-"] * (8 if memory else 7), tag("span", row.error, class_="warn")])
             continue
         s = row.spread
         if not math.isnan(s.least):
@@ -418,9 +423,10 @@ def rows_table(run):
         by = f"{row.implementation}: {row.label}" if row.label else row.implementation
         out.append([name, by, f"{row.ms:.4g}", spread, width, figure(row.tflops), figure(row.gbs),
                     figure(row.vs_unfused),
-                    "-" if math.isnan(row.ceiling_percent) else f"{row.ceiling_percent:.1f}", notes])
+                    "-" if math.isnan(row.ceiling_percent) else f"{row.ceiling_percent:.1f}",
+                    *([memory_text(row.memory)] if memory else []), notes])
     shown = table(["problem", "implementation", "ms", "least to most", "middle half", "TFLOP/s", "GB/s", "× unfused",
-                   "% ceiling", ""], out, "every row", 2)
+                   "% ceiling", *(["memory"] if memory else []), ""], out, "every row", 2)
     star = ("*: the file holds no repetitions, only their standard deviation; the middle half is that of a normal "
             "distribution." if any(math.isnan(r.spread.least) and not math.isnan(r.spread.deviation)
                                    for r in run.rows) else "")

@@ -281,6 +281,9 @@ class Pages(unittest.TestCase):
         text = Page(page_of(measured)).text
         self.assertIn("qkv, measured", text)
         self.assertNotIn("memory in use (counter", text)
+        one = Page(page_of(document(benchmark(FULL.format(512), 1.0, memory_bytes=3 << 20),
+                                    benchmark(FULL.format(512) + "/unfused", 1.0)))).text
+        self.assertIn("3 MiB", one)
 
     def test_what_was_not_measured_is_said(self):
         text = Page(page_of(sweep())).text
@@ -301,6 +304,9 @@ class Pages(unittest.TestCase):
         data["context"]["memory_rate"] = "20 GB/s"
         self.assertIn("memory 20 GB/s", page_of(data))
         self.assertNotIn("memory's ceiling was not measured", Page(page_of(data)).text)
+        roof = next(svg for svg in drawings(page_of(data)) if svg[0].text.startswith("Roofline"))
+        names = [t.text for t in roof.iter("text") if t.get("class", "").startswith("name")]
+        self.assertEqual(sorted(names), ["memory", "qkv", "tile_products", "unfused"])
 
     def test_rows_without_counters_or_time_stand_in_the_table(self):
         entries = benchmark(FULL.format(512), 2.0)
