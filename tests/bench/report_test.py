@@ -466,6 +466,14 @@ class Compare(Command):
         self.assertIn("moved by -9.1 %", said)
         self.assertEqual(self.compared(sweep(), sweep(qkv=1.3, others=1.1))[0], 1)
 
+    def test_the_drift_counts_for_rows_without_rivals(self):
+        def alone(time, others):
+            data = sweep(others=others)
+            data["benchmarks"] += benchmark(FULL.format(4096), time)
+            return data
+        self.assertEqual(self.compared(alone(2.0, 1.0), alone(2.2, 1.1))[0], 0)
+        self.assertEqual(self.compared(alone(2.0, 1.0), alone(2.2, 1.0))[0], 1)
+
     def test_what_slowed_a_rival_of_the_problem_slowed_qkv_too(self):
         slower = sweep()
         for entry in slower["benchmarks"]:
