@@ -44,6 +44,15 @@ install_packages() {
   "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@"
 }
 
+# The report page's layout is tested in a browser. Where there is none to be had, that test is skipped.
+need_browser() {
+  [[ ${QKV_INSTALL:-on} != off ]] && ! command -v chromium >/dev/null && command -v apt-get >/dev/null && become_root ||
+    return 0
+  local log_lines=1
+  try 'install Chromium for the test of the report page' install_packages chromium
+  ((status == 0)) || printf '      No Chromium here: report_page_test will be skipped.\n'
+}
+
 has_cuda() {
   [[ $cuda_mode != off && -n $(cmake -P cmake/find_nvcc.cmake) ]]
 }
