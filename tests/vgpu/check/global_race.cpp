@@ -59,6 +59,8 @@ void ClusterOrder::start(RaceTracker& race, u32 cluster, u32 threads_per_cta) {
   learned_.clear();
   seen_.clear();
   proxy_fences_.clear();
+  forgiven_.clear();
+  forgiven_proxied_.clear();
   writes = vain_reads = 0;
   spins_.assign(race.threads(), {});
 }
@@ -212,6 +214,8 @@ bool ClusterOrder::covers(const KnownSet& set, Scope scope, u32 cluster, u32 who
 }
 
 bool ClusterOrder::knows(u32 cluster, u32 who, u32 clock, u32 thread, bool proxied) const {
+  const std::vector<u32>& forgiven = proxied ? forgiven_proxied_ : forgiven_;
+  if (cluster < forgiven.size() && clock < forgiven[cluster]) return true;
   for (size_t i = learned_.size(); i-- > 0;) {
     const Learned& l = learned_[i];
     if (covers(*l.set, l.scope, cluster, who, clock, proxied) && after(l.thread, l.clock, thread))
@@ -230,19 +234,15 @@ bool ClusterOrder::shown(u32 who, u32 clock, u32 thread) const {
   });
 }
 
-void ClusterOrder::forgive(u32 thread, u32 cluster, u32 clock, bool proxied) {
-  if (cluster == cluster_) {  // only a proxy fence is missing
-    KnownClocks all = race_->known_by(thread);
-    all.base = clock;
-    proxy_fences_.push_back({thread, race_->clock(thread), std::move(all), nullptr});
-    return;
-  }
-  Bounds all;
-  all.plain.assign(race_->width(), clock);
-  if (proxied) all.proxied = all.plain;
-  const auto set = std::make_shared<const KnownSet>(
-      KnownSet{{cluster, 0, kGpuScope, std::make_shared<const Bounds>(std::move(all))}});
-  learned_.push_back({thread, race_->clock(thread), set, kGpuScope});
+void ClusterOrder::forgive(const std::vector<u32>& clocks, bool proxied) {
+  Clocks::join(forgiven_, clocks.data(), clocks.size());
+  if (proxied) Clocks::join(forgiven_proxied_, clocks.data(), clocks.size());
+}
+
+void ClusterOrder::forgive_own(u32 thread, u32 clock) {
+  KnownClocks all = race_->known_by(thread);
+  all.base = clock;
+  proxy_fences_.push_back({thread, race_->clock(thread), std::move(all), nullptr});
 }
 
 void GlobalRaces::start(u64* table, u32 tag, u32 granule, bool parallel) {
@@ -421,9 +421,8 @@ GlobalReport GlobalRaces::access(const Access& a, u64 place, u32 bytes) {
       const bool again = cell.write.cluster == mine.cluster && cell.write.who == mine.who &&
                          cell.write.clock == mine.clock && !cell.write.asynchronous &&
                          !mine.asynchronous;
-      const Scope scope = again ? std::min(cell.write.scope, mine.scope) : mine.scope;
+      if (again && cell.write.scope < mine.scope) continue;
       cell.write = mine;
-      cell.write.scope = scope;
     }
   }
   return report;
@@ -438,34 +437,57 @@ void GlobalRaces::flag_write(const Access& a, u64 place, u32 bytes, bool release
   const KnownSetPtr set = a.order.released(a.thread, releases, a.scope);
   if (set == nullptr && flags_.empty()) return;
   for (u64 word = place / 4; word <= (place + bytes - 1) / 4; ++word) {
-    // Atomics add to what was released before them, a plain write replaces it.
-    if (set == nullptr && !atomic) {
-      flags_.erase(word);
-    } else if (set != nullptr) {
-      KnownSetPtr& flag = flags_[word];
-      flag = atomic ? merged(flag, set) : set;
-    }
+    const auto known = flags_.find(word);
+    if (known == flags_.end() && set == nullptr) continue;
+    Flag& flag = known == flags_.end() ? flags_[word] : known->second;
+    // Atomics add to what was released before them, a store replaces it but for what its own thread
+    // has released there.
+    KnownSetPtr now = atomic ? merged(flag.set, set) : set;
+    for (const Flag::Release& r : flag.releases)
+      if (r.cluster == a.order.cluster() && r.thread == a.thread) now = merged(now, r.set);
+    flag.set = now;
+    if (releases) remember_release(flag, a, set);
   }
+}
+
+void GlobalRaces::remember_release(Flag& flag, const Access& a, const KnownSetPtr& set) const {
+  constexpr size_t kMost = 8;
+  std::erase_if(flag.releases, [&](const Flag::Release& r) {
+    return r.cluster == a.order.cluster() && r.thread == a.thread;
+  });
+  if (flag.releases.size() >= kMost) flag.releases.erase(flag.releases.begin());
+  flag.releases.push_back({a.order.cluster(), a.thread, set});
 }
 
 void GlobalRaces::flag_read(const Access& a, u64 place, u32 bytes, bool acquires) {
   if (flags_.empty()) return;
   for (u64 word = place / 4; word <= (place + bytes - 1) / 4; ++word) {
     const auto it = flags_.find(word);
-    if (it != flags_.end()) a.order.acquire(a.thread, it->second, acquires, a.scope);
+    if (it != flags_.end() && it->second.set != nullptr)
+      a.order.acquire(a.thread, it->second.set, acquires, a.scope);
   }
 }
 
 void GlobalRaces::cluster_starts(const ClusterOrder& order) {
   const std::lock_guard lock(pool_mutex_);
   running_[&order.race()] = order.cluster();
+  if (started_.size() <= order.cluster()) started_.resize(size_t{order.cluster()} + 1);
+  started_[order.cluster()] = true;
 }
 
-u32 GlobalRaces::clocks_of(u32 cluster) const {
+bool GlobalRaces::is_new(u32 site, u32 other_site) {
   const std::lock_guard lock(pool_mutex_);
-  for (const auto& [race, runs] : running_)
-    if (runs == cluster && !parallel_) return race->top() + 1;
-  return ~0u - 1;  // it has ended, or runs meanwhile
+  return told_.insert(std::minmax(site, other_site)).second;
+}
+
+std::vector<u32> GlobalRaces::clocks_now() {
+  const std::lock_guard lock(pool_mutex_);
+  std::vector<u32> out(started_.size());
+  // One that has ended, or runs meanwhile: all.
+  for (size_t c = 0; c < out.size(); ++c) out[c] = started_[c] ? ~0u - 1 : 0;
+  for (const auto& [race, cluster] : running_)
+    if (!parallel_) out[cluster] = race->top() + 1;
+  return out;
 }
 
 u32 GlobalRaces::begin_operation() {

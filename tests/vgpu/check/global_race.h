@@ -15,6 +15,7 @@
 #include <array>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <unordered_map>
 #include <utility>
 #include <vector>
@@ -59,9 +60,12 @@ class ClusterOrder {
   bool knows(u32 cluster, u32 who, u32 clock, u32 thread, bool proxied) const;
   // The same of its own cluster, by a proxy fence in between.
   bool shown(u32 who, u32 clock, u32 thread) const;
-  // A race with the other cluster has been told of: what that one did below `clock` counts as
-  // known, so that one missing fence is one finding.
-  void forgive(u32 thread, u32 cluster, u32 clock, bool proxied);
+  // A race has been told of: what other clusters have done below these clocks, one for each, counts
+  // as known to all threads, so that one missing fence is one finding; `proxied`: as shown by a
+  // proxy fence, too.
+  void forgive(const std::vector<u32>& clocks, bool proxied);
+  // The same of a proxy fence that is missing within the cluster.
+  void forgive_own(u32 thread, u32 clock);
   u32 rank(u32 thread) const { return thread / threads_per_cta_; }
 
   // What its threads have done, to see that they wait for nothing any more.
@@ -108,7 +112,8 @@ class ClusterOrder {
   std::vector<Fence> fences_, narrow_fences_;  // by thread: of gpu scope, of less and later
   std::vector<u32> fenced_;                    // by thread: its own clock at its fence of gpu scope
   u32 wide_fences_ = 0;
-  std::vector<Learned> learned_, seen_;  // seen: what a fence will make known
+  std::vector<Learned> learned_, seen_;           // seen: what a fence will make known
+  std::vector<u32> forgiven_, forgiven_proxied_;  // by cluster
   std::vector<ProxyFence> proxy_fences_;
   std::vector<Spin> spins_;
 };
@@ -160,8 +165,11 @@ class GlobalRaces {
   void flag_write(const Access& access, u64 place, u32 bytes, bool releases, bool atomic);
   void flag_read(const Access& access, u64 place, u32 bytes, bool acquires);
 
-  // The clocks that a cluster has used until now.
-  u32 clocks_of(u32 cluster) const;
+  // Whether a race between these two instructions is new: it is told of once, whichever came first.
+  bool is_new(u32 site, u32 other_site);
+
+  // By cluster, above the clocks that it has used until now.
+  std::vector<u32> clocks_now();
   void cluster_starts(const ClusterOrder& order);
 
   // Asynchronous operations.
@@ -198,9 +206,22 @@ class GlobalRaces {
   static constexpr u32 kChunk = 256;
   std::vector<std::unique_ptr<Block[]>> chunks_;
   u32 blocks_ = 0;
-  std::unordered_map<u64, KnownSetPtr> flags_;  // by word
+  // What a word passes on. A strong write of a thread that has released there before passes on what
+  // it did then (section 8.8, the second form of a release pattern): the latest such threads.
+  struct Flag {
+    struct Release {
+      u32 cluster = 0, thread = 0;
+      KnownSetPtr set;
+    };
+    KnownSetPtr set;
+    std::vector<Release> releases;
+  };
+  void remember_release(Flag& flag, const Access& access, const KnownSetPtr& set) const;
+  std::unordered_map<u64, Flag> flags_;  // by word
   std::vector<Operation> operations_{1};
   std::unordered_map<const RaceTracker*, u32> running_;  // the cluster that each tracker has now
+  std::vector<bool> started_;                            // by cluster
+  std::set<std::pair<u32, u32>> told_;
 };
 
 }  // namespace vgpu

@@ -75,7 +75,7 @@ Cta::Status Cluster::run_all(u64 budget) {
     for (u32 i = 0; i < size(); ++i) {
       Cta& cta = *ctas[(first + i) % size()];
       if (cta.live == 0) continue;
-      const Cta::Status status = cta.run(64 + random_.below(4096));
+      const Cta::Status status = cta.run(std::min<u64>(64 + random_.below(4096), budget));
       done = done && status == Cta::Status::kDone;
       blocked = blocked && status != Cta::Status::kRunning;
     }

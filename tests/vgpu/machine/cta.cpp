@@ -53,7 +53,7 @@ Cta::Status Cta::run(u64 budget) {
       Warp& warp = *warps[(first + i) % n];
       if (warp.done() || !warp.ready()) continue;
       any = true;
-      used += warp.run(8 + random.below(512));
+      used += warp.run(std::min<u64>(8 + random.below(512), budget));
       if (cp_async.any()) cp_async.maybe_advance(*this);
       if (wgmma.any()) wgmma.maybe_advance(*this);
       if (cluster.bulk.any()) cluster.bulk.maybe_advance();

@@ -50,12 +50,19 @@ void report_global_race(Warp& w, const Instr& in, int lane, bool write, const Gl
   std::string text = what + " is not ordered against " + other;
   if (r.proxy) text = what + " by the asynchronous proxy lacks a fence.proxy.async after " + other;
   if (r.under_way) text += ", which need not be complete";
-  w.report(r.proxy ? FindingKind::kProxy : FindingKind::kGlobalRace, in, lane, text);
+  if (cta.launch.races.is_new(in.site & 0xffff, r.other.site))
+    w.report(r.proxy ? FindingKind::kProxy : FindingKind::kGlobalRace, in, lane, text);
   ClusterOrder& order = cta.cluster.order;
   const u32 cluster = r.other.cluster - 1;
   const u32 own_thread = cta.race.thread(cta.thread_index(w, lane));
-  if (r.proxy || cluster != order.cluster())
-    order.forgive(own_thread, cluster, cta.launch.races.clocks_of(cluster), r.proxy);
+  GlobalRaces& races = cta.launch.races;
+  if (r.under_way)
+    races.end_operation(r.other.clock, own_thread, cta.race.tracker().clock(own_thread));
+  if (cluster != order.cluster()) {
+    order.forgive(races.clocks_now(), r.proxy);
+  } else if (r.proxy) {
+    order.forgive_own(own_thread, races.clocks_now()[cluster]);
+  }
 }
 
 void check_global(Warp& w, const Instr& in, u32 mask, const u64 (&address)[kLanes], u32 bytes,

@@ -235,8 +235,11 @@ void Launch::run_ordered() {
       }
       // Where not all fit, each has its first turn at once: who waits has begun to, then.
       const size_t i = fresh ? running.size() - 1 : random.below(static_cast<u32>(running.size()));
-      const Cta::Status status =
-          running[i]->run(200 + random.below(quiet == 0 ? kSlice : kSlice / 40));
+      // Some turns are short, so that CTAs meet in the midst of what they do one after the other.
+      const bool brief = !fresh && quiet == 0 && random.below(2) == 0;
+      const u64 turn =
+          brief ? 8 + random.below(32) : 200 + random.below(quiet == 0 ? kSlice : kSlice / 40);
+      const Cta::Status status = running[i]->run(turn);
       if (status == Cta::Status::kBlocked) running[i]->resolve_block(running.size() == 1);
       quiet = status != Cta::Status::kDone && running[i]->only_waited() ? quiet + 1 : 0;
       if (status == Cta::Status::kDone) {
