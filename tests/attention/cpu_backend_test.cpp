@@ -129,7 +129,7 @@ class Attention {
     status = cpu::run(p, policy, *products, workspace.data);
     omp_set_num_threads(before);
     EXPECT_TRUE(status.ok()) << status.reason();
-    const size_t share = policy.workspace_bytes / static_cast<size_t>(std::max(policy.threads, 1));
+    const size_t share = policy.thread_bytes;
     int32_t used = 0;
     for (int32_t n = 0; n < policy.threads; ++n) {
       const std::byte* begin = workspace.data + static_cast<size_t>(n) * share;
@@ -314,7 +314,7 @@ TEST(UsefulThreads, GrowWithTheWork) {
   const auto threads = [](const Attention::Sizes& sizes,
                           int64_t left = host::attention::kUnbounded) {
     Attention a(QKV_TYPE_F32, {.s_q = 1, .s_kv = 1, .d_qk = 64, .d_v = 64});
-    a.p.batch = sizes.batch, a.p.heads_q = sizes.heads_q;
+    a.p.batch = sizes.batch, a.p.heads_q = sizes.heads_q, a.p.heads_kv = sizes.heads_kv;
     a.p.s_q = sizes.s_q, a.p.s_kv = sizes.s_kv;
     a.p.left = left;
     if (left != host::attention::kUnbounded) a.p.right = 0;
@@ -324,7 +324,9 @@ TEST(UsefulThreads, GrowWithTheWork) {
   EXPECT_EQ(threads({.heads_q = 2, .s_q = 64, .s_kv = 64}), 1) << "50 us";
   EXPECT_EQ(threads({.heads_q = 16, .s_q = 64, .s_kv = 64}), 6) << "340 us";
   EXPECT_EQ(threads({.heads_q = 16, .s_q = 512, .s_kv = 512}), 64);
-  EXPECT_EQ(threads({.heads_q = 16, .s_q = 1, .s_kv = 4096}), 64) << "memory to read";
+  EXPECT_EQ(threads({.heads_q = 16, .heads_kv = 16, .s_q = 1, .s_kv = 4096}), 64)
+      << "memory to read";
+  EXPECT_EQ(threads({.heads_q = 16, .s_q = 1, .s_kv = 4096}), 9) << "which heads share";
   EXPECT_EQ(threads({.heads_q = 1, .s_q = 1, .s_kv = 1 << 20}, 31), 1) << "a window of 32 keys";
   EXPECT_EQ(
       threads({.batch = int64_t{1} << 40, .heads_q = 1 << 20, .s_q = 1 << 30, .s_kv = 1 << 30}),

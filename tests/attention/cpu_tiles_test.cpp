@@ -141,8 +141,16 @@ TEST(Policy, IsPureAndSmall) {
     EXPECT_EQ(one.workspace_bytes, again.workspace_bytes);
     EXPECT_EQ(one.tile_q, many.tile_q);  // so that results do not depend on the threads
     EXPECT_EQ(one.tile_kv, many.tile_kv);
-    EXPECT_EQ(many.workspace_bytes, static_cast<size_t>(many.threads) * one.workspace_bytes);
-    EXPECT_EQ(one.tasks, p.batch * p.heads_q * ((p.s_q + one.tile_q - 1) / one.tile_q));
+    EXPECT_EQ(one.parts, many.parts);
+    EXPECT_EQ(one.heads, many.heads);
+    EXPECT_EQ(many.workspace_bytes - one.workspace_bytes,
+              static_cast<size_t>(many.threads - 1) * one.thread_bytes);
+    EXPECT_EQ(p.heads_q / p.heads_kv % one.heads, 0);
+    EXPECT_EQ(one.tiles, p.batch * p.heads_q / one.heads * ((p.s_q + one.tile_q - 1) / one.tile_q));
+    EXPECT_EQ(one.tasks, one.tiles * one.parts);
+    if (one.heads > 1) {
+      EXPECT_EQ(one.tile_q, one.heads * p.s_q);
+    }
     EXPECT_LE(many.threads, many.tasks);
     EXPECT_EQ(one.tile_kv % kLanes, 0);
     EXPECT_LE(one.workspace_bytes, size_t{8} << 20);

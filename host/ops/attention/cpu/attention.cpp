@@ -10,9 +10,13 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <utility>
 
 #include "host/core/cpu/convert.h"
 #include "host/core/cpu/onednn.h"
+#include "host/ops/attention/cpu/few_rows.h"
+#include "host/ops/attention/cpu/masks.h"
+#include "host/ops/attention/cpu/parts.h"
 #include "host/ops/attention/cpu/scores.h"
 #include "host/ops/attention/cpu/scratch.h"
 #include "host/ops/attention/cpu/softmax.h"
@@ -54,12 +58,15 @@ class Worker {
   Worker(const Problem& p, const Policy& policy, const TileProducts& products,
          TileProducts::Lane& lane, const Scratch& scratch)
       : p_(p),
+        policy_(policy),
         tile_q_(policy.tile_q),
         tile_kv_(policy.tile_kv),
+        few_rows_(policy.few_rows),
         products_(products),
         lane_(lane),
         scratch_(scratch),
         bf16_(products.shape().bf16),
+        width_(score_width(p, policy.few_rows)),
         soft_(p.selection == QKV_SELECT_SOFT),
         wants_scores_(p.weights.present() && p.weights_mode != QKV_WEIGHTS_PROBABILITIES),
         wants_hidden_scores_(p.scores_all_keys()),
@@ -67,10 +74,28 @@ class Worker {
                     p.mask.present() || wants_scores_),
         state_{scratch.m, scratch.l, scratch.o, p.d_v} {}
 
-  // A tile of queries against all keys that it sees.
+  // A tile of queries against the keys that it sees.
   bool attend(const QueryTile& q) {
+    if (!see(q, visible_keys(p_, q))) return false;
+    finish(q);
+    return true;
+  }
+
+  // The same against a part of these keys; what it finds stays in `state`.
+  bool attend_part(const QueryTile& q, int64_t part, std::byte* state) {
+    if (!see(q, part_of(visible_keys(p_, q), policy_, part))) return false;
+    keep_part(p_, tile_q_, q.rows, scratch_, state);
+    return true;
+  }
+
+  void merge(const QueryTile& q, const std::byte* states) {
+    merge_parts(p_, tile_q_, q.rows, states, policy_.parts, scratch_);
+    finish(q);
+  }
+
+ private:
+  bool see(const QueryTile& q, const KeyRange& seen) {
     start(q);
-    const KeyRange seen = visible_keys(p_, q);
     const KeyRange wanted = wants_hidden_scores_ ? KeyRange{0, q.length} : seen;
     for (int64_t j = first_key(wanted); j < wanted.end;) {
       const KeyTile tile = next_tile(j, wanted.end);
@@ -83,12 +108,9 @@ class Worker {
     // Scores of all keys go on past the length, in tiles of their own.
     if (wants_hidden_scores_ && !score_keys(q, {q.length, p_.s_kv})) return false;
     // O comes last: it may stand in the place of Q, which the weights read once more.
-    if (p_.weights.present() && !finish_weights(q, wanted)) return false;
-    finish(q);
-    return true;
+    return !p_.weights.present() || finish_weights(q, wanted);
   }
 
- private:
   // With a fixed split size tiles begin at their multiples and are computed whole: in which order a
   // row is summed up then does not depend on the rows beside it.
   int64_t first_key(const KeyRange& wanted) const {
@@ -100,7 +122,7 @@ class Worker {
   }
 
   void start(const QueryTile& q) {
-    q_ = dense_tile(p_.q, q.b, q.h, q.first, q.rows, tile_q_, score_width(p_), bf16_, scratch_.q);
+    gather_queries(q);
     std::fill_n(scratch_.m, tile_q_, -kInf);
     if (soft_) {
       std::fill_n(scratch_.l, tile_q_, 0.0f);
@@ -112,26 +134,51 @@ class Worker {
       std::fill_n(scratch_.index, tile_q_, int64_t{-1});
     }
     if (p_.score == QKV_SCORE_ADDITIVE) {
-      std::fill_n(scratch_.w, score_width(p_), 0.0f);
+      std::fill_n(scratch_.w, width_, 0.0f);
       to_float(p_.additive_weight.at<float>(0, q.h, 0), QKV_TYPE_F32, p_.additive_weight.stride[3],
                p_.d_qk, scratch_.w);
     }
   }
 
+  // Of one head as they lie, if they serve so; those of several one head after the other.
+  void gather_queries(const QueryTile& q) {
+    if (q.heads == 1) {
+      q_ = dense_tile(p_.q, q.b, q.h, q.first, q.rows, tile_q_, width_, bf16_, scratch_.q);
+      return;
+    }
+    const int64_t bytes = q.queries * width_ * operand_bytes();
+    auto* to = static_cast<std::byte*>(scratch_.q);
+    for (int64_t n = 0; n < q.heads; ++n, to += bytes) {
+      const void* from =
+          dense_tile(p_.q, q.b, q.h + n, q.first, q.queries, q.queries, width_, bf16_, to);
+      if (from != to) std::memcpy(to, from, static_cast<size_t>(bytes));
+    }
+    q_ = scratch_.q;
+  }
+
   // scratch.s = the scores of a tile. They still lack the scale, and the columns outside the
   // visible range are still to be hidden, by whoever reads them with score_tile().
   bool score(const QueryTile& q, const KeyTile& tile) {
-    const int64_t width = score_width(p_);
-    const void* k =
-        dense_tile(p_.k, q.b, q.h_kv, tile.first, tile.keys, tile.width, width, bf16_, scratch_.k);
-    if (p_.score == QKV_SCORE_ADDITIVE) {
-      additive_scores(static_cast<const float*>(q_), static_cast<const float*>(k), scratch_.w,
-                      q.rows, tile.width, tile.width, width, scratch_.s);
-    } else if (!products_.scores(lane_, tile.width, q_, k, scratch_.s, scratch_.product)) {
-      return false;
-    }
+    if (!multiply_by_keys(q, tile)) return false;
     hide_columns(q, tile);
     if (transforms_) transform(q, tile);
+    return true;
+  }
+
+  bool multiply_by_keys(const QueryTile& q, const KeyTile& tile) {
+    if (few_rows_) {
+      few_scores(static_cast<const float*>(q_), q.rows, width_, rows_of(p_.k, q, tile), scratch_.s,
+                 tile.width, static_cast<float*>(scratch_.k));
+      for (int64_t r = 0; r < q.rows; ++r)
+        std::fill(scratch_.s + r * tile.width + tile.keys, scratch_.s + (r + 1) * tile.width, 0.0f);
+      return true;
+    }
+    const void* k =
+        dense_tile(p_.k, q.b, q.h_kv, tile.first, tile.keys, tile.width, width_, bf16_, scratch_.k);
+    if (p_.score != QKV_SCORE_ADDITIVE)
+      return products_.scores(lane_, tile.width, q_, k, scratch_.s, scratch_.product);
+    additive_scores(static_cast<const float*>(q_), static_cast<const float*>(k), scratch_.w, q.rows,
+                    tile.width, tile.width, width_, scratch_.s);
     return true;
   }
 
@@ -149,11 +196,11 @@ class Worker {
   // rows see all columns, as in most tiles: then nothing is masked.
   void hide_columns(const QueryTile& q, const KeyTile& tile) {
     const KeyRange top = host::attention::visible_keys(p_, q.first, q.length);
-    const KeyRange bottom = host::attention::visible_keys(p_, q.first + q.rows - 1, q.length);
+    const KeyRange bottom = host::attention::visible_keys(p_, q.first + q.queries - 1, q.length);
     boundary_ = tile.first < bottom.begin || tile.first + tile.width > top.end;
     if (!boundary_) return;
     for (int64_t r = 0; r < q.rows; ++r) {
-      const KeyRange keys = host::attention::visible_keys(p_, q.first + r, q.length);
+      const KeyRange keys = host::attention::visible_keys(p_, q.query(r), q.length);
       const auto column = [&](int64_t j) {
         return static_cast<int32_t>(std::clamp<int64_t>(j - tile.first, 0, tile.keys));
       };
@@ -171,9 +218,9 @@ class Worker {
     if (wants(QKV_WEIGHTS_SCORES)) store_weights(p_, q, tile, s);
     if (p_.softcap > 0) softcap(s, n, p_.softcap);
     if (wants(QKV_WEIGHTS_SOFTCAPPED)) store_weights(p_, q, tile, s);
-    if (p_.bias.present()) add_bias_tile(q, tile);
-    if (p_.alibi_slopes.present()) subtract_alibi_tile(q, tile);
-    if (p_.mask.present()) hide_masked(q, tile, -kInf);
+    if (p_.bias.present()) add_bias_tile(p_, q, tile, s, scratch_.bias);
+    if (p_.alibi_slopes.present()) subtract_alibi_tile(p_, q, tile, s);
+    if (p_.mask.present()) hide_masked(p_, q, tile, s, -kInf);
     if (wants(QKV_WEIGHTS_MASKED)) {
       hide_outside(q, tile);
       store_weights(p_, q, tile, s);
@@ -182,42 +229,6 @@ class Worker {
 
   bool wants(qkv_weights_mode mode) const {
     return p_.weights.present() && p_.weights_mode == mode;
-  }
-
-  void add_bias_tile(const QueryTile& q, const KeyTile& tile) {
-    const host::View& bias = p_.bias;
-    std::fill_n(scratch_.bias, tile.width, 0.0f);
-    for (int64_t r = 0; r < q.rows; ++r) {
-      if (r == 0 || bias.stride[2] != 0) {
-        const int64_t offset = bias.offset(q.b, q.h, q.first + r, tile.first);
-        const auto* row = static_cast<const std::byte*>(bias.data);
-        to_float(row + offset * host::type_size(bias.type), bias.type, bias.stride[3], tile.keys,
-                 scratch_.bias);
-      }
-      add_bias(scratch_.s + r * tile.width, tile.width, scratch_.bias);
-    }
-  }
-
-  void subtract_alibi_tile(const QueryTile& q, const KeyTile& tile) {
-    const float slope = *p_.alibi_slopes.at<float>(q.b, q.h, 0);
-    const int64_t diagonal = q.first + p_.offset(q.length) - tile.first;
-    for (int64_t r = 0; r < q.rows; ++r) {
-      subtract_alibi(scratch_.s + r * tile.width, tile.width, slope, diagonal + r);
-    }
-  }
-
-  void hide_masked(const QueryTile& q, const KeyTile& tile, float value) {
-    const host::View& mask = p_.mask;
-    std::array<uint8_t, kMaxTileKv> visible{};
-    visible.fill(1);  // columns past the last key
-    for (int64_t r = 0; r < q.rows; ++r) {
-      if (r == 0 || mask.stride[2] != 0) {
-        const auto* row = mask.at<uint8_t>(q.b, q.h, q.first + r, tile.first);
-        for (int64_t j = 0; j < tile.keys; ++j)
-          visible[static_cast<size_t>(j)] = row[j * mask.stride[3]];
-      }
-      hide(scratch_.s + r * tile.width, tile.width, visible.data(), value);
-    }
   }
 
   void hide_outside(const QueryTile& q, const KeyTile& tile) {
@@ -244,9 +255,15 @@ class Worker {
       running_argmax(score_tile(q, tile), tile.first, scratch_.m, scratch_.index);
       return true;
     }
+    ScoreTile scores = score_tile(q, tile);
+    if (few_rows_) {
+      const FlushSubnormals flush(online_softmax(scores, state_));
+      few_values(scratch_.s, q.rows, tile.width, rows_of(p_.v, q, tile), scratch_.o,
+                 value_width(p_, true), static_cast<float*>(scratch_.v));
+      return true;
+    }
     const void* v =
         dense_tile(p_.v, q.b, q.h_kv, tile.first, tile.keys, tile.width, p_.d_v, bf16_, scratch_.v);
-    ScoreTile scores = score_tile(q, tile);
     scores.values = {v, tile.width * p_.d_v * operand_bytes()};
     scores.keys = next_keys(q, tile);
     const FlushSubnormals flush(online_softmax(scores, state_));
@@ -267,8 +284,8 @@ class Worker {
   void finish(const QueryTile& q) {
     const auto row_bytes = static_cast<size_t>(p_.d_v * host::type_size(p_.type));
     for (int64_t r = 0; r < q.rows; ++r) {
-      const int64_t i = q.first + r;
-      std::byte* o = row_of(p_.o, q.b, q.h, i);
+      const int64_t h = q.head(r), i = q.query(r);
+      std::byte* o = row_of(p_.o, q.b, h, i);
       const bool seen = soft_ ? scratch_.l[r] != 0 : scratch_.index[r] >= 0;
       if (!seen) {
         std::memset(o, 0, row_bytes);
@@ -277,11 +294,11 @@ class Worker {
       } else {
         std::memcpy(o, row_of(p_.v, q.b, q.h_kv, scratch_.index[r]), row_bytes);
       }
-      if (p_.lse.present()) *p_.lse.at<float>(q.b, q.h, i) = lse(r, seen);
+      if (p_.lse.present()) *p_.lse.at<float>(q.b, h, i) = lse(r, seen);
       if (p_.index.type == QKV_TYPE_I32) {
-        *p_.index.at<int32_t>(q.b, q.h, i) = static_cast<int32_t>(scratch_.index[r]);
+        *p_.index.at<int32_t>(q.b, h, i) = static_cast<int32_t>(scratch_.index[r]);
       } else if (p_.index.type == QKV_TYPE_I64) {
-        *p_.index.at<int64_t>(q.b, q.h, i) = scratch_.index[r];
+        *p_.index.at<int64_t>(q.b, h, i) = scratch_.index[r];
       }
     }
   }
@@ -313,7 +330,8 @@ class Worker {
       const KeyTile tile = next_tile(j, wanted.end);
       if (!score(q, tile)) return false;
       probabilities(score_tile(q, tile), state_);
-      if (p_.mask.present()) hide_masked(q, tile, 0.0f);  // in rows that are NaN, not 0 yet
+      if (p_.mask.present())
+        hide_masked(p_, q, tile, scratch_.s, 0.0f);  // in rows that are NaN, not 0 yet
       store_weights(p_, q, tile, scratch_.s);
       j += tile.width;
     }
@@ -321,11 +339,14 @@ class Worker {
   }
 
   const Problem& p_;
+  const Policy& policy_;
   const int64_t tile_q_, tile_kv_;
+  const bool few_rows_;
   const TileProducts& products_;
   TileProducts::Lane& lane_;
   const Scratch scratch_;
   const bool bf16_;
+  const int64_t width_;  // of Q and K as operands
   const bool soft_;
   const bool wants_scores_, wants_hidden_scores_;
   const bool transforms_;  // scores get more than a scale before the selection
@@ -339,9 +360,12 @@ class Worker {
 host::Status run(const Problem& p, const Policy& policy, const TileProducts& products,
                  void* workspace) {
   if (policy.tasks == 0) return {};
-  const size_t bytes = policy.workspace_bytes / static_cast<size_t>(policy.threads);
+  auto* const memory = static_cast<std::byte*>(workspace);
+  std::byte* const parts = memory + static_cast<size_t>(policy.threads) * policy.thread_bytes;
+  const size_t bytes = policy.parts > 1 ? part_bytes(p, policy.tile_q) : 0;
+  const auto part = [&](int64_t task) { return parts + static_cast<size_t>(task) * bytes; };
   const int32_t threads = std::min(policy.threads, host::cpu_threads(p.threads));
-  std::atomic<int64_t> next{0};
+  std::atomic<int64_t> next{0}, next_merge{0};
   std::atomic<size_t> entered{0};  // a program's omp_get_thread_num() need not be OpenMP's
   std::atomic<bool> no_lane{false}, failed{false};
 #pragma omp parallel num_threads(threads)
@@ -350,14 +374,27 @@ host::Status run(const Problem& p, const Policy& policy, const TileProducts& pro
     // another order.
     const OneThread one_thread;
     const size_t thread = entered++;
-    if (const auto lane = products.borrow()) {
-      auto* base = static_cast<std::byte*>(workspace) + thread * bytes;
-      Worker worker(p, policy, products, *lane, carve(base, p, policy.tile_q, policy.tile_kv));
-      for (int64_t task = next++; task < policy.tasks && !failed; task = next++) {
-        if (!worker.attend(query_tile(p, policy.tile_q, task))) failed = true;
+    const auto lane = products.borrow();
+    if (!lane) no_lane = true;
+    const auto work = [&](std::atomic<int64_t>& number, int64_t end, const auto& task) {
+      if (!lane) return;
+      Worker worker(p, policy, products, *lane,
+                    carve(memory + thread * policy.thread_bytes, p, policy));
+      for (int64_t n = number++; n < end && !failed; n = number++) {
+        if (!task(worker, n)) failed = true;
       }
-    } else {
-      no_lane = true;
+    };
+    work(next, policy.tasks, [&](Worker& worker, int64_t n) {
+      const QueryTile q = query_tile(p, policy, n / policy.parts);
+      return policy.parts == 1 ? worker.attend(q)
+                               : worker.attend_part(q, n % policy.parts, part(n));
+    });
+    if (policy.parts > 1) {
+#pragma omp barrier
+      work(next_merge, policy.tiles, [&](Worker& worker, int64_t n) {
+        worker.merge(query_tile(p, policy, n), part(n * policy.parts));
+        return true;
+      });
     }
   }
   QKV_REQUIRE(!failed, QKV_INTERNAL, "oneDNN failed to run a tile product");

@@ -1,6 +1,8 @@
 // The CPU backend: the whole contract on host memory, one (batch, head, query tile) per OpenMP
 // task, blocked online softmax over key tiles. The two tile products are oneDNN's, the softmax
-// Highway's.
+// Highway's. Heads that share keys share a tile where their queries are few; few rows have products
+// of their own (few_rows.h); where tiles are few, their keys are cut into parts, one task each,
+// whose results are merged in the order of the keys (parts.h).
 #pragma once
 
 #include <cstddef>
@@ -15,11 +17,16 @@ namespace qkv::cpu {
 // Changes speed, never the contract. A pure function of the problem's shape and the number of
 // threads.
 struct Policy {
-  int32_t tile_q = 0;
+  int32_t tile_q = 0;  // rows of a tile of queries
   int32_t tile_kv = 0;
+  int32_t heads = 1;      // of a group, whose queries are rows of one tile
+  int32_t parts = 1;      // that the keys are cut into, each a task
+  bool few_rows = false;  // so few rows that products of their own serve them
+  int64_t tiles = 0;      // of queries: batch * heads_q / heads * tiles of a head
+  int64_t tasks = 0;      // tiles * parts
   int32_t threads = 0;
-  int64_t tasks = 0;           // batch * heads_q * query tiles
-  size_t workspace_bytes = 0;  // all threads together
+  size_t thread_bytes = 0;     // of the workspace, for each thread
+  size_t workspace_bytes = 0;  // all threads together, and what the parts leave behind
 };
 
 // As many of `threads` as the problem has work for; 1 where it is small.

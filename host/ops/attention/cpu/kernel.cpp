@@ -2,6 +2,7 @@
 #include "host/ops/attention/cpu/attention.h"
 
 #include <memory>
+#include <string>
 
 #include "host/core/plan.h"
 #include "host/ops/attention/op.h"
@@ -14,8 +15,13 @@ struct CpuPlan : KernelPlan {
   std::shared_ptr<const cpu::TileProducts> products;
 
   std::string text() const override {
-    return text_line("tiles", policy.tile_q, " queries x ", policy.tile_kv, " keys") +
-           text_line("tasks", policy.tasks, " on ", policy.threads, " threads");
+    return text_line("tiles", policy.tile_q, policy.heads > 1 ? " queries of " : " queries",
+                     policy.heads > 1 ? std::to_string(policy.heads) + " heads" : "", " x ",
+                     policy.tile_kv, " keys", policy.few_rows ? ", read as they lie" : "") +
+           text_line("tasks", policy.tasks, " on ", policy.threads, " threads",
+                     policy.parts > 1
+                         ? ", keys in " + std::to_string(policy.parts) + " parts, merged"
+                         : "");
   }
 };
 

@@ -4,6 +4,8 @@
 #include "host/core/cpu/targets.h"
 #include "host/core/cpu/threads.h"
 #include "host/ops/attention/cpu/attention.h"
+#include "host/ops/attention/cpu/few_rows.h"
+#include "host/ops/attention/cpu/parts.h"
 #include "host/ops/attention/cpu/scratch.h"
 
 namespace qkv::cpu {
@@ -39,6 +41,32 @@ int64_t choose_tile_q(const host::attention::Problem& p) {
   return even_tile(p.s_q, limit);
 }
 
+// How many heads of a group share a tile, so that their keys are read once: as many as make a tile
+// that a few queries of one head would not fill. A divisor of the group.
+int64_t choose_heads(const host::attention::Problem& p) {
+  if (p.fixed_split_size > 0 || p.weights.present() || p.score == QKV_SCORE_ADDITIVE) return 1;
+  const int64_t group = p.heads_q / p.heads_kv;
+  int64_t heads = std::min(group, kMinTileQ / p.s_q);
+  while (heads > 1 && group % heads != 0) --heads;
+  return std::max<int64_t>(heads, 1);
+}
+
+int64_t tile_rows(const host::attention::Problem& p, int64_t heads) {
+  return heads > 1 ? heads * p.s_q : choose_tile_q(p);
+}
+
+// Where tiles are few, their keys are cut: into parts of kMinPart keys or more, for as many tasks
+// as processors may be there to take.
+constexpr int64_t kMinPart = 1024;
+constexpr int64_t kManyTasks = 64;
+
+int64_t choose_parts(const host::attention::Problem& p, int64_t tiles) {
+  if (p.fixed_split_size > 0 || p.weights.present() || tiles >= kEnoughTasks) return 1;
+  int64_t keys = p.s_kv;
+  if (p.left < keys && p.right < keys) keys = std::min(keys, p.left + p.right + p.s_q);
+  return std::max<int64_t>(1, std::min(keys / kMinPart, kManyTasks / tiles));
+}
+
 // A power of two, so that tiles of all sequences are made of few widths.
 int64_t choose_tile_kv(const host::attention::Problem& p) {
   const int64_t widest = std::max({p.d_qk, p.d_v, kWideDim});
@@ -52,7 +80,7 @@ int64_t choose_tile_kv(const host::attention::Problem& p) {
 // What a problem costs, in multiply-adds of a tile product: 30 us a million on one core of an AMD
 // EPYC (Zen, AVX2, fp32), where 16 problems of 1 to 128 queries, 64 to 512 keys and 2 to 64 heads
 // took 24 to 34. Few queries pay for reading K and V instead.
-double work(const host::attention::Problem& p, int64_t tile_q) {
+double work(const host::attention::Problem& p, int64_t tile_q, int64_t tile_heads) {
   constexpr double kScore = 32;  // of a pair: mask, exponential, sum
   constexpr double kTanh = 16;
   constexpr double kRead = 16;  // of an element of K or V, once for each tile of queries
@@ -65,26 +93,35 @@ double work(const host::attention::Problem& p, int64_t tile_q) {
     return std::min(static_cast<double>(p.s_kv), window + static_cast<double>(rows - 1));
   };
   const double heads = static_cast<double>(p.batch) * static_cast<double>(p.heads_q);
+  const double reads = static_cast<double>(tiles(p.s_q, tile_q)) / static_cast<double>(tile_heads);
   return heads * (static_cast<double>(p.s_q) * seen(1) * (product + kScore) +
-                  static_cast<double>(tiles(p.s_q, tile_q)) * seen(tile_q) * dims * kRead);
+                  reads * seen(tile_q / tile_heads) * dims * kRead);
 }
 
 }  // namespace
 
 int32_t useful_threads(const host::attention::Problem& p, int32_t threads) {
-  return p.empty() ? 1 : useful_threads(work(p, choose_tile_q(p)), threads);
+  if (p.empty()) return 1;
+  const int64_t heads = choose_heads(p);
+  return useful_threads(work(p, tile_rows(p, heads), heads), threads);
 }
 
 Policy select_policy(const host::attention::Problem& p, int32_t threads) {
   Policy policy;
   if (p.empty()) return policy;
-  const int64_t tile_q = choose_tile_q(p), tile_kv = choose_tile_kv(p);
+  const int64_t heads = choose_heads(p), tile_q = tile_rows(p, heads);
   policy.tile_q = static_cast<int32_t>(tile_q);
-  policy.tile_kv = static_cast<int32_t>(tile_kv);
-  policy.tasks = p.batch * p.heads_q * tiles(p.s_q, tile_q);
+  policy.tile_kv = static_cast<int32_t>(choose_tile_kv(p));
+  policy.heads = static_cast<int32_t>(heads);
+  policy.few_rows = tile_q <= kFewRows && p.fixed_split_size == 0 && p.score == QKV_SCORE_DOT;
+  policy.tiles = p.batch * p.heads_q / heads * tiles(p.s_q, tile_q);
+  policy.parts = static_cast<int32_t>(choose_parts(p, policy.tiles));
+  policy.tasks = policy.tiles * policy.parts;
   policy.threads = static_cast<int32_t>(std::clamp<int64_t>(threads, 1, policy.tasks));
-  policy.workspace_bytes =
-      static_cast<size_t>(policy.threads) * carve(nullptr, p, tile_q, tile_kv).bytes;
+  policy.thread_bytes = carve(nullptr, p, policy).bytes;
+  policy.workspace_bytes = static_cast<size_t>(policy.threads) * policy.thread_bytes;
+  if (policy.parts > 1)
+    policy.workspace_bytes += static_cast<size_t>(policy.tasks) * part_bytes(p, tile_q);
   return policy;
 }
 

@@ -47,9 +47,9 @@ host::Status prepare(const host::attention::Problem& p, const Policy& policy,
                      std::shared_ptr<const TileProducts>* products) {
   ProductShape shape;
   if (policy.tasks > 0 && p.s_kv > 0) {
-    shape.bf16 = p.type == QKV_TYPE_BF16 && p.score == QKV_SCORE_DOT && has_bf16_products();
-    shape.scores = p.score == QKV_SCORE_DOT;
-    shape.values = p.selection == QKV_SELECT_SOFT;
+    shape.scores = p.score == QKV_SCORE_DOT && !policy.few_rows;
+    shape.values = p.selection == QKV_SELECT_SOFT && !policy.few_rows;
+    shape.bf16 = p.type == QKV_TYPE_BF16 && shape.scores && has_bf16_products();
     shape.tile_q = policy.tile_q;
     shape.tile_kv = policy.tile_kv;
     shape.d_qk = shape.scores ? p.d_qk : 0;

@@ -7,6 +7,8 @@
 
 #include "host/core/cpu/product.h"
 #include "host/core/cpu/targets.h"
+#include "host/ops/attention/cpu/attention.h"
+#include "host/ops/attention/cpu/few_rows.h"
 #include "host/ops/attention/problem.h"
 
 namespace qkv::cpu {
@@ -33,14 +35,19 @@ struct Scratch {
   size_t bytes;        // of everything
 };
 
-// Widths of operands: additive scores read whole vectors.
-inline int64_t score_width(const host::attention::Problem& p) {
-  return p.score == QKV_SCORE_ADDITIVE ? round_up(p.d_qk, kLanes) : p.d_qk;
+// Widths of operands: what reads whole vectors has them padded.
+inline int64_t score_width(const host::attention::Problem& p, bool few_rows) {
+  return few_rows || p.score == QKV_SCORE_ADDITIVE ? round_up(p.d_qk, kLanes) : p.d_qk;
+}
+inline int64_t value_width(const host::attention::Problem& p, bool few_rows) {
+  return few_rows ? round_up(p.d_v, kLanes) : p.d_v;
 }
 
 // Carves a thread's part; `base` is 256-byte aligned, or null to learn the size.
-inline Scratch carve(std::byte* base, const host::attention::Problem& p, int64_t tile_q,
-                     int64_t tile_kv) {
+inline Scratch carve(std::byte* base, const host::attention::Problem& p, const Policy& policy) {
+  const int64_t tile_q = policy.tile_q, tile_kv = policy.tile_kv;
+  const int64_t copied_keys = policy.few_rows ? kFewKeys : tile_kv;
+  const int64_t width = score_width(p, policy.few_rows);
   size_t used = 0;
   const auto take = [&](bool wanted, int64_t count, size_t size) -> std::byte* {
     if (!wanted) return nullptr;
@@ -57,22 +64,22 @@ inline Scratch carve(std::byte* base, const host::attention::Problem& p, int64_t
   // all machines.
   Scratch out{};
   out.s = floats(true, tile_q * tile_kv);
-  out.p16 = reinterpret_cast<uint16_t*>(
-      take(soft && p.type == QKV_TYPE_BF16, tile_q * tile_kv, sizeof(uint16_t)));
+  out.p16 = reinterpret_cast<uint16_t*>(take(soft && !policy.few_rows && p.type == QKV_TYPE_BF16,
+                                             tile_q * tile_kv, sizeof(uint16_t)));
   out.o = floats(soft, tile_q * p.d_v);
-  out.q = floats(true, tile_q * score_width(p));
-  out.k = floats(true, tile_kv * score_width(p));
-  out.v = floats(soft, tile_kv * p.d_v);
+  out.q = floats(true, tile_q * width);
+  out.k = floats(true, copied_keys * width);
+  out.v = floats(soft, copied_keys * value_width(p, policy.few_rows));
   out.m = floats(true, tile_q);
   out.l = floats(true, tile_q);
   out.index = reinterpret_cast<int64_t*>(take(hard, tile_q, sizeof(int64_t)));
   out.begin = reinterpret_cast<int32_t*>(take(true, tile_q, sizeof(int32_t)));
   out.end = reinterpret_cast<int32_t*>(take(true, tile_q, sizeof(int32_t)));
   out.bias = floats(p.bias.present(), tile_kv);
-  out.w = floats(additive, score_width(p));
+  out.w = floats(additive, width);
   const size_t scores = additive ? 0 : product_scratch_bytes(tile_q, tile_kv, p.d_qk);
   const size_t values = soft ? product_scratch_bytes(tile_q, p.d_v, tile_kv) : 0;
-  out.product = take(true, static_cast<int64_t>(std::max(scores, values)), 1);
+  out.product = take(!policy.few_rows, static_cast<int64_t>(std::max(scores, values)), 1);
   out.bytes = used;
   return out;
 }

@@ -7,17 +7,31 @@
 
 namespace qkv::cpu {
 
-QueryTile query_tile(const host::attention::Problem& p, int64_t tile_q, int64_t task) {
-  const int64_t tiles = (p.s_q + tile_q - 1) / tile_q;
-  const int64_t head = task / tiles;
+QueryTile query_tile(const host::attention::Problem& p, const Policy& policy, int64_t number) {
+  const int64_t tile_q = policy.tile_q;
+  const int64_t tiles = policy.heads > 1 ? 1 : (p.s_q + tile_q - 1) / tile_q;
+  const int64_t head = number / tiles * policy.heads;
   QueryTile q{};
   q.b = head / p.heads_q;
   q.h = head % p.heads_q;
   q.h_kv = q.h / (p.heads_q / p.heads_kv);
-  q.first = (tiles - 1 - task % tiles) * tile_q;
-  q.rows = std::min(tile_q, p.s_q - q.first);
+  q.heads = policy.heads;
+  q.first = (tiles - 1 - number % tiles) * tile_q;
+  q.queries = std::min(tile_q, p.s_q - q.first);
+  q.rows = q.heads * q.queries;
   q.length = p.length(q.b);
   return q;
+}
+
+KeyRows rows_of(const host::View& x, const QueryTile& q, const KeyTile& tile) {
+  const int64_t offset = x.offset(q.b, q.h_kv, tile.first) * host::type_size(x.type);
+  const int64_t behind = q.length - tile.first - tile.keys;
+  return {static_cast<const std::byte*>(x.data) + offset,
+          x.stride[2],
+          tile.keys,
+          x.shape[3],
+          x.type,
+          std::min(behind, tile.width)};
 }
 
 const void* dense_tile(const host::View& x, int64_t b, int64_t h, int64_t row, int64_t rows,
