@@ -91,7 +91,7 @@ class Clock:
         copies = [(awaited and signals[awaited], [signals[name] for name in completed], size)
                   for awaited, completed, size in d.before + d.copies(blocks) * (TILES + 1)]
         replay = Replay(machine, warps, signals, link, [Producer(copies, link, machine.producer)])
-        return _measure(replay, TILES, 1)
+        return _measure(replay, TILES)
 
     def _resident(self, machine):
         """Blocks that are all in their loops; then each slot of the multiprocessor computes tile after tile, as blocks
@@ -109,10 +109,12 @@ class Clock:
         slots, runs = self.description.blocks(), []
         for part in range(1, beginnings + 1):
             apart = alone * part // (beginnings * slots)
-            warps = [Warp(f"B{slot}", _repeated(ops, rounds), start=slot * apart) for slot in range(slots)]
+            # The others have more to do, so that the first one is never left alone.
+            warps = [Warp(f"B{slot}", _repeated(ops, rounds * (4 if slot else 1)), start=slot * apart)
+                     for slot in range(slots)]
             signals = {"barrier": Signal("barrier", (), machine.turn)}
             replay = Replay(machine, warps, signals, Link(machine.latency, machine.rate))
-            runs.append((1 / beginnings, _measure(replay, rounds, slots)))
+            runs.append((1 / beginnings, _measure(replay, rounds, len(ops))))
         return _combined(runs)
 
     def _barriers(self, way):
@@ -126,19 +128,25 @@ def _repeated(ops, times):
     return round_ * times + [replace(ops[0], first=True, kind="", signal=None)]
 
 
-def _measure(replay, rounds, slots):
-    """Runs until the first warp has done all rounds. Cycles, pipes and waits of a round of their second half."""
+def _measure(replay, rounds, size=None):
+    """Runs until the first warp has done all rounds. Cycles, pipes and waits of a round of their second half.
+
+    `size`: a round's instructions, where the warps are blocks that go their own ways. Some get on faster than others:
+    a round then takes the time divided by the rounds of all of them.
+    """
     watched = replay.warps[0]
     ops, half = watched.ops, rounds // 2
     watched.ops = ops[:len(ops) // rounds * half + 1]
     replay.run(watched)
     watched.ops = ops
     busy, waits = Counter(replay.busy), {warp.name: Counter(warp.waits) for warp in replay.warps}
+    done = sum(warp.at for warp in replay.warps)
     replay.run(watched)
-    count = rounds - half
-    return {"cycles": (watched.starts[-1] - watched.starts[half]) / count / slots,
-            "busy": {pipe: (held - busy[pipe]) / count / slots for pipe, held in replay.busy.items()},
-            "waits": {warp.name: {why: (cycles - waits[warp.name][why]) / count for why, cycles in warp.waits.items()}
+    own = rounds - half
+    count = (sum(warp.at for warp in replay.warps) - done) / size if size else own
+    return {"cycles": (watched.starts[-1] - watched.starts[half]) / count,
+            "busy": {pipe: (held - busy[pipe]) / count for pipe, held in replay.busy.items()},
+            "waits": {warp.name: {why: (cycles - waits[warp.name][why]) / own for why, cycles in warp.waits.items()}
                       for warp in replay.warps}}
 
 

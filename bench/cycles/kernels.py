@@ -141,10 +141,10 @@ def flash3(causal):
 
 
 def sm80_forward(compute, registers, kernel_type, dim, variant):
-    tile_q, tile_kv = {(64, 0): (128, 64), (128, 0): (128, 48), (256, 0): (64, 64), (256, 2): (64, 32)}.get(
-        (dim, variant), (64, 64))
+    tile_q, tile_kv, stages = {(64, 0): (128, 64, 2), (128, 0): (128, 48, 2), (256, 2): (64, 32, 1)}.get(
+        (dim, variant), (64, 64, 1))
     name = f"sm80_forward<{kernel_type}, {dim}, {VARIANTS[variant]}>"
-    return _resident(name, compute, registers, tile_q, tile_kv, dim)
+    return _resident(name, compute, registers, tile_q, tile_kv, dim, stages)
 
 
 def flash2(compute, registers):
@@ -156,14 +156,15 @@ def flash2(compute, registers):
                    start=[("LDGSTS", 24)] + step * 3, inside=2)
 
 
-def _resident(name, compute, registers, tile_q, tile_kv, dim):
+def _resident(name, compute, registers, tile_q, tile_kv, dim, stages=1):
+    """With one stage V is copied before Q K^T and the next K behind it, with two both before it."""
     copies = tile_kv * dim * 2 // 2048  # 128 threads copy 16 bytes each
     products = tile_q // 64 * (tile_kv // 8) * (dim // 16)
+    loop = {1: [("LDGSTS", copies), ("HMMA", products)] * 2, 2: [("LDGSTS", 2 * copies), ("HMMA", 2 * products)]}
     return Resident(
-        name, compute, tile_q, tile_kv, dim, 2 * dim * (tile_q + 2 * tile_kv) + 1024,
-        Ways(loop=[("LDGSTS", copies), ("HMMA", products), ("LDGSTS", copies), ("HMMA", products)],
-             boundary=[("HMMA", 0), ("LDGSTS", 0)]),
-        start=[("LDGSTS", tile_q * dim * 2 // 2048 + copies), ("HMMA", 0)], registers=registers)
+        name, compute, tile_q, tile_kv, dim, 2 * dim * (tile_q + 2 * stages * tile_kv) + 1024,
+        Ways(loop=loop[stages], boundary=[("HMMA", 0), ("LDGSTS", 0)]),
+        start=[("LDGSTS", tile_q * dim * 2 // 2048 + stages * copies), ("HMMA", 0)], registers=registers)
 
 
 def sm80_tf32x3(compute, registers, dim, rules):

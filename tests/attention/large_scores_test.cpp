@@ -152,6 +152,85 @@ TEST_P(LargeScores, T29_ALargeRowLeavesItsNeighboursAlone) {
   }
 }
 
+// Maxima that rise while a kernel walks over the keys, from whichever end: by nothing but a last
+// bit, by less and more than the roundings of a weight show, by all that there was before.
+TEST_P(LargeScores, T29_MaximaThatRise) {
+  for (const int64_t d : {64, 128}) {
+    for (const double log2_step : {0x1p-10, 0.25, 1.0, 7.9, 8.1, 40.0}) {
+      Case row = typed({.name = "rises"});
+      row.one_head().sizes(70, 330).dims(d, d).scale = static_cast<float>(log2_step * std::log(2));
+      BuiltProblem built(row, {.seed = test_seed()});
+      // Two dims say which sixteen keys a key is of, up and down, the others blur it.
+      Random random(test_seed());
+      built.q.each([&](int64_t b, int64_t h, int64_t i, int64_t x) {
+        const double blurs = x < 4 ? static_cast<double>(random.integer(-1, 1)) / 4 : 0;
+        built.q.set(b, h, i, x, x < 2 ? static_cast<double>(x == i % 2) : blurs);
+      });
+      built.k.each([&](int64_t b, int64_t h, int64_t j, int64_t x) {
+        const auto of = static_cast<double>(j / 16);
+        built.k.set(b, h, j, x,
+                    x == 0   ? of
+                    : x == 1 ? 20 - of
+                             : static_cast<double>(random.integer(-2, 2)) / 4);
+      });
+      ASSERT_EQ(built.run(), QKV_SUCCESS) << qkv_last_error();
+      ASSERT_TRUE(accepted(built)) << what(row, log2_step);
+    }
+  }
+}
+
+// A key of infinite scores among the first or last ones of a walk: NaN in the rows that it is the
+// best key of, nothing in the others.
+TEST_P(LargeScores, T29_AnInfiniteScoreComesLate) {
+  for (Case row : variants()) {
+    row.sizes(40, 330);
+    for (const int64_t key : {int64_t{0}, row.s_kv - 1}) {
+      BuiltProblem built(row, {.seed = test_seed()});
+      for (int64_t i = 0; i < row.s_q; ++i) built.q.set(0, 0, i, 0, i % 5 == 0 ? 1 : -1);
+      built.k.set(0, 0, key, 0, kInf);
+      ASSERT_EQ(built.run(), QKV_SUCCESS) << qkv_last_error();
+      ASSERT_TRUE(accepted(built)) << what(row, static_cast<double>(key));
+    }
+  }
+}
+
+// Where the maximum of one row of a warp rises in every block of keys, the kernel has work with it
+// that is left out where none does: its neighbours keep their bits. Two rows, one for each
+// direction of the walk.
+TEST_P(LargeScores, T29_ARisingRowLeavesItsNeighboursAlone) {
+  constexpr int64_t kNeighbour = 5, kRising = 7, kEvery = 32;
+  const auto rises = [](int64_t i) {
+    return i % kEvery - kRising == 0 || i % kEvery - kRising == 1;
+  };
+  for (const int64_t d : {64, 128}) {
+    for (const int64_t split : {0, 640}) {
+      Case row = typed({.name = "rising"});
+      row.one_head().sizes(130, 640).dims(d, d).fixed_split = split;
+      BuiltProblem plain(row, {.seed = test_seed()}), built(row, {.seed = test_seed()});
+      for (BuiltProblem* problem : {&plain, &built}) {
+        problem->q.each([&](int64_t b, int64_t h, int64_t i, int64_t x) {
+          const bool up = problem == &built && rises(i) && x == i % kEvery - kRising;
+          if (i % kEvery != kNeighbour || x < 2) problem->q.set(b, h, i, x, up ? 8 : 0);
+        });
+        for (int64_t j = 0; j < row.s_kv; ++j) {
+          const auto of = static_cast<double>(j / 16);
+          problem->k.set(0, 0, j, 0, of);
+          problem->k.set(0, 0, j, 1, 40 - of);
+        }
+      }
+      ASSERT_EQ(plain.run(), QKV_SUCCESS) << qkv_last_error();
+      ASSERT_EQ(built.run(), QKV_SUCCESS) << qkv_last_error();
+      for (const TensorId id : {kO, kLse}) {
+        built[id].each([&, id = id](int64_t b, int64_t h, int64_t i, int64_t x) {
+          if (rises(i)) return;
+          ASSERT_EQ(built[id].get(b, h, i, x), plain[id].get(b, h, i, x)) << i << '\n'
+                                                                          << replay(row);
+        });
+      }
+    }
+  }
+}
+
 // A best key whose value is 0 beside very many far below it: each alone has a weight that fp16
 // would lose, all together have not.
 TEST_P(LargeScores, T29_ManySmallWeightsAddUp) {

@@ -30,7 +30,7 @@ using host::KnownDevice;
 using host::Plan;
 using host::attention::Problem;
 
-constexpr const char* kDevices[] = {"a100", "h100", "h200", "l4", "rtx4090", "t4"};
+constexpr const char* kDevices[] = {"a100", "h100", "h200", "l4", "rtx4090", "rtx5090", "t4"};
 
 // Decoding, few queries, prefill; the widths that are common; fp32. bf16 and d128 where nothing
 // else stands there.

@@ -54,7 +54,7 @@ TileSchedule schedule_of(const Problem& p, int32_t tile_q, int32_t tile_kv, int3
 }
 
 Candidate candidate_of(const DeviceInfo& device) {
-  return {host::attention::mma_step(host::attention::device_rates(device), 128, 48, 128,
+  return {host::attention::mma_step(host::attention::device_rates(device), 128, 48, 2, 128,
                                     2.0 * 128 * (128 + 4 * 2 * 48), false),
           2};
 }

@@ -236,9 +236,9 @@ TEST(Policy, Sm80BlocksOnAMultiprocessorBySharedMemory) {
     Sm80Variant variant;
     size_t kib, of_164, of_100;
   };
-  for (const Row& row : {Row{64, Sm80Variant::kTall, 32, 4, 3},
+  for (const Row& row : {Row{64, Sm80Variant::kTall, 48, 3, 2},
                          {64, Sm80Variant::kShort, 24, 6, 4},
-                         {128, Sm80Variant::kTall, 56, 2, 1},
+                         {128, Sm80Variant::kTall, 80, 2, 1},
                          {128, Sm80Variant::kShort, 48, 3, 2},
                          {256, Sm80Variant::kTall, 96, 1, 1}}) {
     const size_t kib =

@@ -131,8 +131,8 @@ DeviceRates device_rates(const DeviceInfo& device) {
           kL2Nanoseconds * 1e-3 * clock};
 }
 
-StepCost mma_step(const DeviceRates& rates, int32_t tile_q, int32_t tile_kv, int32_t dim,
-                  double smem_bytes, bool rules) {
+StepCost mma_step(const DeviceRates& rates, int32_t tile_q, int32_t tile_kv, int32_t stages,
+                  int32_t dim, double smem_bytes, bool rules) {
   const double scores = static_cast<double>(tile_q) * tile_kv;
   const double product = scores * dim / rates.mma;  // Q K^T, and P V as well
   // Instructions of 128 lanes: 4.5 for a score, 10 more where rules change it, and the rescale of
@@ -141,8 +141,9 @@ StepCost mma_step(const DeviceRates& rates, int32_t tile_q, int32_t tile_kv, int
   const double softmax = std::max(scores / kExponentials, issued);
   const double bytes = 2.0 * tile_kv * dim;  // of K, and of V as well
   const double copy = rates.latency + bytes / kCopyBytes;
-  return {std::max({2 * product, softmax, smem_bytes / kSmemBytes, 2 * bytes / kL2Bytes}),
-          std::max(product, copy) + std::max(softmax + product, copy)};
+  const double lone = stages == 1 ? std::max(product, copy) + std::max(softmax + product, copy)
+                                  : std::max(2 * product + softmax, copy + bytes / kCopyBytes);
+  return {std::max({2 * product, softmax, smem_bytes / kSmemBytes, 2 * bytes / kL2Bytes}), lone};
 }
 
 TileLoads tile_loads(const Problem& p, const kernels::TileSchedule& schedule) {

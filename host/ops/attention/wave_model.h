@@ -65,11 +65,11 @@ struct StepCost {
   double lone;  // cycles when nothing else runs on the multiprocessor
 };
 
-// A kernel like sm80_forward: one stage each of K and V in 16 bits; V is copied during Q K^T, K
-// during softmax and P V. `smem_bytes` is what the tensor cores read, `rules` whether scores are
-// changed one by one.
-StepCost mma_step(const DeviceRates& rates, int32_t tile_q, int32_t tile_kv, int32_t dim,
-                  double smem_bytes, bool rules);
+// A kernel like sm80_forward, K and V in 16 bits. With one stage of them V is copied during Q K^T,
+// K during softmax and P V; with two both during the whole step before. `smem_bytes` is what the
+// tensor cores read, `rules` whether scores are changed one by one.
+StepCost mma_step(const DeviceRates& rates, int32_t tile_q, int32_t tile_kv, int32_t stages,
+                  int32_t dim, double smem_bytes, bool rules);
 
 // Tiles of about equal numbers of key blocks.
 struct TileLoads {

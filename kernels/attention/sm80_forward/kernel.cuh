@@ -3,9 +3,10 @@
 //
 // One block of four warps computes a tile of core/scheduler.h: kTileQ rows, of one head or packed
 // of several, against one split of the keys. A warp owns kTileQ / 4 rows, from scores to output. It
-// walks over the blocks of keys that at least one row sees, the last one first: V of a block is
-// copied while Q K^T is computed, K of the next one during softmax and P V. P stays in registers:
-// the accumulators of Q K^T, rounded, are the A operand of P V.
+// walks over the blocks of keys that at least one row sees, the last one first. With two stages K
+// and V of the next block are copied meanwhile; with one V of a block during Q K^T, K of the next
+// one during softmax and P V. P stays in registers: the accumulators of Q K^T, rounded, are the A
+// operand of P V.
 //
 // Contract (qkv.h has the rest): rows 16-byte aligned; keys at or past the length are never read,
 // their rows in shared memory are 0; keys masked by the window get weight 0; P is rounded to the
@@ -40,6 +41,7 @@ struct Sm80Forward {
   static constexpr bool kRules = kVariant == Sm80Variant::kRules;
   static constexpr int kTileQ = kPolicy.tile_q;
   static constexpr int kTileKv = kPolicy.tile_kv;
+  static constexpr int kStages = kPolicy.stages;
   static constexpr int kWarps = kSm80ForwardThreads / 32;
   static constexpr int kM = kTileQ / kWarps / 16;  // 16-row fragments of a warp
   static constexpr int kN = kTileKv / 8;           // 8-key fragments of S
@@ -48,7 +50,7 @@ struct Sm80Forward {
 
   using QTile = SwizzledTile<T, kTileQ, kDim, kSm80ForwardThreads>;
   using KvTile = SwizzledTile<T, kTileKv, kDim, kSm80ForwardThreads>;
-  static_assert(QTile::kBytes + 2 * KvTile::kBytes == sm80_forward_smem_bytes(kPolicy));
+  static_assert(QTile::kBytes + 2 * kStages * KvTile::kBytes == sm80_forward_smem_bytes(kPolicy));
 
   // Fragments as core/score_fragment.cuh draws them: a lane has rows lane / 4 and + 8, columns
   // 2 (lane % 4) and + 1.
@@ -95,11 +97,29 @@ struct Sm80Forward {
     }
   }
 
-  // rO += P V; P is rS, rounded.
-  __device__ void multiply_pv(const float (&rS)[kM][kN][4], KvTile sV, int lane) {
+  // rS of keys [8 n, 8 n + 16) becomes P, which l adds up.
+  __device__ void weigh(float (&rS)[kM][kN][4], int n, float factor, const float (&shift)[kM][2]) {
+#pragma unroll
+    for (int m = 0; m < kM; ++m)
+#pragma unroll
+      for (int half = 0; half < 2; ++half)
+#pragma unroll
+        for (int x = 0; x < 4; ++x) {
+          float& s = rS[m][n + x / 2][half * 2 + x % 2];
+          s = ptx::ex2_approx_ftz(fmaf(s, factor, shift[m][half]));
+          softmax[m][half].l += s;
+        }
+  }
+
+  // rO += P V; P is rS, weighed and rounded. The exponentials of 16 keys are beside the products of
+  // the 16 before them.
+  __device__ void multiply_pv(float (&rS)[kM][kN][4], KvTile sV, int lane, float factor,
+                              const float (&shift)[kM][2]) {
     const uint32_t v0 = sV.at(lane % 16, lane / 16);
+    weigh(rS, 0, factor, shift);
 #pragma unroll
     for (int n = 0; n < kN; n += 2) {
+      if (n + 2 < kN) weigh(rS, n + 2, factor, shift);
       uint32_t p[kM][4];
 #pragma unroll
       for (int m = 0; m < kM; ++m) {
@@ -146,35 +166,37 @@ struct Sm80Forward {
       }
   }
 
-  // rS = P, rO and l rescaled to the new m; rO last: ptxas spills registers otherwise.
-  __device__ void update_softmax(float (&rS)[kM][kN][4], float factor) {
+  // m rises to the maximum of rS, rO and l are rescaled to it. P is 2^(factor s + shift) then.
+  __device__ void raise(float (&rS)[kM][kN][4], float factor, float (&shift)[kM][2]) {
     float largest = 0, rescale[kM][2];
+    bool raised = false;
 #pragma unroll
     for (int m = 0; m < kM; ++m)
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
         OnlineSoftmax<kCarry>& row = softmax[m][half];
         rescale[m][half] = raise_row(rS[m], half, row, factor);
+        shift[m][half] = row.shift(factor);
         largest = fmaxf(largest, fabsf(row.base()));
+        raised = raised || rescale[m][half] != 1;
       }
-    const bool coarse = __any_sync(0xffffffffu, largest * factor >= kCoarseExponent);
-    if (coarse) {
-#pragma unroll
-      for (int m = 0; m < kM; ++m)
-#pragma unroll
-        for (int half = 0; half < 2; ++half)
-          weigh_row(rS[m], half, softmax[m][half],
-                    [&](float s) { return softmax[m][half].careful_weight(s, factor); });
-    } else {
+    // Large scores: see OnlineSoftmax::careful_weight.
+    if (__any_sync(0xffffffffu, largest * factor >= kCoarseExponent)) {
 #pragma unroll
       for (int m = 0; m < kM; ++m)
 #pragma unroll
         for (int half = 0; half < 2; ++half) {
-          const float shift = softmax[m][half].shift(factor);
-          weigh_row(rS[m], half, softmax[m][half],
-                    [&](float s) { return ptx::ex2_approx_ftz(fmaf(s, factor, shift)); });
+          const float base = softmax[m][half].base();
+          const bool coarse = fabsf(base) * factor >= kCoarseExponent;
+          if (coarse) shift[m][half] = kCarry;
+#pragma unroll
+          for (int n = 0; n < kN; ++n)
+#pragma unroll
+            for (int x = 0; x < 2; ++x) rS[m][n][half * 2 + x] -= coarse ? base : 0.0f;
         }
     }
+    // A product with 1 leaves the bits alone: rows that have no part in the vote keep theirs.
+    if (!__any_sync(0xffffffffu, raised)) return;
 #pragma unroll
     for (int m = 0; m < kM; ++m)
 #pragma unroll
@@ -268,7 +290,7 @@ static __global__ void __launch_bounds__(kSm80ForwardThreads,
                  const __grid_constant__ Partials partials) {
   using Kernel = Sm80Forward<kType, kDim, kVariant>;
   using T = typename Kernel::T;
-  constexpr int kTileKv = Kernel::kTileKv, kM = Kernel::kM;
+  constexpr int kTileKv = Kernel::kTileKv, kM = Kernel::kM, kStages = Kernel::kStages;
   extern __shared__ __align__(128) unsigned char smem[];
 
   // Setup.
@@ -280,8 +302,11 @@ static __global__ void __launch_bounds__(kSm80ForwardThreads,
 
   const uint32_t base = static_cast<uint32_t>(__cvta_generic_to_shared(smem));
   const typename Kernel::QTile sQ{base};
-  const typename Kernel::KvTile sK{base + Kernel::QTile::kBytes};
-  const typename Kernel::KvTile sV{base + Kernel::QTile::kBytes + Kernel::KvTile::kBytes};
+  const auto sK = [&](int stage) {
+    return typename Kernel::KvTile{base + Kernel::QTile::kBytes +
+                                   static_cast<uint32_t>(stage) * Kernel::KvTile::kBytes};
+  };
+  const auto sV = [&](int stage) { return sK(kStages + stage); };
 
   const KeyMask mask = key_mask(args, tile.batch);
   const TileKeys keys_of_tile = tile_keys(schedule, mask, tile.row, tile.rows);
@@ -296,12 +321,12 @@ static __global__ void __launch_bounds__(kSm80ForwardThreads,
     return static_cast<const T*>(t.data) + ptx::opaque(tile.batch) * t.batch +
            ptx::opaque(tile.head_kv) * t.head + j0 * t.row;
   };
-  const auto copy_k = [&](int j0) {
-    sK.copy(rows_of(args.k, j0), args.k.row, mask.length - j0, args.d_qk);
+  const auto copy_k = [&](int j0, int stage) {
+    sK(stage).copy(rows_of(args.k, j0), args.k.row, mask.length - j0, args.d_qk);
     ptx::cp_async_commit_group();
   };
-  const auto copy_v = [&](int j0) {
-    sV.copy(rows_of(args.v, j0), args.v.row, mask.length - j0, args.d_v);
+  const auto copy_v = [&](int j0, int stage) {
+    sV(stage).copy(rows_of(args.v, j0), args.v.row, mask.length - j0, args.d_v);
     ptx::cp_async_commit_group();
   };
 
@@ -318,17 +343,25 @@ static __global__ void __launch_bounds__(kSm80ForwardThreads,
           return gQ + member * args.q.head + i * args.q.row;
         },
         tile.rows, args.d_qk);
-    copy_k(j0);
-    for (; j0 >= first; j0 -= kTileKv) {
+    copy_k(j0, 0);
+    if constexpr (kStages == 2) copy_v(j0, 0);
+    for (int stage = 0; j0 >= first; j0 -= kTileKv, stage ^= kStages - 1) {
       ptx::cp_async_wait_group<0>();
-      __syncthreads();  // K is there (at first Q too); all warps have read V of the block before
-      copy_v(j0);
+      // K is there (at first Q too), V of two stages as well; all warps have read the block before.
+      __syncthreads();
+      if constexpr (kStages == 1) {
+        copy_v(j0, 0);
+      } else if (j0 > first) {
+        copy_k(j0 - kTileKv, stage ^ 1);
+        copy_v(j0 - kTileKv, stage ^ 1);
+      }
       float rS[kM][Kernel::kN][4];
-      Kernel::multiply_qk(rS, sQ, sK, warp_row, lane);
-
-      ptx::cp_async_wait_group<0>();
-      __syncthreads();  // V is there; all warps have read K
-      if (j0 > first) copy_k(j0 - kTileKv);
+      Kernel::multiply_qk(rS, sQ, sK(stage), warp_row, lane);
+      if constexpr (kStages == 1) {
+        ptx::cp_async_wait_group<0>();
+        __syncthreads();  // V is there; all warps have read K
+        if (j0 > first) copy_k(j0 - kTileKv, 0);
+      }
 
       const int j = j0 + lane % 4 * 2;  // the lane's first key
       if constexpr (Kernel::kRules) {
@@ -348,8 +381,9 @@ static __global__ void __launch_bounds__(kSm80ForwardThreads,
           Kernel::apply_mask(rS, schedule, key_mask_of_length(args, ptx::opaque(mask.length)),
                              ptx::opaque(row), j);
       }
-      state.update_softmax(rS, factor);
-      state.multiply_pv(rS, sV, lane);
+      float shift[kM][2];
+      state.raise(rS, factor, shift);
+      state.multiply_pv(rS, sV(stage), ptx::opaque(lane), factor, shift);
     }
   }
 

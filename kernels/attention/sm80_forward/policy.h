@@ -22,19 +22,23 @@ struct Sm80ForwardPolicy {
   Sm80Variant variant;
   int32_t tile_q;      // query rows of a block
   int32_t tile_kv;     // keys of a step
+  int32_t stages;      // buffers of K and of V, 1 or 2
   int32_t min_blocks;  // resident on a multiprocessor as far as registers go
 };
 
 // Untimed. A lane holds tile_q * max_dim / 128 floats of O and tile_q * tile_kv / 128 of S. Tall:
 // the largest tiles that ptxas keeps in 255 registers on every architecture (128 x 64 at width 128
-// spills 20 to 44 bytes). Blocks on a multiprocessor by shared memory, each with 1 KiB that CUDA
-// takes, where a multiprocessor has 164 KiB or more (sm_80, 90, 100) and where it has 100 (sm_86,
-// 89, 120):
+// spills 12 bytes). Blocks on a multiprocessor by shared memory, each with 1 KiB that CUDA takes,
+// where a multiprocessor has 164 KiB or more (sm_80, 90, 100) and where it has 100 (sm_86, 89,
+// 120):
 //
 //   width      64 tall  64 short  128 tall  128 short  256
-//   KiB            32        24        56         48    96
-//   of 164          4         6         2          3     1
-//   of 100          3         4         1          2     1
+//   KiB            48        24        80         48    96
+//   of 164          3         6         2          3     1
+//   of 100          2         4         1          2     1
+//
+// Two stages of K and V where they cost no resident block: the copies of a block have a whole step
+// to arrive, and a step has one barrier instead of two.
 //
 // One block is one warp on each scheduler, which stands still while its warp waits for a copy, a
 // shuffle or an exponential. At width 128 the short tile is therefore the better one where there
@@ -42,10 +46,10 @@ struct Sm80ForwardPolicy {
 // behind the 2048 of mma at the 256 to 512 multiply-adds a cycle of these devices. At 1024 a cycle
 // (sm_80, 90) they do not: there the tall one reads 512 cycles' worth for the same rows and keys.
 inline constexpr Sm80ForwardPolicy kSm80ForwardPolicies[] = {
-    {64, Sm80Variant::kTall, 128, 64, 2},  {128, Sm80Variant::kTall, 128, 48, 2},
-    {256, Sm80Variant::kTall, 64, 64, 1},  {64, Sm80Variant::kShort, 64, 64, 3},
-    {128, Sm80Variant::kShort, 64, 64, 3}, {64, Sm80Variant::kRules, 64, 64, 2},
-    {128, Sm80Variant::kRules, 64, 64, 2}, {256, Sm80Variant::kRules, 64, 32, 1},
+    {64, Sm80Variant::kTall, 128, 64, 2, 2},  {128, Sm80Variant::kTall, 128, 48, 2, 2},
+    {256, Sm80Variant::kTall, 64, 64, 1, 1},  {64, Sm80Variant::kShort, 64, 64, 1, 3},
+    {128, Sm80Variant::kShort, 64, 64, 1, 3}, {64, Sm80Variant::kRules, 64, 64, 1, 2},
+    {128, Sm80Variant::kRules, 64, 64, 1, 2}, {256, Sm80Variant::kRules, 64, 32, 1, 1},
 };
 
 inline constexpr int32_t kSm80ForwardMaxDim = 256;
@@ -59,10 +63,10 @@ constexpr Sm80ForwardPolicy sm80_forward_policy(int32_t dim, Sm80Variant variant
   return {};
 }
 
-// Dynamic shared memory of a block in bytes: a tile of Q, one of K, one of V.
+// Dynamic shared memory of a block in bytes: a tile of Q, `stages` each of K and V.
 constexpr size_t sm80_forward_smem_bytes(const Sm80ForwardPolicy& policy) {
   return size_t{2} * static_cast<size_t>(policy.max_dim) *
-         static_cast<size_t>(policy.tile_q + 2 * policy.tile_kv);
+         static_cast<size_t>(policy.tile_q + 2 * policy.stages * policy.tile_kv);
 }
 
 }  // namespace qkv::kernels

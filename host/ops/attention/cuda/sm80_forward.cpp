@@ -78,8 +78,8 @@ void sm80_plan(const Problem& p, const DeviceInfo& device, Sm80Plan* plan) {
     const double smem = 2.0 * policy.max_dim * (policy.tile_q + 4 * 2 * policy.tile_kv);
     choices[n] = {policy.tile_q,
                   policy.tile_kv,
-                  {mma_step(rates, policy.tile_q, policy.tile_kv, policy.max_dim, smem,
-                            policy.variant == kernels::Sm80Variant::kRules),
+                  {mma_step(rates, policy.tile_q, policy.tile_kv, policy.stages, policy.max_dim,
+                            smem, policy.variant == kernels::Sm80Variant::kRules),
                    resident_blocks(policy, device)}};
   }
   const int64_t ratio = p.heads_q / p.heads_kv;
