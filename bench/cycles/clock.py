@@ -112,7 +112,8 @@ class Clock:
             warps = [Warp(f"B{slot}", _repeated(ops, rounds), start=slot * apart) for slot in range(slots)]
             signals = {"barrier": Signal("barrier", (), machine.turn)}
             replay = Replay(machine, warps, signals, Link(machine.latency, machine.rate))
-            runs.append((1 / beginnings, _measure(replay, rounds, slots)))
+            products = sum(op.busy for op in ops if op.pipe == "tensor") if self.description.saturates else 0
+            runs.append((1 / beginnings, _measure(replay, rounds, slots, products)))
         return _combined(runs)
 
     def _barriers(self, way):
@@ -126,8 +127,9 @@ def _repeated(ops, times):
     return round_ * times + [replace(ops[0], first=True, kind="", signal=None)]
 
 
-def _measure(replay, rounds, slots):
-    """Runs until the first warp has done all rounds. Cycles, pipes and waits of a round of their second half."""
+def _measure(replay, rounds, slots, products=0):
+    """Runs until the first warp has done all rounds. Cycles, pipes and waits of a round of their second half. With
+    `products`, the tensor cores' cycles of a round, rounds are counted by those of all warps together."""
     watched = replay.warps[0]
     ops, half = watched.ops, rounds // 2
     watched.ops = ops[:len(ops) // rounds * half + 1]
@@ -136,6 +138,8 @@ def _measure(replay, rounds, slots):
     busy, waits = Counter(replay.busy), {warp.name: Counter(warp.waits) for warp in replay.warps}
     replay.run(watched)
     count = rounds - half
+    if products:
+        count = (replay.busy["tensor"] - busy["tensor"]) / products / slots
     return {"cycles": (watched.starts[-1] - watched.starts[half]) / count / slots,
             "busy": {pipe: (held - busy[pipe]) / count / slots for pipe, held in replay.busy.items()},
             "waits": {warp.name: {why: (cycles - waits[warp.name][why]) / count for why, cycles in warp.waits.items()}

@@ -1,0 +1,87 @@
+// T2: hard selection where every kernel's scores are exact: small whole numbers, of which many are
+// equal. The index is the oracle's, then, whatever stands beside the best key: the lowest of equal
+// ones; the first NaN, if there is one; never a key of -inf. O is its row of V, LSE its score.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <vector>
+
+#include "host/ops/attention/reference/attention.h"
+#include "tests/support/each_type.h"
+
+namespace qkv::test {
+namespace {
+
+enum class Keys { kWords, kNaN, kInfinite };
+
+class HardTies : public EachType {
+ protected:
+  // Each way through a kernel: widths, rules, packed heads, keys in one piece and in several.
+  std::vector<Case> variants() const {
+    Case row = typed({.name = "ties", .batch = 1, .selection = QKV_SELECT_HARD, .scale = 0.5f});
+    row.index = QKV_TYPE_I32;
+    std::vector<Case> rows;
+    for (const int64_t d : {64, 128, 256})
+      rows.push_back(row.heads(2, 2).sizes(70, 200).dims(d, 8));
+    row.dims(64, 64).heads(4, 1);
+    rows.push_back(row.sizes(37, 150));
+    rows.back().inputs = {{kMask, kAllAxes}};
+    rows.push_back(row.sizes(3, 1300));
+    rows.back().causal = true;
+    rows.push_back(row.sizes(40, 130));
+    rows.back().scale = -0.5f;
+    rows.back().window(90, 5);
+    return rows;
+  }
+};
+EACH_TYPE(HardTies);
+
+// Every element -1, 0 or 1; a key has one of five words, by its head.
+void fill(const BuiltProblem& built, Keys keys) {
+  Random random(test_seed());
+  const auto small = [&] { return static_cast<double>(random.integer(-1, 1)); };
+  built.q.each([&](int64_t b, int64_t h, int64_t i, int64_t d) {
+    built.q.set(b, h, i, d, d == 0 ? 1 : small());
+  });
+  std::vector<std::vector<double>> words(5);
+  for (auto& word : words)
+    for (int64_t d = 0; d < built.row().d_qk; ++d) word.push_back(small());
+  built.k.each([&](int64_t b, int64_t h, int64_t j, int64_t d) {
+    // Of the infinite keys a third are words, and in the first head none.
+    double x = words[static_cast<size_t>((j * 7 + j / 11 + h) % 5)][static_cast<size_t>(d)];
+    if (d == 0 && keys == Keys::kNaN && j % 37 == 29 - h) x = std::nan("");
+    if (d == 0 && keys == Keys::kInfinite && (j % 3 != 0 || h == 0)) x = -kInf;
+    built.k.set(b, h, j, d, x);
+  });
+}
+
+bool same(double a, double b) { return a == b || (std::isnan(a) && std::isnan(b)); }
+
+TEST_P(HardTies, T2_TheIndexIsTheOracles) {
+  for (const Case& row : variants()) {
+    for (const Keys keys : {Keys::kWords, Keys::kNaN, Keys::kInfinite}) {
+      BuiltProblem built(row, {.seed = test_seed()});
+      fill(built, keys);
+      const reference::Result want = reference::attention(built.oracle_problem());
+      ASSERT_EQ(built.run(), QKV_SUCCESS) << qkv_last_error();
+      size_t at = 0;
+      for (int64_t h = 0; h < row.heads_q; ++h) {
+        for (int64_t i = 0; i < row.s_q; ++i, ++at) {
+          const auto key = static_cast<double>(want.index[at]);
+          ASSERT_EQ(built.index.get(0, h, i, 0), key)
+              << "head " << h << ", query " << i << ", keys " << static_cast<int>(keys) << '\n'
+              << replay(row);
+          ASSERT_TRUE(same(built.lse.get(0, h, i, 0), want.lse[at])) << replay(row);
+          for (int64_t d = 0; d < row.d_v; ++d) {
+            const double v =
+                key < 0 ? 0 : built.v.get(0, h / (row.heads_q / row.heads_kv), want.index[at], d);
+            ASSERT_EQ(built.o.get(0, h, i, d), v) << replay(row);
+          }
+        }
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace qkv::test
