@@ -161,20 +161,24 @@ struct Sm80Hard {
   __device__ void write(const ForwardArgs& args, const TileSchedule& schedule, const WorkTile& tile,
                         int warp_row, int lane, BestKey* of_splits) const {
     const float factor = sm80_hard_lse_factor(kRules, args.scale);
+#pragma unroll 1
+    for (int n = 0; n < 2 * kM; ++n) {  // one after the other: the code is there once
+      BestKey of_row = best[0][0];
 #pragma unroll
-    for (int m = 0; m < kM; ++m)
+      for (int m = 0; m < kM; ++m)
 #pragma unroll
-      for (int half = 0; half < 2; ++half) {
-        const int row = warp_row + m * 16 + half * 8 + lane / 4;
-        if (row >= tile.rows) continue;
-        const int i = schedule.query(tile.row + row);
-        const int head = tile.head + schedule.member(tile.row + row, i);
-        if (schedule.splits == 1)
-          write_selected(args, sizeof(T), best[m][half], factor,
-                         {tile.batch, head, tile.head_kv, i}, lane % 4, 4);
-        else if (lane % 4 == 0)
-          of_splits[Partials::row(args, tile.split, tile.batch, head, i)] = best[m][half];
-      }
+        for (int half = 0; half < 2; ++half)
+          if (n == 2 * m + half) of_row = best[m][half];
+      const int row = warp_row + n * 8 + lane / 4;
+      if (row >= tile.rows) return;
+      const int i = schedule.query(tile.row + row);
+      const int head = tile.head + schedule.member(tile.row + row, i);
+      if (schedule.splits == 1)
+        write_selected(args, sizeof(T), of_row, factor, {tile.batch, head, tile.head_kv, i},
+                       lane % 4, 4);
+      else if (lane % 4 == 0)
+        of_splits[Partials::row(args, tile.split, tile.batch, head, i)] = of_row;
+    }
   }
 };
 
