@@ -235,11 +235,11 @@ void add_hard_tiles(Rows* rows) {
   Group splits{rows, "splits_hard_", one.base, {kF16}};
   splits.base.heads(8, 2).sizes(3, 2100).causal = true;
   splits.add("packed", [](Case&) {});
-  splits.add("wide", {kBf16}, [](Case& c) { c.dims(256, 264).sizes(1, 1500).batch = 1; });
+  splits.add("wide", {kBf16}, [](Case& c) { c.dims(256, 1048).sizes(1, 1500).batch = 1; });
   splits.add("lengths", {kBf16}, [](Case& c) { c.batch = 3, c.lengths = {2100, 0, 65}; });
   splits.add("rules", [](Case& c) { c.sizes(1, 1100).inputs = {{kBias, kKeys}}, c.lse = false; });
   splits.add("fixed", [](Case& c) { c.fixed_split = 64, c.index = QKV_TYPE_NONE; });
-  splits.add("ties", [](Case& c) { c.scale = 0.0f, c.sizes(2, 1300); });
+  splits.add("ties", [](Case& c) { c.scale = 0.0f, c.one_head().sizes(3, 1300); });
 }
 
 }  // namespace
