@@ -179,12 +179,26 @@ def sm80_tf32x3(compute, registers, dim, rules):
         start=[("LDGSTS", 64 * dim * 4 // 2048 + copies), ("HMMA", 0)], registers=registers)
 
 
+def sm80_hard(compute, registers, kernel_type, dim, rules):
+    """Its loop is that of blocks without a new best score. Q lies in two of the three stages of K."""
+    tile_q, tile_kv = (64, 32) if rules else (128, 64)
+    copies = tile_kv * dim * 2 // 2048
+    return Resident(
+        f"sm80_hard<{kernel_type}, {dim}, {'rules' if rules else 'plain'}>", compute, tile_q, tile_kv, dim,
+        2 * dim * 3 * tile_kv + 1024,
+        Ways(loop=[("LDGSTS", copies), ("HMMA", tile_q // 64 * (tile_kv // 8) * (dim // 16)), ("VOTE", 1)],
+             boundary=[("HMMA", 0), ("LDGSTS", 0)]),
+        start=[("LDGSTS", 4 * copies), ("HMMA", 0)], registers=registers)
+
+
 _NAMES = (
     (r"12sm90_forwardILNS0_4TypeE(\d)ELb([01])E", lambda k, t, softcap: sm90_forward(TYPES[t], softcap == "1")),
     (r"12sm80_forwardILNS0_4TypeE(\d)ELi(\d+)ELNS0_11Sm80VariantE(\d)E",
      lambda k, t, dim, variant: sm80_forward(k.compute, k.registers, TYPES[t], int(dim), int(variant))),
     (r"11sm80_tf32x3ILi(\d+)ELb([01])E",
      lambda k, dim, rules: sm80_tf32x3(k.compute, k.registers, int(dim), rules == "1")),
+    (r"9sm80_hardILNS0_4TypeE(\d)ELi(\d+)ELb([01])E",
+     lambda k, t, dim, rules: sm80_hard(k.compute, k.registers, TYPES[t], int(dim), rules == "1")),
     # <2 stages, cluster 1 x 1 x 1, tile 128 x N x 128, ..., causal, local, softcap, varlen, paged, append, Qv, P in
     # registers, overlap, PackGQA, split, ...>
     (r"CollectiveMainloopFwdSm90ILi2EN4cute5tupleIJNS5_1CILi1EEES8_S8_EEENS6_IJNS7_ILi128EEE(?:SA_|NS7_ILi176EEE)SA_EEE"

@@ -35,7 +35,7 @@ std::vector<Reached> reached(const Trial& trial, qkv_device device, int32_t inde
     const bool first = out.empty();
     out.emplace_back(kernel->name, instance_of(kernel->name, trial.row, plan));
     const std::string combine = first ? combine_of(trial.row, plan) : std::string();
-    if (!combine.empty()) out.emplace_back("combine", combine);
+    if (!combine.empty()) out.emplace_back(combine.substr(0, combine.find(' ')), combine);
   }
   return out;
 }
@@ -55,7 +55,7 @@ std::vector<Assignment> empty_assignments(qkv_device device, const host::DeviceI
   if (device == QKV_DEVICE_CPU) {
     out.front().instances = {"cpu_forward F32", "cpu_forward F16", "cpu_forward BF16"};
   } else {
-    add("combine");
+    for (const char* behind : {"combine", "hard_combine"}) add(behind);
     for (Assignment& assignment : out) {
       for (const Instance& instance : all_instances()) {
         if (instance.kernel == assignment.kernel && instance.runs_on(info.compute))

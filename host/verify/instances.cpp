@@ -5,6 +5,7 @@
 #include "host/core/status.h"
 #include "kernels/attention/simt_forward/policy.h"
 #include "kernels/attention/sm80_forward/policy.h"
+#include "kernels/attention/sm80_hard/policy.h"
 #include "kernels/attention/sm80_tf32x3/policy.h"
 
 namespace qkv::verify {
@@ -50,6 +51,9 @@ const std::vector<Instance>& all_instances() {
 #define QKV_SM80_FORWARD(type, max_dim, variant) \
   add("sm80_forward", " " #type " " #max_dim " " #variant, from_sm80);
 #define QKV_SM80_TF32X3(max_dim, rules) add("sm80_tf32x3", " " #max_dim " " #rules, gains_by_tf32);
+#define QKV_SM80_HARD(type, max_dim, rules) \
+  add("sm80_hard", " " #type " " #max_dim " " #rules, from_sm80);
+#define QKV_HARD_COMBINE() add("hard_combine", "", from_sm80);
 #define QKV_SM90_FORWARD(type, softcap) add("sm90_forward", " " #type " " #softcap, sm90_alone);
 #define QKV_MERGE() add("merge", "", everywhere);
 #include "kernels/kernels.inc"
@@ -72,6 +76,10 @@ std::string instance_of(const std::string& kernel, const Case& row, const std::s
                       rules ? " true" : " false");
   }
   if (kernel == "sm90_forward") return name + (row.softcap > 0 ? " true" : " false");
+  if (kernel == "sm80_hard") {
+    const auto policy = kernels::sm80_hard_policy(static_cast<int32_t>(row.d_qk), rules);
+    return host::text(name, " ", policy.max_dim, rules ? " true" : " false");
+  }
   if (kernel == "sm80_forward") return sm80_forward_instance(name, dim, rules, plan);
   return name + (row.score == QKV_SCORE_DOT ? " Dot" : " Additive") +
          (row.selection == QKV_SELECT_SOFT ? " Soft" : " Hard");
@@ -79,9 +87,9 @@ std::string instance_of(const std::string& kernel, const Case& row, const std::s
 
 std::string combine_of(const Case& row, const std::string& plan) {
   // "cut  heads apart, 4 splits of 64 keys; ..."
-  return plan.find(" splits") == std::string::npos
-             ? std::string()
-             : std::string("combine ") + type_constant(row.type);
+  if (plan.find(" splits") == std::string::npos) return {};
+  if (row.selection == QKV_SELECT_HARD) return "hard_combine";
+  return std::string("combine ") + type_constant(row.type);
 }
 
 }  // namespace qkv::verify

@@ -1,6 +1,7 @@
 // What a kernel does, counted by the virtual GPU, against what it must do: tensor FLOPs of the
 // tiles that the mask leaves, an exponential for each score in them, operands read once for each
-// tile, no bank conflicts. Counts are exact and the same on every machine.
+// tile, no bank conflicts; under hard selection Q K^T alone, and of V the chosen rows. Counts are
+// exact and the same on every machine.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -15,6 +16,7 @@
 
 #include "host/core/plan.h"
 #include "kernels/attention/sm80_forward/policy.h"
+#include "kernels/attention/sm80_hard/policy.h"
 #include "kernels/attention/sm80_tf32x3/policy.h"
 #include "tests/support/counted_launches.h"
 #include "tests/support/fake_cuda.h"
@@ -46,6 +48,10 @@ Tiles tiles_of(const Case& row) {
     const auto policy = kernels::sm80_tf32x3_policy(dim, has_rules(row));
     return {"sm80_tf32x3", policy.max_dim, kernels::kSm80Tf32x3TileQ, policy.tile_kv};
   }
+  if (row.selection == QKV_SELECT_HARD) {
+    const auto policy = kernels::sm80_hard_policy(dim, has_rules(row));
+    return {"sm80_hard", policy.max_dim, policy.tile_q, policy.tile_kv};
+  }
   host::DeviceInfo device = fake_device(80);
   device.sm_count = 1;
   host::attention::Problem problem = BuiltProblem(row, {}).oracle_problem();
@@ -60,10 +66,16 @@ Tiles tiles_of(const Case& row) {
 // One visit of each (query tile, key block) with a visible pair, found pair by pair.
 Work minimal_work(const Case& row, const Tiles& tiles) {
   const double element = row.type == QKV_TYPE_F32 ? 4 : 2;
+  const bool hard = row.selection == QKV_SELECT_HARD;  // reads V where keys are chosen
   double scores = 0, rescales = 0, loaded = 0;
   for (int64_t b = 0; b < row.batch; ++b) {
     for (int64_t i0 = 0; i0 < row.s_q; i0 += tiles.tile_q) {
       const int64_t rows = std::min(tiles.tile_q, row.s_q - i0);
+      for (int64_t i = i0; hard && i < i0 + rows; ++i) {
+        bool sees = false;
+        for (int64_t j = 0; j < row.s_kv; ++j) sees = sees || row.in_pattern(b, i, j);
+        if (sees) loaded += element * static_cast<double>(row.d_v);
+      }
       bool any = false;
       for (int64_t j0 = 0; j0 < row.s_kv; j0 += tiles.tile_kv) {
         bool visible = false;
@@ -75,18 +87,18 @@ Work minimal_work(const Case& row, const Tiles& tiles) {
         scores += static_cast<double>(tiles.tile_q * tiles.tile_kv);
         rescales += 4.0 * static_cast<double>(tiles.tile_q);  // each of the four lanes of a row
         const int64_t keys = std::min(tiles.tile_kv, row.length(b) - j0);
-        loaded += element * static_cast<double>(keys * (row.d_qk + row.d_v));
+        loaded += element * static_cast<double>(keys * (row.d_qk + (hard ? 0 : row.d_v)));
       }
       if (any) loaded += element * static_cast<double>(rows * row.d_qk);
     }
   }
   const auto heads = static_cast<double>(row.heads_q);
   const double product = 2 * scores * static_cast<double>(tiles.max_dim) * heads;
-  Work work{{}, (scores + rescales) * heads, loaded * heads};
+  Work work{{}, hard ? 0 : (scores + rescales) * heads, loaded * heads};
   if (row.type == QKV_TYPE_F32)
     work.flops = {{"mma.tf32", 3 * 2 * product}, {"mma.bf16", product}};  // the last bits of V
   else
-    work.flops = {{row.type == QKV_TYPE_F16 ? "mma.f16" : "mma.bf16", 2 * product}};
+    work.flops = {{row.type == QKV_TYPE_F16 ? "mma.f16" : "mma.bf16", (hard ? 1 : 2) * product}};
   return work;
 }
 
@@ -106,7 +118,8 @@ std::string line_of(const Case& row, const Work& work, double conflicts) {
   for (int64_t b = 0; b < row.batch; ++b)
     for (int64_t i = 0; i < row.s_q; ++i)
       for (int64_t j = 0; j < row.s_kv; ++j) scores += row.in_pattern(b, i, j) ? 1 : 0;
-  const double visible = 4 * scores * static_cast<double>(row.heads_q * row.d_qk);
+  const double products = row.selection == QKV_SELECT_HARD ? 1 : 2;
+  const double visible = 2 * products * scores * static_cast<double>(row.heads_q * row.d_qk);
   char line[256];
   std::snprintf(line, sizeof line, "| %s | %s | %.0f | %.2f | %.0f | %.0f | %.0f |",
                 row.name.c_str(), tiles_of(row).kernel, flops, flops / visible, work.exponentials,
@@ -177,7 +190,9 @@ int write_table() {
            "tensor FLOPs are the minimal cover of the mask by the\nkernel's tiles, found pair by "
            "pair (three products in tf32 for fp32, and V's last bits in bf16), the exponentials "
            "one a\nscore and four a row and block, the bytes loaded what each block of queries "
-           "needs, once.\n\n"
+           "needs, "
+           "once.\nHard selection has one product, no exponentials, and reads of V the chosen "
+           "rows.\n\n"
            "| case | kernel | tensor FLOPs | over visible pairs | exponentials | bytes loaded | "
            "bank conflicts |\n| --- | --- | --- | --- | --- | --- | --- |\n";
   for (const Case& row : tiled_cases()) {

@@ -305,6 +305,7 @@ TEST(T27_Aliases, QInPlaceOnAGpuWhereTheKernelReadsQFirst) {
   run(QKV_TYPE_F16, 64, "sm80_forward", nothing);
   run(QKV_TYPE_F32, 64, "sm80_tf32x3", nothing);
   run(QKV_TYPE_F32, 500, "simt_forward", nothing);
+  run(QKV_TYPE_F16, 64, "sm80_hard", hard);
   run(QKV_TYPE_F32, 500, "simt_general", hard);
   run(QKV_TYPE_F32, 127, "simt_general", softcap);
   run(QKV_TYPE_F32, 129, "", softcap);

@@ -61,6 +61,8 @@ constexpr const char* kProblems[] = {
     "causal:b4:h16:s4096:left=1023",
     "causal:b2:h16:s2048:alibi",
     "f32:full:b4:h16:s1024",
+    "full:b4:h16:s4096:hard",
+    "full:b1:hq32:hkv8:sq1:skv32768:hard",
 };
 
 Problem problem_of(const std::string& words) {

@@ -258,7 +258,7 @@ const Decline kSm80Declines[] = {
        d.additive_weight = {nullptr, QKV_TYPE_F32, 0, {1, 4, 1, 64}, {0, 64, 0, 1}};
      }},
     {"hard", "computes soft selection only",
-     [](qkv_attention_desc& d) { d.selection = QKV_SELECT_HARD; }},
+     [](qkv_attention_desc& d) { d.selection = QKV_SELECT_HARD; }, "sm80_hard"},
     {"weights", "does not write attention weights",
      [](qkv_attention_desc& d) { d.weights = pair_tensor(QKV_TYPE_F32); }},
     {"odd_dim", "takes dims that are multiples of 8 up to 256, one here is 68",
@@ -295,7 +295,7 @@ const Decline kSm90Declines[] = {
        d.additive_weight = {nullptr, QKV_TYPE_F32, 0, {1, 4, 1, 128}, {0, 128, 0, 1}};
      }},
     {"hard", "computes soft selection only",
-     [](qkv_attention_desc& d) { d.selection = QKV_SELECT_HARD; }},
+     [](qkv_attention_desc& d) { d.selection = QKV_SELECT_HARD; }, "sm80_hard"},
     {"weights", "does not write attention weights",
      [](qkv_attention_desc& d) { d.weights = pair_tensor(QKV_TYPE_F32); }},
     {"mask", "takes no mask tensor",
@@ -385,6 +385,59 @@ const Decline kTf32x3Declines[] = {
 
 TEST_P(Sm80Tf32x3, Declines) { expect_reason("sm80_tf32x3", GetParam(), 64, true); }
 
+class Sm80Hard : public testing::TestWithParam<Decline> {};
+
+// Each row's problem has hard selection.
+const Decline kHardDeclines[] = {
+    {"old_device", "needs sm_80 or newer, the device is sm_75", [](qkv_attention_desc&) {},
+     "simt_general", 75},
+    {"f32", "computes in fp16 and bf16 only",
+     [](qkv_attention_desc& d) { d.q.type = d.k.type = d.v.type = d.o.type = QKV_TYPE_F32; }},
+    {"additive", "computes scaled dot scores only",
+     [](qkv_attention_desc& d) {
+       d.score = QKV_SCORE_ADDITIVE;
+       d.additive_weight = {nullptr, QKV_TYPE_F32, 0, {1, 4, 1, 64}, {0, 64, 0, 1}};
+     }},
+    {"weights", "does not write attention weights",
+     [](qkv_attention_desc& d) { d.weights = pair_tensor(QKV_TYPE_F32); }},
+    {"odd_dim", "takes dims that are multiples of 8, d_qk up to 256, here they are 64 and 68",
+     [](qkv_attention_desc& d) { d = shapes(1, 1, 1, 8, 8, 64, 68); }},
+    {"wide", "takes dims that are multiples of 8, d_qk up to 256, here they are 264 and 64",
+     [](qkv_attention_desc& d) { d = shapes(1, 1, 1, 8, 8, 264, 64); }},
+    {"stride", "needs strides that are multiples of 8, k.stride[2] is 260",
+     [](qkv_attention_desc& d) { d.k.stride[2] = 260; }},
+    {"address", "needs 16-byte aligned tensors, v.data is not",
+     [](qkv_attention_desc& d) { d.v.data = reinterpret_cast<void*>(8); }},
+    {"many_keys", "takes up to 2^31 - 1025 rows, there are 2147482624",
+     [](qkv_attention_desc& d) { d = shapes(1, 1, 1, 8, INT32_MAX - 1023, 8, 8); }, ""},
+    {"many_blocks", "needs more than 2^31 - 1 blocks",
+     [](qkv_attention_desc& d) { d = shapes(65536, 65536, 1, 8, 8, 8, 8); }, ""},
+    {"nothing", "", [](qkv_attention_desc&) {}, "sm80_hard"},
+    {"hopper", "", [](qkv_attention_desc&) {}, "sm80_hard", 90},
+    {"wide_v", "", [](qkv_attention_desc& d) { d = shapes(1, 1, 1, 8, 8, 64, 2048); }, "sm80_hard"},
+    // A maximum has no order: any size of splits is kept, however many that makes.
+    {"many_splits", "",
+     [](qkv_attention_desc& d) {
+       d = shapes(1, 1, 1, 1, 2048 * 128, 128, 128), d.fixed_split_size = 64;
+     },
+     "sm80_hard"},
+    {"rules", "",
+     [](qkv_attention_desc& d) {
+       d.softcap = 2, d.mask = pair_tensor(QKV_TYPE_BOOL), d.bias = pair_tensor(QKV_TYPE_F16);
+     },
+     "sm80_hard"},
+};
+
+TEST_P(Sm80Hard, Declines) {
+  static const Decline* of_test = nullptr;
+  of_test = &GetParam();
+  Decline row = GetParam();
+  row.edit = [](qkv_attention_desc& d) { of_test->edit(d), d.selection = QKV_SELECT_HARD; };
+  expect_reason("sm80_hard", row);
+}
+
+INSTANTIATE_TEST_SUITE_P(Reasons, Sm80Hard, testing::ValuesIn(kHardDeclines),
+                         [](const auto& row) { return std::string(row.param.name); });
 INSTANTIATE_TEST_SUITE_P(Reasons, Sm80Tf32x3, testing::ValuesIn(kTf32x3Declines),
                          [](const auto& row) { return std::string(row.param.name); });
 INSTANTIATE_TEST_SUITE_P(Reasons, Sm80Forward, testing::ValuesIn(kSm80Declines),

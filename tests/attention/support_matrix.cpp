@@ -57,7 +57,7 @@ View pair(const Problem& p, qkv_type type) {
 struct Row {
   const char* name;
   std::vector<std::function<Problem()>> problems;
-  bool of_types = false;
+  bool of_types = false, of_selection = false;
 };
 
 template <class Edit>
@@ -119,6 +119,7 @@ std::vector<Row> all_rows() {
     p->score = QKV_SCORE_ADDITIVE;
     p->additive_weight = {nullptr, QKV_TYPE_F32, {1, p->heads_q, 1, p->d_qk}, {0, p->d_qk, 0, 1}};
   }));
+  rows.push_back({"soft selection", {sized({})}, false, true});
   rows.push_back(edited("hard selection, index", [](Problem* p) {
     p->selection = QKV_SELECT_HARD;
     p->index = bshd(QKV_TYPE_I64, 2, p->heads_q, p->s_q, 1);
@@ -132,6 +133,11 @@ Problem in_fp32(Problem p) {
   p.type = QKV_TYPE_F32;
   for (View* view : {&p.q, &p.k, &p.v, &p.o}) view->type = QKV_TYPE_F32;
   if (p.bias.present()) p.bias.type = QKV_TYPE_F32;
+  return p;
+}
+
+Problem in_hard(Problem p) {
+  p.selection = QKV_SELECT_HARD;
   return p;
 }
 
@@ -154,10 +160,21 @@ bool is_fp32_only(const host::Kernel& kernel) {
          kernel.decline(in_fp32(problem({})), h100()).empty();
 }
 
+bool is_hard_only(const host::Kernel& kernel) {
+  return !kernel.decline(problem({}), h100()).empty() &&
+         kernel.decline(in_hard(problem({})), h100()).empty();
+}
+
+// The problem as the kernel has it: where types or selection are not what is asked, its own.
+Problem as_for(const host::Kernel& kernel, const Row& row, const Problem& p) {
+  Problem own = !row.of_types && is_fp32_only(kernel) ? in_fp32(p) : p;
+  return !row.of_selection && is_hard_only(kernel) ? in_hard(own) : own;
+}
+
 // The generations that a kernel takes a plain problem on.
 std::string runs_on(const host::Kernel& kernel) {
   if (kernel.device == QKV_DEVICE_CPU) return "x86-64 and others, AVX-512 and AMX where there";
-  const Problem plain = is_fp32_only(kernel) ? in_fp32(problem({})) : problem({});
+  const Problem plain = as_for(kernel, {}, problem({}));
   std::vector<std::string> taken;
   bool is_latest = false;
   for (const int32_t compute : {70, 75, 80, 86, 89, 90, 100, 120}) {
@@ -183,10 +200,8 @@ std::string table() {
     out += host::text("| ", row.name);
     for (const host::Kernel* kernel : host::attention::kOp.kernels) {
       bool takes = true;
-      for (const auto& make : row.problems) {
-        const bool retyped = !row.of_types && is_fp32_only(*kernel);
-        takes &= kernel->decline(retyped ? in_fp32(make()) : make(), h100()).empty();
-      }
+      for (const auto& make : row.problems)
+        takes &= kernel->decline(as_for(*kernel, row, make()), h100()).empty();
       out += takes ? " | yes" : " | -";
     }
     out += " |\n";

@@ -12,6 +12,8 @@
 
 #include "kernels/attention/simt_forward/policy.h"
 #include "kernels/attention/sm80_forward/policy.h"
+#include "kernels/attention/sm80_hard/policy.h"
+#include "kernels/core/best_key.h"
 #include "kernels/core/grid.h"
 #include "kernels/core/mask.h"
 #include "kernels/core/online_softmax.cuh"
@@ -226,6 +228,39 @@ TEST(Policy, Sm80HasAnInstanceForEveryWidthAndVariant) {
     }
   }
   EXPECT_EQ(listed, wanted);
+}
+
+TEST(Policy, Sm80HardHasAnInstanceForEveryWidth) {
+  std::set<std::tuple<std::string, int, bool>> listed, wanted;
+#define QKV_SM80_HARD(type, max_dim, rules) listed.insert({#type, max_dim, rules});
+#include "kernels/kernels.inc"
+  for (const bool rules : {false, true}) {
+    for (int32_t d = 1; d <= kernels::kSm80HardMaxDim; ++d) {
+      const auto policy = kernels::sm80_hard_policy(d, rules);
+      EXPECT_GE(policy.max_dim, d);
+      EXPECT_LE(kernels::sm80_hard_smem_bytes(policy), size_t{99} << 10) << "sm_86, sm_89, sm_120";
+      for (const char* type : {"F16", "BF16"}) wanted.insert({type, policy.max_dim, rules});
+    }
+  }
+  EXPECT_EQ(listed, wanted);
+  EXPECT_EQ(kernels::sm80_hard_policy(kernels::kSm80HardMaxDim + 1, false).max_dim, 0);
+}
+
+// What the parts of hard selection are merged by.
+TEST(BestKey, BeatsByScoreThenByKey) {
+  using kernels::BestKey;
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  const float inf = std::numeric_limits<float>::infinity();
+  const BestKey none{-inf, kernels::kNoKey};
+  // Best first.
+  const BestKey order[] = {{nan, 4}, {nan, 9}, {inf, 1}, {2, 8}, {-1, 3}, {-1, 5}, none};
+  for (const BestKey& better : order) {
+    for (const BestKey* worse = &better; worse != std::end(order); ++worse) {
+      EXPECT_EQ(better_of(better, *worse).key, better.key);
+      EXPECT_EQ(better_of(*worse, better).key, better.key);
+    }
+  }
+  EXPECT_FALSE(kernels::beats(-inf, -inf));
 }
 
 // The table in policy.h.

@@ -10,11 +10,12 @@ namespace qkv::host::attention {
 namespace {
 
 // clang-format off
-constexpr std::array<const Kernel*, 6> kKernels{
+constexpr std::array<const Kernel*, 7> kKernels{
     &kCpuForward,
     &kSm90Forward,
     &kSm80Forward,
     &kSm80Tf32x3,
+    &kSm80Hard,
     &kSimtForward,
     &kSimtGeneral,
 };
