@@ -67,35 +67,39 @@ def turns(parties=("W0", "W1")):
 def sm90_forward(kernel_type, softcap):
     """kernels/README.md, sm90_forward: S1, A1 and so on are the turns, K+, K- and so on the mbarriers."""
     exponentials = [] if softcap else [("MUFU.EX2", 66)]  # tanh has some of its own
-    # The leading lane's stores of O, and the wait for those of the tile before.
-    store = [("DEPBAR.LE SB0", 1), ("STSM", 8), ("UTMASTG", 2)]
+    store = [("STSM", 8), ("UTMASTG", 2)]  # O, by the leading lane
+    stored = [("DEPBAR.LE SB0", 1), ("SYNCS.ARRIVE", 1)]  # shared memory has been read
 
     def ways(me):
         mine, other = f"turn{me}", f"turn{1 - me}"
         turn = [("sync", mine), ("wait", "K+"), ("pass", other)]
         if softcap:  # the next tile's Q K^T is not issued ahead
-            boundary = [("HGMMA", 8), ("SYNCS.ARRIVE", 2)] + store + [("HGMMA.64x128", 8), ("SYNCS.ARRIVE", 1)]
-            behind = [("arrive", "V-")] + turn + [("arrive", "K-")]
+            boundary = [("HGMMA", 8), ("SYNCS.ARRIVE", 1)] + store + stored + [("HGMMA.64x128", 8), ("SYNCS.ARRIVE", 1)]
+            behind = [("arrive", "V-"), ("sync", f"Q read {me}"), ("arrive", "Q-")] + turn + [("arrive", "K-")]
         else:
-            boundary = [("HGMMA.64x128", 16), ("HGMMA.64x64", 0)] + store + exponentials
-            behind = turn + [("arrive", "V-"), ("arrive", "K-")]
+            boundary = [("HGMMA.64x128", 16), ("HGMMA.64x64", 0), ("SYNCS.ARRIVE", 1)] + store
+            boundary += [("SYNCS.ARRIVE", 1)] + exponentials + stored
+            behind = turn + [("arrive", "V-"), ("arrive", "K-"), ("arrive", "Q-")]
         return Ways(
             loop=[(_WAIT, 1), ("HGMMA", 8), (_WAIT, 1), ("HGMMA", 8)] + exponentials,
             boundary=boundary,
             loop_signs=[("sync", mine), ("wait", "K+"), ("wait", "V+"), ("pass", other), ("arrive", "K-"),
                         ("arrive", "V-")],
-            boundary_signs=[("wait", "V+"), ("arrive", "Q-"), ("wait", f"Q+{me}")] + behind)
+            boundary_signs=[("wait", "V+"), ("wait", f"Q+{me}")] + behind)
 
+    # K of block n has number 2n of a ring of 5, V 2n + 1: K is copied when the V three blocks before is released, V
+    # when the K two blocks before is.
     def copies(blocks):
-        tile = [("Q-", ["Q+0"], 16384), ("K-", ["K+"], 32768), (None, ["Q+1"], 16384), ("V-", ["V+"], 32768)]
-        return tile + [("K-", ["K+"], 32768), ("V-", ["V+"], 32768)] * (blocks - 1)
+        tile = [("Q-", ["Q+0"], 16384), ("V-", ["K+"], 32768), (None, ["Q+1"], 16384), ("K-", ["V+"], 32768)]
+        return tile + [("V-", ["K+"], 32768), ("K-", ["V+"], 32768)] * (blocks - 1)
 
     warps, producer = ("W0", "W1"), ("producer",)
     return Persistent(
         f"sm90_forward<{kernel_type}, {'softcap' if softcap else 'plain'}>", 90, 128, 128, 128, (ways(0), ways(1)),
         signals={**turns(), "K+": (producer, "mbarrier", 0), "V+": (producer, "mbarrier", 0),
                  "Q+0": (producer, "mbarrier", 0), "Q+1": (producer, "mbarrier", 0), "K-": (warps, "mbarrier", 2),
-                 "V-": (warps, "mbarrier", 2), "Q-": (warps, "mbarrier", 2)},
+                 "V-": (warps, "mbarrier", 3), "Q-": (warps, "mbarrier", 2), "Q read 0": (("W0",), "turn", 0),
+                 "Q read 1": (("W1",), "turn", 0)},
         seeds=[("turn0", "W1")], copies=copies)
 
 

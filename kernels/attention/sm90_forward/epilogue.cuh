@@ -14,10 +14,11 @@ struct Sm90Epilogue {
   using Shared = Sm90Shared<T>;
 
   // O and LSE of a warp's rows; with more than one split into the workspace, for combine.
-  static __device__ void write(const Sm90ForwardArgs& args, Shared& shared, const WorkTile& at,
+  static __device__ void write(const Sm90ForwardArgs& args, Shared& shared, uint32_t stage,
                                float (&rO)[kSm90Dim / 2], Softmax (&softmax)[2], float factor) {
     const int lane = static_cast<int>(threadIdx.x) % 32, warp = static_cast<int>(threadIdx.x) / 32;
-    const int warp_row = warp * kSm90WarpRows;  // in the tile
+    const int warp_row = warp * kSm90WarpRows;    // in the tile
+    const WorkTile at = shared.work[stage].tile;  // in registers before they are needed
     float inverse[2];
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
@@ -25,7 +26,7 @@ struct Sm90Epilogue {
       of_row.l = quad_sum(of_row.l);
       inverse[half] = 1 / of_row.l;
     }
-    if (args.partials.o == nullptr) store(args, shared, at, rO, softmax, inverse);
+    if (args.partials.o == nullptr) store(args, shared, stage, at, rO, softmax, inverse);
     const Tensor& lse = args.forward.lse;
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
@@ -51,15 +52,16 @@ struct Sm90Epilogue {
     }
   }
 
-  // O through the warp's own buffer in shared memory, by TMA. No other warp takes part: the warp
-  // waits for its own previous store to have read the buffer, and does not wait for this one.
-  static __device__ void store(const Sm90ForwardArgs& args, Shared& shared, const WorkTile& at,
-                               const float (&rO)[kSm90Dim / 2], const Softmax (&softmax)[2],
-                               const float (&inverse)[2]) {
+  // O through the place of the warp's rows of Q in shared memory, which nobody reads any more, by
+  // TMA. Who releases the stage waits for the store to have read it.
+  static __device__ void store(const Sm90ForwardArgs& args, Shared& shared, uint32_t stage,
+                               const WorkTile& at, const float (&rO)[kSm90Dim / 2],
+                               const Softmax (&softmax)[2], const float (&inverse)[2]) {
     const int lane = static_cast<int>(threadIdx.x) % 32, warp = static_cast<int>(threadIdx.x) / 32;
-    if (lane == 0) ptx::cp_async_bulk_wait_group_read();  // the buffer may be overwritten
-    __syncwarp();
-    const uint32_t to = shared_address(shared.o[warp]) + lane % 16 * kSm90PanelBytes;
+    const int warp_row = warp * kSm90WarpRows;  // in the tile
+    auto* const panels = shared.q[stage][warp_row / kSm90Rows];
+    const int row = warp_row % kSm90Rows;
+    const uint32_t to = shared_address(panels[0][row + lane % 16]);
 #pragma unroll
     for (int d = 0; d < kSm90Dim / 16; ++d) {
       uint32_t o[4];
@@ -71,17 +73,17 @@ struct Sm90Epilogue {
       }
       constexpr int kSteps = kSm90Panel / 16;             // of 16 dims in a panel
       const uint32_t chunk = d % kSteps * 2 + lane / 16;  // of 16 bytes; swizzled by the row
-      ptx::stmatrix_x4(to + d / kSteps * sizeof shared.o[0][0] + (chunk ^ lane % 8) * 16, o);
+      ptx::stmatrix_x4(to + d / kSteps * sizeof panels[0] + (chunk ^ lane % 8) * 16, o);
     }
     ptx::fence_proxy_async();
     __syncwarp();
-    if (lane == 0 && warp * kSm90WarpRows < at.rows) {
+    if (lane == 0 && warp_row < at.rows) {
       for (int panel = 0; panel < kSm90Panels; ++panel)
         ptx::cp_async_bulk_tensor_store(
             &args.o,
-            {panel * kSm90Panel, 0, args.schedule.query(at.row + warp * kSm90WarpRows),
-             set_of(args, at), at.batch},
-            shared_address(shared.o[warp][panel]));
+            {panel * kSm90Panel, 0, args.schedule.query(at.row + warp_row), set_of(args, at),
+             at.batch},
+            shared_address(panels[panel][row]));
       ptx::cp_async_bulk_commit_group();
     }
   }

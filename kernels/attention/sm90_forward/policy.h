@@ -8,7 +8,8 @@ namespace qkv::kernels {
 inline constexpr int32_t kSm90Dim = 128;     // head dims in shared memory: smaller ones are padded
 inline constexpr int32_t kSm90TileQ = 128;   // query rows of a tile
 inline constexpr int32_t kSm90TileKv = 128;  // keys of a block
-inline constexpr int32_t kSm90Stages = 2;    // buffers each of Q, K and V
+inline constexpr int32_t kSm90QStages = 2;   // buffers of Q
+inline constexpr int32_t kSm90KvStages = 5;  // buffers that K and V share, an odd number
 
 // Keys of a block whose exponentials come before the wait for P V of the block before. On an H100,
 // bf16, TFLOP/s at 16384 tokens
@@ -45,8 +46,8 @@ inline constexpr int32_t kSm90ProducerRegisters = 40;
 
 inline constexpr int64_t kSm90MaxTiles = 1 << 30;  // their numbers and a grid more fit 31 bits
 
-// The stages of Q, K and V, and one buffer of O, 2 bytes an element; 1 KiB of barriers and work.
+// The buffers of Q, and of K and V, 2 bytes an element; 1 KiB of barriers and work.
 inline constexpr int32_t kSm90SmemBytes =
-    (kSm90Stages * (kSm90TileQ + 2 * kSm90TileKv) + kSm90TileQ) * kSm90Dim * 2 + 1024;
+    (kSm90QStages * kSm90TileQ + kSm90KvStages * kSm90TileKv) * kSm90Dim * 2 + 1024;
 
 }  // namespace qkv::kernels

@@ -74,7 +74,8 @@ struct Sm90Producer {
   static __device__ void produce(const Sm90ForwardArgs& args, Shared& shared) {
     const int lane = static_cast<int>(threadIdx.x) % 32;
     const bool leader = lane == 0;
-    Sm90Ring q, k, v;
+    Sm90QRing q;
+    Sm90KvRing k{0}, v{1};
     uint32_t tail_parity = 0;
     if (leader) {
       ptx::prefetch_tensormap(&args.q);
@@ -85,8 +86,8 @@ struct Sm90Producer {
 
     const auto load_k = [&](const Sm90Work& work, int block) {
       const uint32_t stage = k.stage();
-      ptx::mbarrier_wait(shared_address(&shared.k_empty[stage]), k.parity() ^ 1);
-      if (leader) load(shared.k[stage], args.k, work.tile, block, shared.k_full[stage]);
+      ptx::mbarrier_wait(shared_address(&shared.kv_empty[stage]), k.parity() ^ 1);
+      if (leader) load(shared.kv[stage], args.k, work.tile, block, shared.kv_full[stage]);
       k.next();
     };
     // Rows of V at or past the length may hold NaN, and 0 x NaN is NaN: they are set to 0 in
@@ -94,19 +95,19 @@ struct Sm90Producer {
     const auto load_v = [&](const Sm90Work& work, int block, int keys) {
       const uint32_t stage = v.stage();
       const bool clear_tail = keys < min(args.forward.s_kv - block * kSm90TileKv, kSm90TileKv);
-      uint64_t& full = clear_tail ? shared.v_tail : shared.v_full[stage];
-      ptx::mbarrier_wait(shared_address(&shared.v_empty[stage]), v.parity() ^ 1);
-      if (leader) load(shared.v[stage], args.v, work.tile, block, full);
+      uint64_t& full = clear_tail ? shared.v_tail : shared.kv_full[stage];
+      ptx::mbarrier_wait(shared_address(&shared.kv_empty[stage]), v.parity() ^ 1);
+      if (leader) load(shared.kv[stage], args.v, work.tile, block, full);
       if (clear_tail) {
         ptx::mbarrier_wait(shared_address(&shared.v_tail), tail_parity);
         tail_parity ^= 1;
         constexpr int kChunks = kSm90PanelBytes / 16, kLanes = kSm90Panels * kChunks;  // of a row
         const int panel = lane / kChunks % kSm90Panels;
         for (int key = keys + lane / kLanes; key < kSm90TileKv; key += 32 / kLanes)
-          reinterpret_cast<uint4*>(shared.v[stage][panel][key])[lane % kChunks] = uint4{};
+          reinterpret_cast<uint4*>(shared.kv[stage][panel][key])[lane % kChunks] = uint4{};
         ptx::fence_proxy_async();
         __syncwarp();
-        if (leader) ptx::mbarrier_arrive(shared_address(&shared.v_full[stage]));
+        if (leader) ptx::mbarrier_arrive(shared_address(&shared.kv_full[stage]));
       }
       v.next();
     };
