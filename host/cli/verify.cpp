@@ -70,10 +70,11 @@ int work(const VerifyOptions& options) {
   return verify::serve({options.kernel, options.seed, threads()}, std::cin, std::cout);
 }
 
-// combine is queued by others, and other operations have one kernel each.
+// combine and hard_combine are queued by others, and other operations have one kernel each.
 bool computes_attention(const std::string& kernel) {
   const auto is = [&](const std::string& other) { return other == kernel; };
-  return kernel != "combine" && std::ranges::none_of(verify::other_kernels(QKV_DEVICE_CPU), is) &&
+  return kernel != "combine" && kernel != "hard_combine" &&
+         std::ranges::none_of(verify::other_kernels(QKV_DEVICE_CPU), is) &&
          std::ranges::none_of(verify::other_kernels(QKV_DEVICE_CUDA), is);
 }
 

@@ -60,7 +60,7 @@ void add_bounds(Rows* rows) {
 }
 
 // Last rows, last keys and widths at every place of a tensor-core kernel's copies and fragments.
-// The keys of tails_split_* are split: in short tiles by an A100, in the tallest ones by five of
+// The keys of tails_split_* are split: in the tallest tiles by an A100, in short ones by eight of
 // its multiprocessors.
 void add_tails(Rows* rows) {
   Group f16{rows, "tails_", Case().one_head(), {kF16}};

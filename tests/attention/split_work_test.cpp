@@ -130,14 +130,14 @@ TEST(TailCases, AreSplitInTheTilesThatTheyName) {
     if (row.name.rfind("tails_split_", 0) != 0) continue;
     host::attention::Problem problem = BuiltProblem(row, {}).oracle_problem();
     problem.device = QKV_DEVICE_CUDA;
-    for (const int32_t sms : {5, 108}) {
+    for (const int32_t sms : {8, 108}) {
       host::DeviceInfo device = fake_device(80);
       device.sm_count = sms;
       host::Plan plan;
       ASSERT_TRUE(make_plan(problem, device, &plan).ok());
       EXPECT_GT(plan_schedule(plan).splits, 1) << row.name << " on " << sms;
       EXPECT_EQ(plan_variant(plan),
-                sms == 108 ? kernels::Sm80Variant::kShort : kernels::Sm80Variant::kTall)
+                sms == 8 ? kernels::Sm80Variant::kShort : kernels::Sm80Variant::kTall)
           << row.name << " on " << sms;
       ++seen;
     }

@@ -157,9 +157,9 @@ if(TARGET vgpu-run)
   qkv_counting_test(split_work GTest::gtest_main)
   qkv_counting_test(sm90_work GTest::gtest_main)
 
-  add_test(NAME vgpu_tall_splits COMMAND vgpu-run --device a100 --seed 1 --sms 5 --
+  add_test(NAME vgpu_short_splits COMMAND vgpu-run --device a100 --seed 1 --sms 8 --
     $<TARGET_FILE:gpu_contract_test_virtual> --gtest_brief=1 --gtest_filter=*/tails_split_*)
-  set_tests_properties(vgpu_tall_splits PROPERTIES LABELS vgpu TIMEOUT 300 ENVIRONMENT QKV_TEST_REPEATS=1)
+  set_tests_properties(vgpu_short_splits PROPERTIES LABELS vgpu TIMEOUT 300 ENVIRONMENT QKV_TEST_REPEATS=1)
 
   add_test(NAME vgpu_same_bits COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/attention/same_bits.sh $<TARGET_FILE:vgpu-run> h100
     $<TARGET_FILE:gpu_contract_test_virtual>)

@@ -52,6 +52,14 @@ struct Sm80Forward {
   using KvTile = SwizzledTile<T, kTileKv, kDim, kSm80ForwardThreads>;
   static_assert(QTile::kBytes + 2 * kStages * KvTile::kBytes == sm80_forward_smem_bytes(kPolicy));
 
+  // Whether ptxas has registers for what saves time. The plan runs the other tile on such a device.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 1200
+  static constexpr bool kSpareRegisters =
+      kType != Type::kF16 || kDim != 128 || kVariant != Sm80Variant::kTall;
+#else
+  static constexpr bool kSpareRegisters = true;
+#endif
+
   // Fragments as core/score_fragment.cuh draws them: a lane has rows lane / 4 and + 8, columns
   // 2 (lane % 4) and + 1.
   float rO[kM][kD][4] = {};
@@ -112,14 +120,15 @@ struct Sm80Forward {
   }
 
   // rO += P V; P is rS, weighed and rounded. The exponentials of 16 keys are beside the products of
-  // the 16 before them.
+  // the 16 before them, if registers allow.
   __device__ void multiply_pv(float (&rS)[kM][kN][4], KvTile sV, int lane, float factor,
                               const float (&shift)[kM][2]) {
     const uint32_t v0 = sV.at(lane % 16, lane / 16);
-    weigh(rS, 0, factor, shift);
+#pragma unroll
+    for (int n = 0; n < (kSpareRegisters ? 2 : kN); n += 2) weigh(rS, n, factor, shift);
 #pragma unroll
     for (int n = 0; n < kN; n += 2) {
-      if (n + 2 < kN) weigh(rS, n + 2, factor, shift);
+      if (kSpareRegisters && n + 2 < kN) weigh(rS, n + 2, factor, shift);
       uint32_t p[kM][4];
 #pragma unroll
       for (int m = 0; m < kM; ++m) {
@@ -196,7 +205,7 @@ struct Sm80Forward {
         }
     }
     // A product with 1 leaves the bits alone: rows that have no part in the vote keep theirs.
-    if (!__any_sync(0xffffffffu, raised)) return;
+    if (kSpareRegisters && !__any_sync(0xffffffffu, raised)) return;
 #pragma unroll
     for (int m = 0; m < kM; ++m)
 #pragma unroll
