@@ -55,7 +55,9 @@ all() {
     json 'all(i["passed"] > 0 and i["failed"] == 0 for one in k.values() for i in one["instances"].values())'
   expect 'all instances are there or for other devices' \
     json 'sum(len(one["instances"]) for one in k.values()) + len(r["not_for_this_device"]) == '"$listed"
-  expect 'errors were measured' json 'all(0 < one["error_over_allowed"] <= 1 for one in k.values())'
+  # hard_combine's cheapest trial has scores without rounding.
+  expect 'errors were measured' \
+    json 'all(0 <= one["error_over_allowed"] <= 1 and (one["error_over_allowed"] > 0 or name == "hard_combine") for name, one in k.items())'
   expect 'what was left out is counted' grep -q '^No time for [0-9]* trials' "$work/out"
   expect 'the counts add up' json \
     'all(t["of"] == t["passed"] + t["failed"] + t["no_time"] for one in k.values() for t in [one["trials"]])'

@@ -52,13 +52,7 @@ struct Sm80Forward {
   using KvTile = SwizzledTile<T, kTileKv, kDim, kSm80ForwardThreads>;
   static_assert(QTile::kBytes + 2 * kStages * KvTile::kBytes == sm80_forward_smem_bytes(kPolicy));
 
-  // Whether ptxas has registers for what saves time. The plan runs the other tile on such a device.
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 1200
-  static constexpr bool kSpareRegisters =
-      kType != Type::kF16 || kDim != 128 || kVariant != Sm80Variant::kTall;
-#else
-  static constexpr bool kSpareRegisters = true;
-#endif
+  static constexpr bool kSpareRegisters = sm80_spare_registers(kType == Type::kF16, kPolicy);
 
   // Fragments as core/score_fragment.cuh draws them: a lane has rows lane / 4 and + 8, columns
   // 2 (lane % 4) and + 1.
@@ -301,8 +295,6 @@ static __global__ void __launch_bounds__(kSm80ForwardThreads,
   using T = typename Kernel::T;
   constexpr int kTileKv = Kernel::kTileKv, kM = Kernel::kM, kStages = Kernel::kStages;
   extern __shared__ __align__(128) unsigned char smem[];
-
-  // Setup.
   const WorkTile tile = work_tile(schedule, blockIdx.x);
   const int warp_row = Kernel::warp_row(static_cast<int>(threadIdx.x));
   const int lane = Kernel::lane_of(static_cast<int>(threadIdx.x));

@@ -63,6 +63,16 @@ constexpr Sm80ForwardPolicy sm80_forward_policy(int32_t dim, Sm80Variant variant
   return {};
 }
 
+// Whether ptxas has registers for what saves time. The plan runs the other tile on such a device.
+constexpr bool sm80_spare_registers([[maybe_unused]] bool f16,
+                                    [[maybe_unused]] const Sm80ForwardPolicy& policy) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 1200
+  return !f16 || policy.max_dim != 128 || policy.variant != Sm80Variant::kTall;
+#else
+  return true;
+#endif
+}
+
 // Dynamic shared memory of a block in bytes: a tile of Q, `stages` each of K and V.
 constexpr size_t sm80_forward_smem_bytes(const Sm80ForwardPolicy& policy) {
   return size_t{2} * static_cast<size_t>(policy.max_dim) *
