@@ -189,6 +189,10 @@ void add_warpgroups(Rows* rows) {
   one_head.add("then_none", [](Case& c) {
     c.batch = 4, c.sizes(100, 256).lengths = {256, 250, 0, 256};
   });
+  // Three blocks: the V that is loaded so goes into the place of the tile's first K.
+  one_head.add("three_then_none", [](Case& c) {
+    c.batch = 8, c.sizes(100, 384).lengths = {384, 0, 384, 384, 0, 384, 320, 0};
+  });
   for (const float softcap : {0.0f, 2.0f}) {
     one_head.add(softcap > 0 ? "softcap_window_then_none" : "window_then_none", [&](Case& c) {
       c.batch = 6, c.sizes(128, 256).window(20, 0).softcap = softcap;

@@ -226,9 +226,9 @@ TEST(WaveModel, BeatsFixedRules) {
                 static_cast<long long>(p.s_q), static_cast<long long>(p.s_kv), rule, by_rule,
                 chosen.splits, chosen.cycles, by_rule / chosen.cycles);
     EXPECT_LE(chosen.cycles, by_rule);
-    better += by_rule > 1.2 * chosen.cycles;
+    better += by_rule > 1.1 * chosen.cycles;
   }
-  EXPECT_GE(better, 2) << "by more than 20 %";
+  EXPECT_GE(better, 4) << "by more than 10 %";  // two stages hide most of what the rule does not see
 }
 
 // --- what the plan makes of it
