@@ -419,6 +419,27 @@ TEST(Run, LowestBiasIsNotHidden) {
 }
 
 // Keys and outputs more than 2^32 elements apart, in address space that costs no memory.
+// Each tile of keys has a sum of its own: the error does not grow with every key.
+TEST_P(EveryType, LongCachesAreSummedTileByTile) {
+  constexpr int64_t kKeys = 1 << 15;
+  Attention a(GetParam(), {.batch = 16, .s_q = 1, .s_kv = 1, .d_qk = 16, .d_v = 40});
+  a.each(a.p.v, [](int64_t, int64_t, int64_t, int64_t) { return 0.1f; });
+  const float value = a.get(a.p.v, 0, 0, 0, 0);  // in the type
+  a.p.s_kv = kKeys;
+  for (View* x : {&a.p.k, &a.p.v})
+    x->shape[2] = kKeys, x->stride[2] = 0;  // one row again and again
+  ASSERT_TRUE(select_policy(a.p, 2).few_rows);
+  ASSERT_EQ(select_policy(a.p, 2).parts, 1);
+  a.run();
+  const float unit = a.p.type == QKV_TYPE_F32   ? 0x1p-24f
+                     : a.p.type == QKV_TYPE_F16 ? 0x1p-11f
+                                                : 0x1p-8f;
+  const float allowed = value * std::max(64 * 0x1p-24f, unit);
+  for (int64_t b = 0; b < a.p.batch; ++b)
+    for (int64_t d = 0; d < 40; ++d)
+      EXPECT_NEAR(a.get(a.p.o, b, 0, 0, d), value, allowed) << b << ' ' << d;
+}
+
 TEST(Run, OffsetsAreSixtyFourBit) {
   constexpr int64_t kApart = (int64_t{1} << 32) + 64;
   constexpr size_t kBytes = static_cast<size_t>(kApart + 4096) * sizeof(float);

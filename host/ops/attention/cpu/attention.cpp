@@ -83,7 +83,12 @@ class Worker {
 
   // The same against a part of these keys; what it finds stays in `state`.
   bool attend_part(const QueryTile& q, int64_t part, std::byte* state) {
-    if (!see(q, part_of(visible_keys(p_, q), policy_, part))) return false;
+    const KeyRange keys = part_of(visible_keys(p_, q), policy_, part);
+    if (keys.begin >= keys.end) {
+      keep_empty_part(p_, tile_q_, q.rows, state);
+      return true;
+    }
+    if (!see(q, keys)) return false;
     keep_part(p_, tile_q_, q.rows, scratch_, state);
     return true;
   }
@@ -258,8 +263,11 @@ class Worker {
     ScoreTile scores = score_tile(q, tile);
     if (few_rows_) {
       const FlushSubnormals flush(online_softmax(scores, state_));
-      few_values(scratch_.s, q.rows, tile.width, rows_of(p_.v, q, tile), scratch_.o,
+      const int64_t n = q.rows * p_.d_v;
+      std::fill_n(scratch_.tile_o, n, 0.0f);
+      few_values(scratch_.s, q.rows, tile.width, rows_of(p_.v, q, tile), scratch_.tile_o,
                  value_width(p_, true), static_cast<float*>(scratch_.v));
+      for (int64_t i = 0; i < n; ++i) scratch_.o[i] += scratch_.tile_o[i];
       return true;
     }
     const void* v =

@@ -123,33 +123,37 @@ void FewScores(const float* q, int64_t rows, int64_t pitch, const KeyRows& k, fl
   }
 }
 
-// Two vectors of columns of kRows rows of O, over n keys.
-template <int kRows>
+// kVectors vectors of columns of kRows rows of O, over n keys.
+template <int kRows, int kVectors>
 HWY_INLINE void AddValues(const float* HWY_RESTRICT p, int64_t width, const FloatRows& v, int64_t n,
                           float* HWY_RESTRICT o, int64_t o_pitch) {
   const F32 d;
   const auto step = static_cast<int64_t>(hn::Lanes(d));
-  V32 sum[kRows][2];
-  for (int r = 0; r < kRows; ++r) {
-    sum[r][0] = hn::LoadU(d, o + r * o_pitch);
-    sum[r][1] = hn::LoadU(d, o + r * o_pitch + step);
-  }
+  V32 sum[kRows][kVectors];
+  for (int r = 0; r < kRows; ++r)
+    for (int i = 0; i < kVectors; ++i) sum[r][i] = hn::LoadU(d, o + r * o_pitch + i * step);
   for (int64_t j = 0; j < n; ++j) {
-    const V32 x = hn::LoadU(d, v.data + j * v.pitch);
-    const V32 y = hn::LoadU(d, v.data + j * v.pitch + step);
+    V32 x[kVectors];
+    for (int i = 0; i < kVectors; ++i) x[i] = hn::LoadU(d, v.data + j * v.pitch + i * step);
     for (int r = 0; r < kRows; ++r) {
       const V32 weight = hn::Set(d, p[r * width + j]);
-      sum[r][0] = hn::MulAdd(weight, x, sum[r][0]);
-      sum[r][1] = hn::MulAdd(weight, y, sum[r][1]);
+      for (int i = 0; i < kVectors; ++i) sum[r][i] = hn::MulAdd(weight, x[i], sum[r][i]);
     }
   }
-  for (int r = 0; r < kRows; ++r) {
-    hn::StoreU(sum[r][0], d, o + r * o_pitch);
-    hn::StoreU(sum[r][1], d, o + r * o_pitch + step);
-  }
+  for (int r = 0; r < kRows; ++r)
+    for (int i = 0; i < kVectors; ++i) hn::StoreU(sum[r][i], d, o + r * o_pitch + i * step);
+}
+template <int kVectors>
+HWY_INLINE void AddRowsOfValues(const float* p, int64_t rows, int64_t width, const FloatRows& v,
+                                int64_t n, float* o, int64_t o_pitch) {
+  int64_t r = 0;
+  for (; r + 4 <= rows; r += 4)
+    AddValues<4, kVectors>(p + r * width, width, v, n, o + r * o_pitch, o_pitch);
+  for (; r < rows; ++r)
+    AddValues<1, kVectors>(p + r * width, width, v, n, o + r * o_pitch, o_pitch);
 }
 
-// The columns that are left: fewer than two vectors.
+// The columns that are left: fewer than a vector.
 HWY_INLINE void AddLastValues(const float* p, const FloatRows& v, int64_t n, int64_t columns,
                               float* o) {
   for (int64_t c = 0; c < columns; ++c) {
@@ -170,12 +174,11 @@ void FewValues(const float* p, int64_t rows, int64_t width, const KeyRows& v, fl
       const int64_t share = std::max<int64_t>(0, n * (c + pair) / v.dim - fetched);
       Fetch(v, j + fetched, share);
       fetched += share;
-      const FloatRows columns{block.data + c, block.pitch};
-      int64_t r = 0;
-      for (; r + 4 <= rows; r += 4)
-        AddValues<4>(p + r * width + j, width, columns, n, o + r * v.dim + c, v.dim);
-      for (; r < rows; ++r)
-        AddValues<1>(p + r * width + j, width, columns, n, o + r * v.dim + c, v.dim);
+      AddRowsOfValues<2>(p + j, rows, width, {block.data + c, block.pitch}, n, o + c, v.dim);
+    }
+    if (c + pair / 2 <= v.dim) {
+      AddRowsOfValues<1>(p + j, rows, width, {block.data + c, block.pitch}, n, o + c, v.dim);
+      c += pair / 2;
     }
     if (c == v.dim) continue;
     for (int64_t r = 0; r < rows; ++r)

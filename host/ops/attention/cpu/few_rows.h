@@ -29,8 +29,9 @@ struct KeyRows {
 void few_scores(const float* q, int64_t rows, int64_t pitch, const KeyRows& k, float* s,
                 int64_t width, float* copy);
 
-// o[r] += sum over j of p[r, j] v[j]: rows of p are `width` apart, rows of o v.dim. `copy`:
-// [kFewKeys, pitch] with pitch >= v.dim, a multiple of kLanes.
+// o[r] += sum over j of p[r, j] v[j], one key after the other: `o` should be a tile's own sum, so
+// that the error of many keys does not grow with their number. Rows of p are `width` apart, rows of
+// o v.dim. `copy`: [kFewKeys, pitch] with pitch >= v.dim, a multiple of kLanes.
 void few_values(const float* p, int64_t rows, int64_t width, const KeyRows& v, float* o,
                 int64_t pitch, float* copy);
 

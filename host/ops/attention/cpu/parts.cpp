@@ -86,6 +86,16 @@ void keep_part(const Problem& p, int64_t tile_q, int64_t rows, const Scratch& sc
   }
 }
 
+void keep_empty_part(const Problem& p, int64_t tile_q, int64_t rows, std::byte* part) {
+  const Part to = part_at(p, tile_q, part);
+  std::fill_n(to.m, rows, -std::numeric_limits<float>::infinity());
+  if (soft(p)) {
+    std::fill_n(to.l, rows, 0.0f);  // O is not read then
+  } else {
+    std::fill_n(to.index, rows, int64_t{-1});
+  }
+}
+
 void merge_parts(const Problem& p, int64_t tile_q, int64_t rows, const std::byte* parts,
                  int64_t count, const Scratch& scratch) {
   for (int64_t r = 0; r < rows; ++r) {

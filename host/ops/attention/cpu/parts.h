@@ -19,6 +19,10 @@ size_t part_bytes(const host::attention::Problem& p, int64_t tile_q);
 void keep_part(const host::attention::Problem& p, int64_t tile_q, int64_t rows,
                const Scratch& scratch, std::byte* part);
 
+// The same of a part without keys.
+void keep_empty_part(const host::attention::Problem& p, int64_t tile_q, int64_t rows,
+                     std::byte* part);
+
 // The state after all keys, in `scratch`.
 void merge_parts(const host::attention::Problem& p, int64_t tile_q, int64_t rows,
                  const std::byte* parts, int64_t count, const Scratch& scratch);

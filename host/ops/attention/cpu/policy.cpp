@@ -46,7 +46,9 @@ int64_t choose_tile_q(const host::attention::Problem& p) {
 int64_t choose_heads(const host::attention::Problem& p) {
   if (p.fixed_split_size > 0 || p.weights.present() || p.score == QKV_SCORE_ADDITIVE) return 1;
   const int64_t group = p.heads_q / p.heads_kv;
-  int64_t heads = std::min(group, kMinTileQ / p.s_q);
+  const int64_t widest = std::max({p.d_qk, p.d_v, kWideDim});
+  const int64_t rows = std::max<int64_t>(kMinTileQ * kWideDim / widest, 8);
+  int64_t heads = std::min(group, rows / p.s_q);
   while (heads > 1 && group % heads != 0) --heads;
   return std::max<int64_t>(heads, 1);
 }

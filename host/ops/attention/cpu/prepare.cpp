@@ -50,8 +50,10 @@ host::Status prepare(const host::attention::Problem& p, const Policy& policy,
     shape.scores = p.score == QKV_SCORE_DOT && !policy.few_rows;
     shape.values = p.selection == QKV_SELECT_SOFT && !policy.few_rows;
     shape.bf16 = p.type == QKV_TYPE_BF16 && shape.scores && has_bf16_products();
-    shape.tile_q = policy.tile_q;
-    shape.tile_kv = policy.tile_kv;
+    if (shape.scores || shape.values) {
+      shape.tile_q = policy.tile_q;
+      shape.tile_kv = policy.tile_kv;
+    }
     shape.d_qk = shape.scores ? p.d_qk : 0;
     shape.d_v = shape.values ? p.d_v : 0;
   }

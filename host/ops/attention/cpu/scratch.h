@@ -21,6 +21,7 @@ struct Scratch {
   float* s;        // [tile_q, tile_kv]  scores, then P
   uint16_t* p16;   // [tile_q, tile_kv]  P of bf16 problems
   float* o;        // [tile_q, d_v]      sum of P V
+  float* tile_o;   // [tile_q, d_v]      of a tile of few rows
   void* q;         // [tile_q, d_qk]     operands where the user's memory does not serve as it is
   void* k;         // [tile_kv, d_qk]
   void* v;         // [tile_kv, d_v]
@@ -67,6 +68,7 @@ inline Scratch carve(std::byte* base, const host::attention::Problem& p, const P
   out.p16 = reinterpret_cast<uint16_t*>(take(soft && !policy.few_rows && p.type == QKV_TYPE_BF16,
                                              tile_q * tile_kv, sizeof(uint16_t)));
   out.o = floats(soft, tile_q * p.d_v);
+  out.tile_o = floats(soft && policy.few_rows, tile_q * p.d_v);
   out.q = floats(true, tile_q * width);
   out.k = floats(true, copied_keys * width);
   out.v = floats(soft, copied_keys * value_width(p, policy.few_rows));
