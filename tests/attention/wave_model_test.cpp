@@ -228,7 +228,8 @@ TEST(WaveModel, BeatsFixedRules) {
     EXPECT_LE(chosen.cycles, by_rule);
     better += by_rule > 1.1 * chosen.cycles;
   }
-  EXPECT_GE(better, 4) << "by more than 10 %";  // two stages hide most of what the rule does not see
+  EXPECT_GE(better, 4)
+      << "by more than 10 %";  // two stages hide most of what the rule does not see
 }
 
 // --- what the plan makes of it
