@@ -53,8 +53,8 @@ TileSchedule schedule_of(const Problem& p, int32_t tile_q, int32_t tile_kv, int3
                                 static_cast<int32_t>(p.s_q), group);
 }
 
-Candidate candidate_of(const DeviceInfo& device) {
-  return {host::attention::mma_step(host::attention::device_rates(device), 128, 48, 2, 128,
+Candidate candidate_of(const DeviceInfo& device, int32_t stages = 2) {
+  return {host::attention::mma_step(host::attention::device_rates(device), 128, 48, stages, 128,
                                     2.0 * 128 * (128 + 4 * 2 * 48), false),
           2};
 }
@@ -205,7 +205,8 @@ int32_t rule_of_thumb(int64_t tiles, int64_t sms, int32_t key_blocks) {
 
 TEST(WaveModel, BeatsFixedRules) {
   const DeviceInfo device = fake_device(90);
-  const Candidate candidate = candidate_of(device);
+  // Of one stage, where loads are seen most.
+  const Candidate candidate = candidate_of(device, 1);
   int better = 0;
   std::printf("%5s %5s %6s %8s | %6s %9s | %6s %9s | %s\n", "batch", "heads", "s_q", "s_kv", "rule",
               "cycles", "model", "cycles", "rule / model");
@@ -226,10 +227,9 @@ TEST(WaveModel, BeatsFixedRules) {
                 static_cast<long long>(p.s_q), static_cast<long long>(p.s_kv), rule, by_rule,
                 chosen.splits, chosen.cycles, by_rule / chosen.cycles);
     EXPECT_LE(chosen.cycles, by_rule);
-    better += by_rule > 1.1 * chosen.cycles;
+    better += by_rule > 1.2 * chosen.cycles;
   }
-  EXPECT_GE(better, 4)
-      << "by more than 10 %";  // two stages hide most of what the rule does not see
+  EXPECT_GE(better, 2) << "by more than 20 %";
 }
 
 // --- what the plan makes of it

@@ -3,18 +3,13 @@
 #include <algorithm>
 
 #include "common/error.h"
+#include "common/hex.h"
 #include "machine/cluster.h"
 #include "machine/cta.h"
 #include "machine/launch.h"
 
 namespace vgpu {
 namespace {
-
-std::string hex(u64 v) {
-  char text[24];
-  std::snprintf(text, sizeof text, "0x%llx", static_cast<unsigned long long>(v));
-  return text;
-}
 
 // Memory of another device is out of reach unless the two are peers.
 bool reachable(const Launch& launch, const Allocation& a) {

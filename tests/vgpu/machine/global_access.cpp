@@ -2,6 +2,7 @@
 // check/global_race.h.
 #include <algorithm>
 
+#include "common/hex.h"
 #include "machine/access.h"
 #include "machine/cluster.h"
 #include "machine/cta.h"
@@ -9,12 +10,6 @@
 
 namespace vgpu {
 namespace {
-
-std::string hex(u64 v) {
-  char text[24];
-  std::snprintf(text, sizeof text, "0x%llx", static_cast<unsigned long long>(v));
-  return text;
-}
 
 std::string cta_name(const Launch& launch, u32 cluster, u32 rank) {
   const auto& grid = launch.config.grid;

@@ -1,4 +1,5 @@
 #include "machine/global_memory.h"
+#include "common/hex.h"
 
 #include <sys/mman.h>
 
@@ -16,12 +17,6 @@ u8* map(u64 bytes, int protection, u64 hint) {
                  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (p == MAP_FAILED) throw std::bad_alloc();
   return static_cast<u8*>(p);
-}
-
-std::string hex(u64 value) {
-  char text[32];
-  std::snprintf(text, sizeof text, "0x%llx", static_cast<unsigned long long>(value));
-  return text;
 }
 
 void fill_bits(u64* map, u64 offset, u64 n, bool value) {

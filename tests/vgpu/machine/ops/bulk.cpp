@@ -6,6 +6,7 @@
 #include "async/bulk.h"
 #include "async/tensor_map.h"
 #include "common/error.h"
+#include "common/hex.h"
 #include "machine/access.h"
 #include "machine/cluster.h"
 #include "machine/launch.h"
@@ -16,12 +17,6 @@ namespace vgpu::ops {
 namespace {
 
 using ptx::Type;
-
-std::string hex(u64 v) {
-  char text[24];
-  std::snprintf(text, sizeof text, "0x%llx", static_cast<unsigned long long>(v));
-  return text;
-}
 
 // What one lane's copy is made of.
 struct Issue {
