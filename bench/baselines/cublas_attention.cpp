@@ -2,15 +2,13 @@
 
 #include <cublas_api.h>
 #include <dlfcn.h>
-#include <glob.h>
 
 #include <algorithm>
 #include <cstdint>
-#include <cstdlib>
-#include <filesystem>
 #include <limits>
 #include <vector>
 
+#include "bench/baselines/shared_library.h"
 #include "bench/baselines/softmax_rows.h"
 #include "host/ops/attention/problem.h"
 
@@ -18,41 +16,6 @@ namespace qkv::bench {
 namespace {
 
 constexpr size_t kCublasWorkspace = size_t{32} << 20;  // what NVIDIA recommends for Hopper
-
-// Files that match a pattern, the highest version first.
-std::vector<std::string> expand(const std::string& pattern) {
-  std::vector<std::string> files;
-  glob_t found{};
-  if (glob(pattern.c_str(), 0, nullptr, &found) == 0)
-    files.assign(found.gl_pathv, found.gl_pathv + found.gl_pathc);
-  globfree(&found);
-  std::reverse(files.begin(), files.end());
-  return files;
-}
-
-std::vector<std::string> candidates() {
-  if (const char* named = std::getenv("QKV_CUBLAS"); named != nullptr && *named != '\0') {
-    if (!std::filesystem::is_directory(named)) return {named};
-    return expand(std::string(named) + "/libcublas.so.1[23]");
-  }
-  std::vector<std::string> files{"libcublas.so.13", "libcublas.so.12"};
-  std::vector<std::string> patterns;
-  for (const char* variable : {"CUDA_HOME", "CUDA_PATH"})
-    if (const char* root = std::getenv(variable)) patterns.push_back(std::string(root) + "/lib64");
-  patterns.emplace_back("/usr/local/cuda/lib64");
-  std::vector<std::string> roots;
-  for (const char* variable : {"VIRTUAL_ENV", "CONDA_PREFIX"})
-    if (const char* root = std::getenv(variable)) roots.emplace_back(root);
-  if (const char* home = std::getenv("HOME")) roots.push_back(std::string(home) + "/.local");
-  for (const char* root : {"/usr/local", "/usr", "/opt/conda"}) roots.emplace_back(root);
-  for (const std::string& root : roots)
-    for (const char* folder : {"cu13", "cublas"})
-      patterns.push_back(root + "/lib/python3*/*-packages/nvidia/" + folder + "/lib");
-  for (const std::string& pattern : patterns)
-    for (std::string& file : expand(pattern + "/libcublas.so.1[23]"))
-      files.push_back(std::move(file));
-  return files;
-}
 
 // Written out because the header overloads it: matrices A, B and C each with type, leading
 // dimension and stride.
@@ -74,17 +37,14 @@ struct Cublas {
   std::string missing;
 
   Cublas() {
-    void* library = nullptr;
-    for (const std::string& file : candidates()) {
-      library = dlopen(file.c_str(), RTLD_NOW | RTLD_LOCAL);
-      if (library != nullptr) break;
-      missing += (missing.empty() ? "" : "; ") + std::string(dlerror());
-    }
+    void* const library =
+        open_library(library_files("QKV_CUBLAS", {"libcublas.so.13", "libcublas.so.12"},
+                                   "libcublas.so.1[23]", {"cu13", "cublas"}),
+                     &missing);
     if (library == nullptr) {
       missing = "cuBLAS not found (QKV_CUBLAS names it): " + missing;
       return;
     }
-    missing.clear();
     load(library, "cublasCreate_v2", &create);
     load(library, "cublasDestroy_v2", &destroy);
     load(library, "cublasSetStream_v2", &set_stream);
