@@ -12,6 +12,7 @@
 
 #include "bench/cuda_bench.h"
 #include "bench/machine.h"
+#include "bench/memory_rate.h"
 #include "bench/options.h"
 #include "bench/report.h"
 #include "bench/runner.h"
@@ -40,11 +41,15 @@ double ceiling_of(const Options& options, const std::unique_ptr<Workload>& probl
   return cuda->ceiling_tflops(problem->ceiling_type());
 }
 
-// Facts of the GPU too, its ceiling measured before anything else runs.
+// Facts of the GPU too, ceilings measured before anything else runs.
 Facts facts_of(const Options& options, CudaBench* cuda) {
   Facts facts = machine_facts();
+  const auto& problems = options.problems;
+  if (options.ceiling && !std::all_of(problems.begin(), problems.end(), on_cuda))
+    facts.emplace_back("memory_rate_cpu", fmt::format("{:.1f} GB/s", host_read_rate() * 1e-9));
   if (cuda == nullptr) return facts;
-  for (const auto& problem : options.problems) (void)ceiling_of(options, problem, cuda);
+  if (options.ceiling) cuda->measure_memory();
+  for (const auto& problem : problems) (void)ceiling_of(options, problem, cuda);
   for (auto& entry : cuda->facts()) facts.push_back(std::move(entry));
   return facts;
 }

@@ -28,6 +28,9 @@ class Contender {
   // Whether it stores the scores in the input type before the softmax, as unfused code does: one
   // rounding more than the contract's, which its check allows for.
   virtual bool rounds_scores() const { return false; }
+  // Bytes of memory that it works with and on, as allocated: the problem's tensors, its copies of
+  // them, its workspace. Not what libraries allocate for themselves. 0: not known.
+  virtual size_t memory_bytes() const { return 0; }
 };
 
 // A tensor's memory on the host, for contenders elsewhere.
@@ -47,7 +50,8 @@ struct Candidate {
 
 // The names that the report compares with.
 inline constexpr const char* kQkv = "qkv";
-inline constexpr const char* kUnfused = "unfused";             // ratios are against it
+inline constexpr const char* kUnfused = "unfused";  // ratios are against it
+inline constexpr const char* kCudnn = "cudnn";
 inline constexpr const char* kTileProducts = "tile_products";  // the CPU's reference rate
 
 }  // namespace qkv::bench

@@ -31,8 +31,16 @@ class OnTensors : public Contender {
   explicit OnTensors(std::shared_ptr<const Tensors> tensors) : tensors_(std::move(tensors)) {}
   void poison() override { tensors_->poison(); }
   bool fetch() override { return true; }
+  size_t memory_bytes() const override {
+    size_t sum = own_bytes();
+    for (size_t part = 0; part < kParts; ++part)
+      sum += (*tensors_)[static_cast<Part>(part)].bytes();
+    return sum;
+  }
 
  protected:
+  // Of copies and workspace.
+  virtual size_t own_bytes() const = 0;
   const Tensors& tensors() const { return *tensors_; }
 
  private:
@@ -53,6 +61,9 @@ class CpuQkv : public OnTensors {
     desc.workspace_size = workspace_.bytes();
     return {wall_seconds([&] { check(qkv_plan_run(plan_.get(), &desc, nullptr)); }), flops_};
   }
+
+ protected:
+  size_t own_bytes() const override { return workspace_.bytes(); }
 
  private:
   struct Destroy {
@@ -140,6 +151,13 @@ class UnfusedOnCpu : public OnTensors {
     const host::View& o = tensors().problem().o;
     if (at_[kO] != o.data) unpack(at_[kO], o);
     return true;
+  }
+
+ protected:
+  size_t own_bytes() const override {
+    size_t sum = workspace_.bytes();
+    for (const Buffer& copy : copies_) sum += copy.bytes();
+    return sum;
   }
 
  private:

@@ -18,6 +18,8 @@ CudaBench::~CudaBench() = default;
 
 Facts CudaBench::facts() const { return {}; }
 
+void CudaBench::measure_memory() {}
+
 double CudaBench::ceiling_tflops(qkv_type) { return 0; }
 
 std::vector<Candidate> CudaBench::candidates(const Spec&, const std::shared_ptr<const Tensors>&) {

@@ -9,6 +9,8 @@
 #include <utility>
 
 #include "bench/baselines/cublas_attention.h"
+#include "bench/baselines/cudnn_attention.h"
+#include "bench/baselines/read_stream.h"
 #include "bench/cuda_tools.h"
 #include "bench/gemm_ceiling.h"
 #include "bench/nvml.h"
@@ -53,6 +55,12 @@ class DeviceTensors {
 
   const Tensors& host() const { return *host_; }
 
+  size_t bytes() const {
+    size_t sum = 0;
+    for (const DeviceBuffer& buffer : buffers_) sum += buffer.bytes();
+    return sum;
+  }
+
   void poison() const {
     for (const Part part : kOutputs) fill(buffers_[part], poison_byte(part));
   }
@@ -79,8 +87,11 @@ class OnDevice : public Contender {
   Measurement run() override {
     return {timer_->seconds([this](cudaStream_t stream) { queue(stream); }), flops_};
   }
+  size_t memory_bytes() const override { return tensors_->bytes() + own_bytes(); }
 
  protected:
+  // Of copies and workspace.
+  virtual size_t own_bytes() const = 0;
   virtual void queue(cudaStream_t stream) = 0;
   const DeviceTensors& tensors() const { return *tensors_; }
 
@@ -105,6 +116,7 @@ class KernelContender : public OnDevice {
   }
 
  protected:
+  size_t own_bytes() const override { return workspace_.bytes(); }
   void queue(cudaStream_t stream) override {
     require(host::run_plan(host::attention::kOp, plan_, problem_, host::cuda_runtime(), stream));
   }
@@ -147,6 +159,11 @@ class CublasContender : public OnDevice {
   }
 
  protected:
+  size_t own_bytes() const override {
+    size_t sum = workspace_.bytes();
+    for (const DeviceBuffer& copy : copies_) sum += copy.bytes();
+    return sum;
+  }
   void queue(cudaStream_t stream) override {
     const std::string wrong =
         attention_.run(at_[kQ], at_[kK], at_[kV], at_[kO], workspace_.data(), stream);
@@ -159,6 +176,48 @@ class CublasContender : public OnDevice {
   std::array<DeviceBuffer, 4> copies_;
   std::array<void*, 4> at_{};
 };
+
+// cuDNN's plan, on the tensors themselves, whatever their strides.
+class CudnnContender : public OnDevice {
+ public:
+  CudnnContender(const std::shared_ptr<const DeviceTensors>& tensors, DeviceTimer* timer,
+                 std::shared_ptr<CudnnAttention> attention)
+      : OnDevice(tensors, timer),
+        attention_(std::move(attention)),
+        workspace_(attention_->workspace_bytes()) {}
+
+  // Nothing is known of it.
+  bool rounds_scores() const override { return true; }
+
+ protected:
+  size_t own_bytes() const override { return workspace_.bytes(); }
+  void queue(cudaStream_t stream) override {
+    const host::attention::Problem& p = tensors().problem();
+    attention_->run(p.q.data, p.k.data, p.v.data, p.o.data, workspace_.data(), stream);
+  }
+
+ private:
+  std::shared_ptr<CudnnAttention> attention_;
+  DeviceBuffer workspace_;
+};
+
+// cuDNN's plan of a problem, or why it has none.
+struct CudnnChoice {
+  std::shared_ptr<CudnnAttention> attention;
+  std::string declined;
+};
+
+CudnnChoice choose_cudnn(const Spec& spec) {
+  const Cudnn& library = Cudnn::instance();
+  if (!library.missing().empty()) return {nullptr, "libcudnn was not found, see \"cudnn\" above"};
+  if (std::string why = cudnn_declines(spec); !why.empty()) return {nullptr, std::move(why)};
+  try {
+    const float scale = make_problem(describe(spec, QKV_DEVICE_CUDA, {})).scale;
+    return {std::make_shared<CudnnAttention>(library, cudnn_problem(spec, scale)), ""};
+  } catch (const std::runtime_error& e) {
+    return {nullptr, e.what()};
+  }
+}
 
 // What CudaBench::contender() returns.
 class QueuedContender : public Contender {
@@ -209,6 +268,8 @@ struct CudaBench::State {
   GpuState gpu;  // clocks as they were after the ceiling's products, 0 before
   std::map<qkv_type, double> ceilings;
   std::weak_ptr<const DeviceTensors> uploaded;  // of the problem being measured
+  std::map<std::string, CudnnChoice> cudnn;     // by the problems' lines
+  double memory_rate = 0;                       // bytes a second, 0: not measured
 
   std::shared_ptr<const DeviceTensors> upload(const std::shared_ptr<const Tensors>& tensors) {
     auto there = uploaded.lock();
@@ -256,6 +317,10 @@ double CudaBench::ceiling_tflops(qkv_type type) {
   return state_->ceilings[type] = tflops;
 }
 
+void CudaBench::measure_memory() {
+  state_->memory_rate = device_read_rate(state_->device->memory_bytes, &state_->timer);
+}
+
 Facts CudaBench::facts() const {
   const host::DeviceInfo& device = *state_->device;
   const GpuState& now = state_->gpu;
@@ -277,6 +342,10 @@ Facts CudaBench::facts() const {
       {"gpu_power_limit", now.power_limit_watts > 0 ? fmt::format("{:.0f} W", now.power_limit_watts)
                                                     : std::string("unknown")},
   };
+  const Cudnn& cudnn = Cudnn::instance();
+  out.emplace_back("cudnn", cudnn.missing().empty() ? cudnn.version() : cudnn.missing());
+  if (state_->memory_rate > 0)
+    out.emplace_back("memory_rate_cuda", fmt::format("{:.0f} GB/s", state_->memory_rate * 1e-9));
   for (const auto& [type, tflops] : state_->ceilings) {
     out.emplace_back(
         fmt::format("gemm_8192_{}", type_name(type)),
@@ -329,6 +398,15 @@ std::vector<Candidate> CudaBench::candidates(const Spec& spec,
                    },
                    "cuBLAS", unfused_declines(spec)});
   }
+  const auto [at, added] = state->cudnn.try_emplace(line(spec));
+  if (added) at->second = choose_cudnn(spec);
+  const CudnnChoice& cudnn = at->second;
+  out.push_back({kCudnn,
+                 [state, tensors, attention = cudnn.attention]() -> std::unique_ptr<Contender> {
+                   return std::make_unique<CudnnContender>(state->upload(tensors), &state->timer,
+                                                           attention);
+                 },
+                 "", cudnn.declined});
   return out;
 }
 

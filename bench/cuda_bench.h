@@ -25,14 +25,17 @@ class CudaBench {
   CudaBench(const CudaBench&) = delete;
   CudaBench& operator=(const CudaBench&) = delete;
 
-  // GPU, driver, clocks under load, CUDA version, measured ceilings.
+  // GPU, driver, clocks under load, versions of CUDA and cuDNN, measured ceilings.
   Facts facts() const;
 
   // The rate of an 8192 x 8192 x 8192 product by cuBLAS in this type, measured at the first call;
   // NaN without cuBLAS.
   double ceiling_tflops(qkv_type type);
 
-  // qkv's own choice, every kernel of its registry that takes the problem, and cuBLAS unfused.
+  // The rate at which a kernel that does nothing else reads memory, for the facts.
+  void measure_memory();
+
+  // qkv's own choice, every kernel of its registry that takes the problem, cuBLAS unfused, cuDNN.
   // Without tensors: names only, not to be made.
   std::vector<Candidate> candidates(const Spec& spec,
                                     const std::shared_ptr<const Tensors>& tensors);

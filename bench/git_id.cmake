@@ -15,12 +15,16 @@ if(NOT id)
     endif()
   endif()
 endif()
+# And git's name for the content of kernels/ there, so that a result says which kernels it is of.
+execute_process(COMMAND git -C ${SOURCE} rev-parse --short=12 HEAD:kernels OUTPUT_VARIABLE kernels
+  OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET)
 file(CONFIGURE OUTPUT ${HEADER} @ONLY CONTENT [=[
 #pragma once
 
 namespace qkv::bench {
 
 inline constexpr const char* kGitId = "@id@";
+inline constexpr const char* kKernels = "@kernels@";
 
 }  // namespace qkv::bench
 ]=])

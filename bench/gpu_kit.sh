@@ -27,7 +27,7 @@ if [[ -d $kit && -n $(ls -A "$kit") && ! -e $kit/run.sh ]]; then
 fi
 mkdir -p "$kit"
 kit=$(cd "$kit" && pwd)
-for old in run.sh peers.py qkv_ctypes.py table.awk README.txt attention_bench attention_experiments qkv tests lib; do
+for old in run.sh peers.py peers_cpu.py qkv_ctypes.py table.awk README.txt attention_bench attention_experiments qkv tests lib; do
   rm -rf "${kit:?}/$old"
 done
 mkdir "$kit/tests" "$kit/lib"
@@ -87,7 +87,7 @@ for library in "$kit"/lib/*; do patchelf --force-rpath --set-rpath "\$ORIGIN" "$
 driver=580
 ! grep -q '^QKV_CUDA_FLAVOUR:STRING=12$' "$build/CMakeCache.txt" 2>/dev/null || driver=525
 cp "$source_dir/kit_run.sh" "$kit/run.sh"
-cp "$source_dir"/{peers.py,qkv_ctypes.py,table.awk} "$kit/"
+cp "$source_dir"/{peers.py,peers_cpu.py,qkv_ctypes.py,table.awk} "$kit/"
 cat >"$kit/README.txt" <<EOF
 qkv for a GPU machine without network; commit $(git -C "$source_dir" rev-parse --short=12 HEAD 2>/dev/null || echo unknown).
 

@@ -77,6 +77,7 @@ Facts machine_facts() {
       {"compiler", std::string(QKV_BENCH_COMPILER)},
       {"build_type", QKV_BENCH_BUILD_TYPE},
       {"git_id", kGitId},
+      {"kernels", kKernels},
       {"qkv_version", std::to_string(qkv_version() / 10000) + "." +
                           std::to_string(qkv_version() / 100 % 100) + "." +
                           std::to_string(qkv_version() % 100)},

@@ -9,13 +9,15 @@
 #include <iostream>
 #include <string_view>
 
+#include "bench/presets.h"
+
 namespace qkv::bench {
 namespace {
 
 constexpr int64_t kGpuTokens = 16384;  // batch x length by default, as others measure
 
 struct Sweep {
-  std::vector<std::string> devices, types, problems, masks{"full", "causal"};
+  std::vector<std::string> devices, types, problems, presets, masks{"full", "causal"};
   std::vector<int64_t> sizes, dims{128};
   int64_t batch = 0, heads = 0, heads_kv = 0;  // 0: the device's default
 };
@@ -43,33 +45,49 @@ Spec spec_of(const Sweep& sweep, qkv_device device, qkv_type type, int64_t dim, 
   return spec;
 }
 
-std::vector<std::unique_ptr<Workload>> problems_of(const Sweep& sweep, bool has_gpu) {
-  std::vector<std::unique_ptr<Workload>> out;
+std::vector<std::string> types_of(const Sweep& sweep, bool gpu) {
+  if (!sweep.types.empty()) return sweep.types;
+  return gpu ? std::vector<std::string>{"bf16", "f16"} : std::vector<std::string>{"f32", "bf16"};
+}
+
+using Problems = std::vector<std::unique_ptr<Workload>>;
+
+void add_sweep(const Sweep& sweep, qkv_device device, Problems* out) {
+  const bool gpu = device == QKV_DEVICE_CUDA;
+  auto sizes = sweep.sizes;
+  if (sizes.empty()) sizes = {512, 1024, 2048, 4096};
+  if (sweep.sizes.empty() && gpu) sizes.insert(sizes.end(), {8192, 16384});
+  for (const std::string& type : types_of(sweep, gpu)) {
+    for (const int64_t dim : sweep.dims) {
+      for (const std::string& mask : sweep.masks) {
+        for (const int64_t size : sizes) {
+          out->push_back(attention_workload(
+              spec_of(sweep, device, parse_type(type), dim, mask == "causal", size)));
+        }
+      }
+    }
+  }
+}
+
+void add_presets(const Sweep& sweep, const std::string& device, Problems* out) {
+  for (const std::string& name : sweep.presets) {
+    for (const std::string& type : types_of(sweep, device == "cuda")) {
+      for (const Spec& spec : preset_problems(name, device, type, sweep.sizes))
+        out->push_back(attention_workload(spec));
+    }
+  }
+}
+
+Problems problems_of(const Sweep& sweep, bool has_gpu) {
+  Problems out;
   for (const std::string& line : sweep.problems) out.push_back(parse_workload(line));
   if (!out.empty()) return out;
   auto devices = sweep.devices;
   if (devices.empty())
     devices = has_gpu ? std::vector<std::string>{"cpu", "cuda"} : std::vector<std::string>{"cpu"};
-  for (const std::string& device_text : devices) {
-    const qkv_device device = parse_device(device_text);
-    const bool gpu = device == QKV_DEVICE_CUDA;
-    auto types = sweep.types;
-    if (types.empty())
-      types =
-          gpu ? std::vector<std::string>{"bf16", "f16"} : std::vector<std::string>{"f32", "bf16"};
-    auto sizes = sweep.sizes;
-    if (sizes.empty()) sizes = {512, 1024, 2048, 4096};
-    if (sweep.sizes.empty() && gpu) sizes.insert(sizes.end(), {8192, 16384});
-    for (const std::string& type : types) {
-      for (const int64_t dim : sweep.dims) {
-        for (const std::string& mask : sweep.masks) {
-          for (const int64_t size : sizes) {
-            out.push_back(attention_workload(
-                spec_of(sweep, device, parse_type(type), dim, mask == "causal", size)));
-          }
-        }
-      }
-    }
+  for (const std::string& device : devices) {
+    if (sweep.presets.empty()) add_sweep(sweep, parse_device(device), &out);
+    add_presets(sweep, device, &out);
   }
   return out;
 }
@@ -120,12 +138,24 @@ void define(CLI::App* app, Sweep* sweep, Options* options) {
       "this problem instead of a sweep, in one word as QKV_VERBOSE=repro prints it; may "
       "be repeated:\n"
       "fwd:cpu:bf16:d128:causal:b1:hq8:hkv8:sq2048:skv2048:softcap=30:lse");
+  app->add_option("--preset", sweep->presets,
+                  "problems of these models instead of a sweep, listed below; --size gives them "
+                  "other lengths")
+      ->delimiter(',')
+      ->check(CLI::IsMember(preset_names()));
   app->add_option("--tsv", options->tsv, "also write the results as tab-separated values");
   app->add_flag("--no-ceiling{false}", options->ceiling,
-                "on cuda, skip the 8192^3 product that % ceiling is taken from");
+                "skip what ceilings are measured with: on cuda the 8192^3 product that % "
+                "ceiling is taken from, and reading memory");
   std::string fields = "Fields of a problem, its first word first, the rest in any order:\n";
   for (const Family* family : families())
     fields += "  " + std::string(family->word) + "\n" + family->fields;
+  fields += "\nPresets:\n";
+  for (const Preset& one : presets()) {
+    std::string name = one.name;
+    fields += "  " + name + std::string(std::max<size_t>(name.size(), 22) - name.size(), ' ') +
+              one.about + "\n";
+  }
   app->footer(fields +
               "\n"
               "Google Benchmark's flags work too, among them:\n"

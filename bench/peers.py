@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
-"""Times qkv beside PyTorch's attention backends on the same tensors, in one run.
+"""Times qkv beside PyTorch's attention backends and others on the same tensors, in one run.
 
 Each backend of scaled_dot_product_attention is pinned in turn, so that a row says what computed it.
-FlashAttention 2, 3, 4 and FlashInfer take part where they can be imported. Every output is checked
-against the same fp64 reference on sampled rows before it is timed; repetitions of all
-implementations are interleaved; on a GPU the L2 cache is flushed before each run, and a run is the
-replay of a CUDA graph where it can be captured, so that short ones are not the host's time.
+On a GPU FlashAttention 2, 3, 4 and FlashInfer take part where they can be imported, on the CPU ONNX
+Runtime, OpenVINO and the unfused baseline. Every output is checked against the same fp64 reference
+on sampled rows before it is timed; repetitions of all implementations take turns, in random order;
+on a GPU the L2 cache is flushed before each run, and a run is the replay of a CUDA graph where it
+can be captured, so that short ones are not the host's time; on the CPU a repetition is a run that
+does not count and then as many as fill --min-time.
 
 Columns of --tsv are those of `attention_bench --tsv`. Exits with 0 where PyTorch is missing (there
 is nothing to compare with, and it says so), 1 if an output was wrong, 2 for a wrong command line.
@@ -18,22 +20,27 @@ import json
 import math
 import os
 import platform
+import random
 import subprocess
 import sys
 import time
 import warnings
 
+import peers_cpu
 import qkv_ctypes
 
-REPETITIONS = 15
+REPETITIONS = {"cuda": 15, "cpu": 5}
+MIN_TIME = 0.1  # seconds of a repetition on the CPU
+NOISY = 0.05  # as bench/page/results.py has it
+DECODE_HEADS = (32, 8)  # of queries and keys, as --decode has them
 WARM_RUNS = 3
 GPU_TOKENS = 16384
 SAID = set()  # reasons, each given once
 BACKENDS = {
-    "torch_fa2": "FLASH_ATTENTION",  # FlashAttention-2, on Hopper too
-    "torch_cudnn": "CUDNN_ATTENTION",
-    "torch_efficient": "EFFICIENT_ATTENTION",
-    "torch_math": "MATH",
+    "cuda": {"torch_fa2": "FLASH_ATTENTION",  # FlashAttention-2, on Hopper too
+             "torch_cudnn": "CUDNN_ATTENTION", "torch_efficient": "EFFICIENT_ATTENTION",
+             "torch_math": "MATH"},
+    "cpu": {"torch_flash": "FLASH_ATTENTION", "torch_math": "MATH"},
 }
 
 
@@ -43,19 +50,37 @@ def arguments():
     kit = sorted(glob.glob(os.path.join(here, "lib", "libqkv.so*"))) or ["libqkv.so"]
     parser.add_argument("--lib", default=kit[0], help="libqkv.so; default: beside this script")
     parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
-    parser.add_argument("--type", default="bf16,f16", help="of f32, f16, bf16")
-    parser.add_argument("--size", default="512,1024,2048,4096,8192,16384")
+    parser.add_argument("--type", help="of f32, f16, bf16; default: bf16,f16, on the CPU all")
+    parser.add_argument("--size", help="default: 512,1024,2048,4096, on a GPU 8192,16384 too")
     parser.add_argument("--dim", type=int, default=128)
-    parser.add_argument("--heads", type=int, default=16)
+    parser.add_argument("--heads", type=int, help="default: 16, on the CPU 8")
     parser.add_argument("--heads-kv", type=int, default=0, help="default: as many")
     parser.add_argument("--mask", default="full,causal", help="of full, causal")
     parser.add_argument("--queries", type=int, default=0,
                         help="default: as many as keys; fewer need --mask full")
-    parser.add_argument("--batch", type=int, default=0, help="default: 16384 / size")
-    parser.add_argument("--repetitions", type=int, default=REPETITIONS)
+    parser.add_argument("--batch", type=int, default=0,
+                        help="default: 16384 / size, on the CPU 1")
+    parser.add_argument("--decode", default="", metavar="KEYS",
+                        help="then one query over so many keys each, 32 query and 8 key heads")
+    parser.add_argument("--only", default="", help="of the implementations' names; default: all")
+    parser.add_argument("--repetitions", type=int, help="default: 15, on the CPU 5")
+    parser.add_argument("--min-time", type=float, default=MIN_TIME,
+                        help="seconds of a repetition on the CPU")
+    parser.add_argument("--unfused", help="libqkv_unfused.so; default: beside --lib")
+    parser.add_argument("--realtime", type=int, default=0, metavar="PRIORITY",
+                        help="on a shared CPU: timed runs, and they alone, at this real-time priority")
+    parser.add_argument("--note", default="", help="of the machine, kept with the results")
     parser.add_argument("--json", help="write the results as JSON")
     parser.add_argument("--tsv", help="write the results as tab-separated values, row by row")
     options = parser.parse_args()
+    on_gpu = options.device == "cuda"
+    options.type = options.type or ("bf16,f16" if on_gpu else "f32,f16,bf16")
+    options.size = options.size or "512,1024,2048,4096" + (",8192,16384" if on_gpu else "")
+    options.heads = options.heads or (16 if on_gpu else 8)
+    options.repetitions = options.repetitions or REPETITIONS[options.device]
+    options.only = set(filter(None, options.only.split(",")))
+    options.unfused = options.unfused or os.path.join(os.path.dirname(options.lib) or ".",
+                                                      "libqkv_unfused.so")
     options.heads_kv = options.heads_kv or options.heads
     options.masks = options.mask.split(",")
     if not set(options.masks) <= {"full", "causal"}:
@@ -65,6 +90,18 @@ def arguments():
     if options.queries and "causal" in options.masks:
         parser.error("--queries needs --mask full")
     return options
+
+
+def shapes(options):
+    """What is measured: type, whether causal, batch, query heads, key heads, queries, keys."""
+    tokens = GPU_TOKENS if options.device == "cuda" else 1
+    for type_name in options.type.split(","):
+        for mask in options.masks:
+            for size in map(int, options.size.split(",")):
+                yield (type_name, mask == "causal", options.batch or max(1, tokens // size),
+                       options.heads, options.heads_kv, options.queries or size, size)
+        for size in map(int, filter(None, options.decode.split(","))):
+            yield (type_name, False, options.batch or 1, *DECODE_HEADS, 1, size)
 
 
 def seq_major(tensors):
@@ -114,12 +151,12 @@ def import_torch():
 class Problem:
     """Q, K, V of one shape, the same for every implementation, and the reference's sampled rows."""
 
-    def __init__(self, torch, options, type_name, causal, size):
+    def __init__(self, torch, options, shape):
         device = options.device
-        self.torch, self.device, self.type_name, self.causal = torch, device, type_name, causal
-        self.batch = options.batch or max(1, GPU_TOKENS // size)
-        self.heads, self.heads_kv, self.dim = options.heads, options.heads_kv, options.dim
-        self.queries, self.size = options.queries or size, size
+        self.torch, self.device, self.dim = torch, device, options.dim
+        (self.type_name, self.causal, self.batch, self.heads, self.heads_kv, self.queries,
+         self.size) = shape
+        type_name, size = self.type_name, self.size
         self.dtype = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}[type_name]
         generator = torch.Generator(device=device).manual_seed(1)
         q_shape = (self.batch, self.heads, self.queries, self.dim)
@@ -234,8 +271,8 @@ def torch_runner(problem, backend_name):
 class Stopwatch:
     """Seconds of one run: device time behind an L2 flush, or wall time on the CPU."""
 
-    def __init__(self, torch, device):
-        self.torch, self.on_gpu = torch, device == "cuda"
+    def __init__(self, torch, device, min_time):
+        self.torch, self.on_gpu, self.min_time = torch, device == "cuda", min_time
         if self.on_gpu:
             properties = torch.cuda.get_device_properties(0)
             l2 = getattr(properties, "L2_cache_size", 64 << 20)
@@ -245,9 +282,12 @@ class Stopwatch:
 
     def seconds(self, run):
         if not self.on_gpu:
-            start = time.perf_counter()
-            run()
-            return time.perf_counter() - start
+            run()  # threads of the implementation before this one may still spin
+            runs, start = 0, time.perf_counter()
+            while runs == 0 or time.perf_counter() - start < self.min_time:
+                run()
+                runs += 1
+            return (time.perf_counter() - start) / runs
         start, stop = (self.torch.cuda.Event(enable_timing=True) for _ in range(2))
         self.flush.fill_(0x5A)
         start.record()
@@ -257,21 +297,32 @@ class Stopwatch:
         return start.elapsed_time(stop) * 1e-3
 
 
-def prepared(problem, library, failures):
-    """Runners whose output is right, by name; says why the others are left out."""
+def makers_of(problem, library, options):
+    """What makes a runner of each implementation, by name. Makers raise where they cannot."""
     makers = {"qkv_ctypes": lambda: qkv_runner(library, problem)} if library else {}
-    for name, backend in BACKENDS.items():
+    for name, backend in BACKENDS[problem.device].items():
         makers[name] = lambda backend=backend: torch_runner(problem, backend)
-    for name, (module, runner) in PACKAGES.items() if problem.device == "cuda" else ():
-        makers[name] = lambda module=module, runner=runner: runner(
-            importlib.import_module(module), problem)
+    if problem.device == "cuda":
+        for name, (module, runner) in PACKAGES.items():
+            makers[name] = lambda module=module, runner=runner: runner(
+                importlib.import_module(module), problem)
+    else:
+        makers["unfused"] = lambda: peers_cpu.unfused_runner(options.unfused, problem)
+        makers["onnxruntime"] = lambda: peers_cpu.onnxruntime_runner(problem)
+        makers["openvino"] = lambda: peers_cpu.openvino_runner(problem)
+    return {name: make for name, make in makers.items()
+            if not options.only or name in options.only}
+
+
+def prepared(problem, library, failures, options):
+    """Runners whose output is right, by name; says why the others are left out."""
     out = {}
-    for name, make in makers.items():
+    for name, make in makers_of(problem, library, options).items():
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 run = make()
-                for _ in range(WARM_RUNS):
+                for _ in range(WARM_RUNS if problem.device == "cuda" else 1):
                     o = run()
                 wrong = problem.check(o, rounds_scores=name != "qkv_ctypes")
         except Exception as error:
@@ -316,15 +367,37 @@ def captured(problem, run):
     return replay
 
 
-def measure(problem, library, stopwatch, repetitions, failures):
-    runners = prepared(problem, library, failures)
+def middle_half(values):
+    """The quartiles' distance over the median, as bench/page/results.py has it."""
+    values = sorted(values)
+
+    def quantile(share):
+        place = (len(values) - 1) * share
+        low = int(place)
+        high = min(low + 1, len(values) - 1)
+        return values[low] + (values[high] - values[low]) * (place - low)
+
+    return (quantile(0.75) - quantile(0.25)) / quantile(0.5)
+
+
+def timed(runners, stopwatch, repetitions):
+    """Seconds of every repetition, by name. All take turns, each time in another order."""
     seconds = {name: [] for name in runners}
+    order = random.Random(1)
     for _ in range(repetitions):
-        for name, run in runners.items():
-            seconds[name].append(stopwatch.seconds(run))
+        for name in order.sample(list(runners), len(runners)):
+            seconds[name].append(stopwatch.seconds(runners[name]))
+    return seconds
+
+
+def measure(problem, library, stopwatch, options, failures):
+    runners = prepared(problem, library, failures, options)
+    with peers_cpu.realtime(options.realtime if problem.device == "cpu" else 0):
+        seconds = timed(runners, stopwatch, options.repetitions)
+    medians = {name: sorted(values)[len(values) // 2] for name, values in seconds.items()}
     rows = []
     for name, values in seconds.items():
-        median = sorted(values)[len(values) // 2]
+        median = medians[name]
         rows.append({
             "implementation": name, "device": problem.device, "type": problem.type_name,
             "d_qk": problem.dim, "d_v": problem.dim,
@@ -333,18 +406,30 @@ def measure(problem, library, stopwatch, repetitions, failures):
             "sq": problem.queries, "skv": problem.size, "ms": median * 1e3,
             "tflops": problem.flops() / median * 1e-12, "gbs": problem.bytes() / median * 1e-9,
             "graph": getattr(runners[name], "is_graph", False),
+            "label": getattr(runners[name], "label", ""),
             "ms_of_runs": [value * 1e3 for value in values]})
-        print(f"  {name:<16} {median * 1e3:>10.4g} ms {rows[-1]['tflops']:>10.4g} TFLOP/s")
+        if "unfused" in medians:
+            rows[-1]["x_unfused"] = medians["unfused"] / median
+        spread = middle_half(values)
+        print(f"  {name:<16} {median * 1e3:>10.4g} ms {rows[-1]['tflops']:>10.4g} TFLOP/s"
+              f"  middle half {spread * 100:.1f} %{', noisy' if spread > NOISY else ''}")
     return rows
 
 
-def context(torch, device, library):
+def context(torch, options, library):
+    device = options.device
     out = {"date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
            "torch": torch.__version__, "python": platform.python_version(),
            "torch_cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version(),
            "qkv": json.loads(library.build_info()) if library else None}
+    revision = peers_cpu.revision()
+    if revision:
+        out["git_id"] = revision
+        out["kernels"] = peers_cpu.git("rev-parse", "--short=12", "HEAD:kernels")
+    if options.note:
+        out["note"] = options.note
     if device != "cuda":
-        return out
+        return {**out, **peers_cpu.facts(torch)}
     out["gpu"] = torch.cuda.get_device_name(0)
     fields = ["driver_version", "clocks.sm", "clocks.mem", "clocks.max.sm", "power.limit"]
     try:
@@ -390,25 +475,25 @@ def main():
     except OSError as error:
         print(f"peers.py: {options.lib} cannot be loaded ({error}): qkv is left out")
         library = None
-    stopwatch = Stopwatch(torch, options.device)
-    tsv = TsvFile(options.tsv, context(torch, options.device, library)) if options.tsv else None
+    stopwatch = Stopwatch(torch, options.device, options.min_time)
+    facts = context(torch, options, library)
+    tsv = TsvFile(options.tsv, facts) if options.tsv else None
     rows, failures = [], []
-    for type_name in options.type.split(","):
-        for mask in options.masks:
-            for size in map(int, options.size.split(",")):
-                try:
-                    problem = Problem(torch, options, type_name, mask == "causal", size)
-                except RuntimeError as error:  # out of memory
-                    print(f"{type_name}/{mask}/s{size} left out: {str(error).splitlines()[0]}")
-                    continue
-                print(problem.name(), flush=True)
-                measured = measure(problem, library, stopwatch, options.repetitions, failures)
-                sys.stdout.flush()
-                rows += measured
-                if tsv:
-                    tsv.add(measured)
+    for shape in shapes(options):
+        try:
+            problem = Problem(torch, options, shape)
+        except RuntimeError as error:  # out of memory
+            print(f"{shape} left out: {str(error).splitlines()[0]}")
+            continue
+        print(problem.name(), flush=True)
+        measured = measure(problem, library, stopwatch, options, failures)
+        sys.stdout.flush()
+        rows += measured
+        if tsv:
+            tsv.add(measured)
     if options.json:
-        facts = context(torch, options.device, library)  # with the clocks under load
+        if options.device == "cuda":
+            facts = context(torch, options, library)  # with the clocks under load
         with open(options.json, "w", encoding="utf-8") as out:
             json.dump({"context": facts, "benchmarks": rows}, out, indent=1)
     return 1 if failures else 0

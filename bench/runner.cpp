@@ -15,6 +15,7 @@ using benchmark::Counter;
 
 constexpr const char* kTflops = "TFLOP/s";
 constexpr const char* kGbytes = "GB/s";
+constexpr const char* kMemory = "memory_bytes";
 constexpr const char* kVsUnfused = "x_unfused";
 constexpr const char* kCeiling = "%_ceiling";
 
@@ -61,6 +62,8 @@ void time_entry(benchmark::State& state, double bytes, const Check& check, Entry
   }
   state.SetLabel(entry->candidate->label);
   state.counters[kTflops] = Counter(flops_done * 1e-12, Counter::kIsIterationInvariantRate);
+  if (const size_t memory = entry->contender->memory_bytes(); memory > 0)
+    state.counters[kMemory] = static_cast<double>(memory);
   state.counters[kGbytes] = Counter(bytes * 1e-9, Counter::kIsIterationInvariantRate);
 }
 

@@ -33,7 +33,9 @@ FACTS = (  # of the context: names, what they are called on the page
     (("cuda_runtime_version", "torch_cuda"), "CUDA"), (("cpu",), "CPU"), (("threads",), "threads"),
     (("cpu_extensions",), "CPU extensions"), (("memory",), "memory"), (("load_before",), "load before the run"),
     (("system",), "system"), (("compiler",), "compiler"), (("build_type",), "build"), (("qkv_version", "qkv"), "qkv"),
-    (("torch",), "PyTorch"), (("cudnn",), "cuDNN"), (("python",), "Python"),
+    (("torch",), "PyTorch"), (("cudnn",), "cuDNN"), (("onnxruntime",), "ONNX Runtime"), (("openvino",), "OpenVINO"),
+    (("python",), "Python"), (("memory_rate_cpu",), "memory read by the CPU"),
+    (("memory_rate_cuda",), "memory read by the GPU"), (("note",), "note"),
 )
 
 
@@ -306,7 +308,7 @@ def roofline_figure(run, rows, styles, key):
         return Html()
     ceilings = [r.ceiling for r in run.rows if r.ceiling > 0 and r.type == rows[0].type and r.device == rows[0].device]
     peak = max(ceilings, default=math.nan)
-    memory = results.number(leading(run.fact("memory_rate"))) / 1e3  # GB/s to TB/s
+    memory = results.number(leading(run.fact(f"memory_rate_{rows[0].device}"))) / 1e3  # GB/s to TB/s
     by_name = {}
     for row in rows:
         by_name.setdefault(row.implementation, []).append(row)
@@ -334,7 +336,7 @@ def roofline_figure(run, rows, styles, key):
             ys += [low * memory, end * memory]
     said = [f"{ceiling_name(rows[0].device)} at most {figure(peak)} TFLOP/s" if peak > 0 else
             "the products' ceiling was not measured in this run",
-            f"memory {run.fact('memory_rate')}" if memory > 0 else "the memory's ceiling was not measured in this run"]
+            f"memory {run.fact(f'memory_rate_{rows[0].device}')}" if memory > 0 else "the memory's ceiling was not measured in this run"]
     title = f"Roofline, {rows[0].device}, {rows[0].type}"
     plot = charts.lines(key, title, f"TFLOP/s over FLOP per byte; {'; '.join(said)}.", series,
                         x_label="FLOP per byte that has to be moved", y_label="TFLOP/s", x_ticks=x_ticks,
@@ -473,8 +475,8 @@ def not_measured(run, groups):
         out.append("decoding (fewer queries than keys)")
     if not any(row.ceiling > 0 for row in run.rows):
         out.append("the ceiling of products (tile_products, 8192³ product)")
-    if not run.fact("memory_rate"):
-        out.append("the ceiling of memory (fact memory_rate)")
+    if not any(run.fact(f"memory_rate_{device}") for device in devices):
+        out.append("the ceiling of memory (facts memory_rate_cpu, memory_rate_cuda)")
     if not any(row.memory > 0 for row in run.rows):
         out.append("memory in use (counter memory_bytes)")
     if all(math.isnan(row.middle) for row in run.rows if not row.error):

@@ -3,10 +3,13 @@
 
 #include <cmath>
 #include <cstring>
+#include <fstream>
+#include <iterator>
 #include <stdexcept>
 #include <string>
 
 #include "bench/check.h"
+#include "bench/presets.h"
 #include "bench/spec.h"
 #include "bench/tensors.h"
 #include "bench/unfused_problem.h"
@@ -115,6 +118,28 @@ TEST(BenchLine, RefusalsNameTheField) {
   expect("fwd:d8:d8", "d8", "stands beside 'd8'");
   expect("fwd:index32", "index32", "needs field 'hard'");
   EXPECT_THROW(bench::parse("fwd:hq6:hkv4"), std::invalid_argument);
+}
+
+// Every preset is a problem that the library plans, and is documented; lengths can be others.
+TEST(BenchPreset, IsAProblem) {
+  std::ifstream file(QKV_BENCH_README);
+  const std::string readme(std::istreambuf_iterator<char>(file), {});
+  ASSERT_FALSE(readme.empty());
+  for (const bench::Preset& one : bench::presets()) {
+    const auto specs = bench::preset_problems(one.name, "cpu", "f32", {});
+    EXPECT_EQ(specs.size(), one.sizes.size()) << one.name;
+    for (const Spec& spec : specs) {
+      EXPECT_TRUE(bench::is_bhsd(spec)) << one.name;
+      EXPECT_NO_THROW(bench::make_problem(bench::describe(spec, QKV_DEVICE_CPU, {}))) << one.name;
+    }
+    EXPECT_NE(readme.find("| `" + std::string(one.name) + "` | "), std::string::npos) << one.name;
+  }
+  const auto other = bench::preset_problems("mistral-7b", "cuda", "bf16", {128, 64});
+  ASSERT_EQ(other.size(), 2u);
+  EXPECT_EQ(bench::name(other[0]), "forward/cuda/bf16/d128/causal/b1_hq32_hkv8_s128/left=4095");
+  EXPECT_EQ(bench::name(bench::preset_problems("decode-8", "cpu", "f16", {256})[0]),
+            "forward/cpu/f16/d128/full/b8_hq32_hkv8_sq1_skv256");
+  EXPECT_THROW(bench::preset_problems("llama", "cpu", "f32", {}), std::invalid_argument);
 }
 
 TEST(BenchName, AppendsTheOptions) {

@@ -10,9 +10,11 @@ failed=0
 fail() { echo "FAIL: $*" && failed=1; }
 now() { date +%s%3N; }
 
+export QKV_CUDNN=/nowhere  # the machine's cannot run on a GPU that is not there
+
 mkdir "$kit/tests"
 cp "$root/bench/kit_run.sh" "$kit/run.sh"
-cp "$root"/bench/{peers.py,qkv_ctypes.py,table.awk} "$kit/"
+cp "$root"/bench/{peers.py,peers_cpu.py,qkv_ctypes.py,table.awk} "$kit/"
 echo 'a kit of the test' >"$kit/README.txt"
 for program in attention_bench qkv tests/gpu_contract_test; do ln -s "$virtual/${program##*/}" "$kit/$program"; done
 
@@ -38,6 +40,9 @@ within_budget 120 'a run of all stages'
 for name in info verify headline experiments tests sweep; do stage "$name" 'done'; done
 [[ $(rows headline-d128.tsv) == 4 ]] || fail "headline: $(rows headline-d128.tsv) rows of qkv and unfused, full and causal"
 [[ $(rows headline-decode.tsv) == 4 ]] || fail "headline: $(rows headline-decode.tsv) rows of decoding"
+grep -q 'cudnn  *declined: libcudnn was not found, see "cudnn" above' "$kit/results/headline.txt" &&
+  grep -q '^# cudnn: libcudnn not found (QKV_CUDNN names it): /nowhere: ' "$kit/results/headline.txt" ||
+  fail "headline does not say why cuDNN is not measured"
 last=$(tail -n 60 "$kit/output")
 for line in '^cuda/bf16/d128/causal/b1_h2_s128 +[0-9.]+ +[0-9.]+$' \
   '^cuda/bf16/d128/full/b1_hq4_hkv2_sq1_skv256 +[0-9.]+ +[0-9.]+$' \

@@ -301,7 +301,7 @@ class Pages(unittest.TestCase):
     def test_the_roofline_says_which_ceilings_were_measured(self):
         self.assertIn("the memory's ceiling was not measured in this run", Page(page_of(sweep())).text)
         data = sweep()
-        data["context"]["memory_rate"] = "20 GB/s"
+        data["context"]["memory_rate_cpu"] = "20 GB/s"
         self.assertIn("memory 20 GB/s", page_of(data))
         self.assertNotIn("memory's ceiling was not measured", Page(page_of(data)).text)
         roof = next(svg for svg in drawings(page_of(data)) if svg[0].text.startswith("Roofline"))
