@@ -40,11 +40,14 @@ def named(row):
         NAMES.get(row.implementation, "")
 
 
-def latest(folder, device, ending):
-    """The run of the newest file of a device, by name; None if there is none."""
+def latest(folder, device, ending, wanted=lambda run: True):
+    """The run of the newest file of a device, by name, of those wanted; None if there is none."""
     pattern = re.compile(rf"\d{{4}}-\d\d-\d\d-{device}-.*{ending}\.json")
-    found = sorted(name for name in os.listdir(folder) if pattern.fullmatch(name))
-    return results.read(os.path.join(folder, found[-1])) if found else None
+    for name in sorted(filter(pattern.fullmatch, os.listdir(folder)), reverse=True):
+        run = results.read(os.path.join(folder, name))
+        if wanted(run):
+            return run
+    return None
 
 
 def kernels_now():
@@ -176,6 +179,11 @@ def said(run):
     return f"{run.fact('date')[:10]}{revision}, [{run.name}](bench/results/{run.name})"
 
 
+def dotted(version):
+    """9.19.0 of 91900."""
+    return f"{int(version) // 10000}.{int(version) // 100 % 100}.{int(version) % 100}" if version.isdigit() else version
+
+
 def cpu_part(peers):
     packages = ", ".join(f"{name} {peers.fact(key)}" for name, key in (
         ("PyTorch", "torch"), ("ONNX Runtime", "onnxruntime"), ("OpenVINO", "openvino")) if peers.fact(key))
@@ -210,7 +218,7 @@ def other_cpu_part(run):
         times = [r.vs_unfused for r in rows]
         body.append([type_name, mask, f"{figure(best.tflops * 1e3)} at {best.skv}",
                      f"{min(times):.2f} to {max(times):.2f}"])
-    return (f"\nWith other instructions: {run.machine}, {run.fact('threads')} threads, {run.fact('cpu_extensions')}; "
+    return (f"\nWith other instructions: {run.machine}, {run.fact('threads')} threads, {run.fact('cpu_extensions')}.\n"
             f"{said(run)}.\n\n" + markdown(["type", "mask", "GFLOP/s, most", "x unfused, S 512 to 4096"], body))
 
 
@@ -225,12 +233,14 @@ Not measured: by [the clock](bench/cycles/README.md), a model that replays machi
 mask) would reach {estimate}. That model was within 10 % of measurements from length {CLOCK_KNOWS_FROM} on.
 """
     versions = f"driver {peers.fact('driver_version', 'gpu_driver')}, PyTorch {peers.fact('torch')}, " \
-        f"cuDNN {peers.fact('cudnn')}"
+        f"cuDNN {dotted(peers.fact('cudnn'))}"
     return f"""
 ### On GPUs
 
-{state} {peers.machine}: {versions}; head dim 128, 16 heads, batch x S = 16384, bf16, TFLOP/s of visible pairs, medians;
-cuDNN and FlashAttention-2 through PyTorch, on the same tensors, taking turns, L2 flushed.
+{state}
+
+{peers.machine}, {versions}; bf16, head dim 128, 16 heads, batch x S = 16384; TFLOP/s of visible pairs,
+medians; cuDNN and FlashAttention-2 through PyTorch, on the same tensors, taking turns, L2 flushed.
 {said(peers)}.
 
 {rates(peers, "bf16", 1)}{by_clock}"""
@@ -238,7 +248,9 @@ cuDNN and FlashAttention-2 through PyTorch, on the same tensors, taking turns, L
 
 def section(folder=os.path.join(ROOT, "bench", "results")):
     """The section's text and its picture."""
-    cpu, gpu, other = latest(folder, "cpu", "-peers"), latest(folder, "cuda", "-peers"), latest(folder, "cpu", "cores")
+    cpu, gpu = latest(folder, "cpu", "-peers"), latest(folder, "cuda", "-peers")
+    extensions = cpu.fact("cpu_extensions") if cpu else ""
+    other = latest(folder, "cpu", "cores", lambda run: run.fact("cpu_extensions") != extensions)
     panels, parts = [], []
     if gpu:
         panels += [panel("g-full", "H100, bf16, no mask", gpu, "bf16", "full", 1, "TFLOP/s"),
