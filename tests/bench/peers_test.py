@@ -131,7 +131,7 @@ class OnnxRuntime(unittest.TestCase):
         self.binding = Recorder()
         self.ran = []
         session = types.SimpleNamespace(io_binding=lambda: self.binding, run_with_iobinding=self.ran.append)
-        self.options = types.SimpleNamespace()
+        self.options = Recorder()
         self.helper.make_model = lambda graph, **named: types.SimpleNamespace(
             SerializeToString=lambda: (graph, named))
         self.sessions = []
@@ -158,6 +158,7 @@ class OnnxRuntime(unittest.TestCase):
         self.assertEqual(values["o"], values["q"])
         self.assertEqual(self.helper.one("make_opsetid").args, ("", 23))
         self.assertEqual((self.options.intra_op_num_threads, self.sessions[0][2]), (2, ["CPUExecutionProvider"]))
+        self.assertEqual(self.options.one("add_session_config_entry").args, ("session.force_spinning_stop", "1"))
         bound = {c.args[0]: c.args for c in self.binding.calls}
         self.assertEqual(bound["k"], ("k", "cpu", 0, "f4", [1, 2, 5, 4], p.k.data_ptr()))
         o = run()
@@ -228,25 +229,25 @@ class Rounds(unittest.TestCase):
         self.assertGreater(len(set(rounds)), 8)
         self.assertEqual({name: len(values) for name, values in seconds.items()}, dict.fromkeys("abcd", 20))
 
-    def test_a_repetition_fills_its_time_behind_a_run_that_does_not_count(self):
-        watch = peers.Stopwatch(TORCH, "cpu", 0.02)
-        runs = []
-        waits = iter([0.015] + [0.004] * 1000)
+    def seconds(self, durations, min_time):
+        """What the stopwatch says of runs that take so long, by a clock of their own; and how many ran."""
+        now, left = [0.0], list(durations)
 
         def run():
-            runs.append(peers.time.perf_counter())
-            peers.time.sleep(next(waits))
+            now[0] += left.pop(0)
 
-        took = watch.seconds(run)
-        self.assertGreater(len(runs), 2)
-        self.assertGreaterEqual(took, 0.004)
+        saved, peers.time = peers.time, types.SimpleNamespace(perf_counter=lambda: now[0])
+        try:
+            return peers.Stopwatch(TORCH, "cpu", min_time).seconds(run), len(durations) - len(left)
+        finally:
+            peers.time = saved
+
+    def test_a_repetition_fills_its_time_behind_a_run_that_does_not_count(self):
+        took, runs = self.seconds([0.5] + [0.25] * 9, 1.0)
+        self.assertEqual((took, runs), (0.25, 5))
 
     def test_a_run_that_fills_the_time_is_a_repetition(self):
-        runs = []
-        watch = peers.Stopwatch(TORCH, "cpu", 0.01)
-        took = watch.seconds(lambda: runs.append(peers.time.sleep(0.012)))
-        self.assertEqual(len(runs), 1)
-        self.assertGreaterEqual(took, 0.012)
+        self.assertEqual(self.seconds([1.5, 1.5], 1.0), (1.5, 1))
 
     def test_noise_is_that_of_the_page(self):
         draw = random.Random(3)
