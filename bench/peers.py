@@ -474,6 +474,14 @@ class TsvFile:
         self._out.flush()
 
 
+def save(path, facts, rows):
+    if not path:
+        return
+    with open(path, "w", encoding="utf-8") as out:
+        json.dump({"context": facts, "benchmarks": rows}, out, indent=1)
+        out.write("\n")
+
+
 def main():
     options = arguments()
     torch = import_torch()
@@ -501,11 +509,9 @@ def main():
         rows += measured
         if tsv:
             tsv.add(measured)
-    if options.json:
-        if options.device == "cuda":
-            facts = context(torch, options, library)  # with the clocks under load
-        with open(options.json, "w", encoding="utf-8") as out:
-            json.dump({"context": facts, "benchmarks": rows}, out, indent=1)
+        save(options.json, facts, rows)  # a run that is cut short leaves what it had
+    if options.device == "cuda":
+        save(options.json, context(torch, options, library), rows)  # with the clocks under load
     return 1 if failures else 0
 
 
