@@ -124,7 +124,7 @@ need_peers() {
   [[ ${QKV_INSTALL:-on} != off ]] || return 1
   python3 -c 'import ensurepip, venv' 2>/dev/null || ! become_root || need_packages python3-venv
   local log_lines=5
-  printf 'PyTorch, ONNX Runtime and OpenVINO go into .deps/peers: 3.1 GB to fetch, 5.7 GB unpacked (PyTorch comes with CUDA).\n'
+  printf 'PyTorch (with CUDA), ONNX Runtime and OpenVINO go into .deps/peers: 3.1 GB to fetch, 5.7 GB unpacked.\n'
   try 'fetch what qkv is compared with' fetch_peers
   ((status == 0))
 }
@@ -132,7 +132,7 @@ need_peers() {
 fetch_peers() {
   rm -rf .deps/peers .deps/peers-new
   python3 -m venv .deps/peers-new
-  .deps/peers-new/bin/python3 -m pip install --disable-pip-version-check --only-binary :all: --no-cache-dir --retries 2 \
-    --requirement bench/peers-requirements.txt
+  .deps/peers-new/bin/python3 -m pip install --disable-pip-version-check --only-binary :all: --no-cache-dir \
+    --retries 2 --requirement bench/peers-requirements.txt
   mv .deps/peers-new .deps/peers
 }

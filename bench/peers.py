@@ -68,7 +68,7 @@ def arguments():
                         help="seconds of a repetition on the CPU")
     parser.add_argument("--unfused", help="libqkv_unfused.so; default: beside --lib")
     parser.add_argument("--realtime", type=int, default=0, metavar="PRIORITY",
-                        help="on a shared CPU: timed runs, and they alone, at this real-time priority")
+                        help="on a shared CPU: timed rounds alone, at this real-time priority")
     parser.add_argument("--note", default="", help="of the machine, kept with the results")
     parser.add_argument("--json", help="write the results as JSON")
     parser.add_argument("--tsv", help="write the results as tab-separated values, row by row")
@@ -214,8 +214,8 @@ class Problem:
         """What is wrong with an output; "" if nothing is.
 
         The largest error may be twice that of the textbook with the same roundings, plus one unit
-        in the last place and what rounding a score in fp32 costs (check.cpp). qkv is held to its contract; of others nothing is known, so they may
-        round their scores.
+        in the last place and what rounding a score in fp32 costs (check.cpp). qkv is held to its
+        contract; of others nothing is known, so they may round their scores.
         """
         if not bool(self.torch.isfinite(o).all()):
             return "an element of O is not finite or was not written"
@@ -223,7 +223,8 @@ class Problem:
         error = max(float(((rounded if rounds_scores else contract) - exact).abs().max())
                     for _, exact, contract, rounded in self.rows)
         largest = max(float(exact.abs().max()) for _, exact, _, _ in self.rows)
-        allowed = 2 * error + ulp * largest + 2 * 2.0**-24 * (1 + self.largest_score) * self.largest_v
+        allowed = 2 * error + ulp * largest
+        allowed += 2 * 2.0**-24 * (1 + self.largest_score) * self.largest_v
         for (b, h, i), exact, _, _ in self.rows:
             off = float((o[b, h, i].double() - exact).abs().max())
             if not off <= allowed:

@@ -189,13 +189,14 @@ def cpu_part(peers):
         ("PyTorch", "torch"), ("ONNX Runtime", "onnxruntime"), ("OpenVINO", "openvino")) if peers.fact(key))
     noisy = sum(r.noisy for r in peers.rows)
     note = f" {peers.fact('note')}." if peers.fact("note") else ""
-    spread = f" {noisy} of {len(peers.rows)} rows are noisy, and marked ~: the middle half of their repetitions is wider " \
-        f"than {results.NOISY * 100:g} % of the median." if noisy else ""
+    spread = f" {noisy} of {len(peers.rows)} rows are noisy, and marked ~: the middle half of their repetitions is " \
+        f"wider than {results.NOISY * 100:g} % of the median." if noisy else ""
     out = [f"""### On a CPU
 
-{peers.machine}, {peers.fact('threads')} threads, {peers.fact('cpu_extensions')}; {packages}; "unfused" is one BLAS product
-for all scores, a softmax over them and a second product (OpenBLAS and Highway). Head dim 128, 8 heads, batch 1, on the
-same tensors, taking turns in random order; GFLOP/s of visible pairs, medians, the fastest bold.{spread}{note}
+{peers.machine}, {peers.fact('threads')} threads, {peers.fact('cpu_extensions')}; {packages}.
+"Unfused" is one BLAS product for all scores, a softmax over them and a second product (OpenBLAS and Highway). Head dim
+128, 8 heads, batch 1, on the same tensors, taking turns in random order; GFLOP/s of visible pairs, medians, the fastest
+bold.{spread}{note}
 {said(peers)}.
 """]
     for type_name in ("f32", "bf16", "f16"):
@@ -229,8 +230,9 @@ def gpu_part(peers, today):
         f"Measured on the kernels of {peers.fact('date')[:10]}; today's are not yet measured on a GPU."
     estimate = ", ".join(f"{value} at {s}" for s, value in clock.items())
     by_clock = f"""
-Not measured: by [the clock](bench/cycles/README.md), a model that replays machine code, today's `sm90_forward` (bf16, no
-mask) would reach {estimate}. That model was within 10 % of measurements from length {CLOCK_KNOWS_FROM} on.
+Not measured: by [the clock](bench/cycles/README.md), a model that replays machine code, today's `sm90_forward` (bf16,
+no mask) would reach {estimate}. That model was within 10 % of measurements from length
+{CLOCK_KNOWS_FROM} on.
 """
     versions = f"driver {peers.fact('driver_version', 'gpu_driver')}, PyTorch {peers.fact('torch')}, " \
         f"cuDNN {dotted(peers.fact('cudnn'))}"

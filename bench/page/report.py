@@ -295,7 +295,8 @@ def memory_part(run, groups, styles, key):
     text = joined(["Computed from the shapes, not measured: what any implementation holds (Q, K, V, O), and what the "
                    "unfused baseline holds besides, the matrix S of all scores (on CUDA in the input type; on the CPU "
                    "in fp32, with fp32 copies of 16-bit tensors). Left out: a plan's workspace, which ",
-                   tag("code", "qkv explain"), " says, padding of lines, and cuBLAS's own workspace."])
+                   tag("code", "qkv explain"), " says, padding of lines, and cuBLAS's own workspace. Where it says measured: what "
+                   "the benchmark allocated for the implementation, tensors, copies and workspace."])
     return joined([tag("h3", "Memory"), tag("p", text), tag("div", *figures, class_="figures")])
 
 
@@ -308,7 +309,8 @@ def roofline_figure(run, rows, styles, key):
         return Html()
     ceilings = [r.ceiling for r in run.rows if r.ceiling > 0 and r.type == rows[0].type and r.device == rows[0].device]
     peak = max(ceilings, default=math.nan)
-    memory = results.number(leading(run.fact(f"memory_rate_{rows[0].device}"))) / 1e3  # GB/s to TB/s
+    memory_rate = run.fact(f"memory_rate_{rows[0].device}")
+    memory = results.number(leading(memory_rate)) / 1e3  # GB/s to TB/s
     by_name = {}
     for row in rows:
         by_name.setdefault(row.implementation, []).append(row)
@@ -336,7 +338,7 @@ def roofline_figure(run, rows, styles, key):
             ys += [low * memory, end * memory]
     said = [f"{ceiling_name(rows[0].device)} at most {figure(peak)} TFLOP/s" if peak > 0 else
             "the products' ceiling was not measured in this run",
-            f"memory {run.fact(f'memory_rate_{rows[0].device}')}" if memory > 0 else "the memory's ceiling was not measured in this run"]
+            f"memory {memory_rate}" if memory > 0 else "the memory's ceiling was not measured in this run"]
     title = f"Roofline, {rows[0].device}, {rows[0].type}"
     plot = charts.lines(key, title, f"TFLOP/s over FLOP per byte; {'; '.join(said)}.", series,
                         x_label="FLOP per byte that has to be moved", y_label="TFLOP/s", x_ticks=x_ticks,

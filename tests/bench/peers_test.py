@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""bench/peers.py without the packages it compares with: stand-ins record what they are told. The unfused baseline is real.
+"""bench/peers.py without the packages it compares with: stand-ins record what they are told. The unfused baseline is
+real. And the README's performance section.
 
     peers_test.py LIBQKV_UNFUSED
 """
