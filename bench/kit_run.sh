@@ -324,6 +324,15 @@ print(found[0].rpartition("/")[0] if found else "")' 2>/dev/null)
   fi
 fi
 
+# So it does for cuDNN.
+if [[ -z ${QKV_CUDNN:-} ]] && command -v python3 >/dev/null; then
+  folder=$(timeout 5 python3 -c '
+import glob, sys
+found = [f for p in sys.path for f in glob.glob(f"{p}/nvidia/cudnn/lib/libcudnn.so.9")]
+print(found[0].rpartition("/")[0] if found else "")' 2>/dev/null)
+  [[ -z $folder ]] || export QKV_CUDNN=$folder
+fi
+
 rm -f "$out/stages.txt"
 started=no
 for n in "${!stages[@]}"; do

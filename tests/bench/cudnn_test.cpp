@@ -184,10 +184,10 @@ constexpr const char* kH100 =
     R"("cudaDeviceId":0})";
 
 TEST(Cudnn, RecognisesTheGraphAsAttention) {
-  const Cudnn& library = Cudnn::instance();
   // Its engines ask for the driver's library, which the toolkit has a stub of.
   if (dlopen("libcuda.so.1", RTLD_NOW) == nullptr && dlopen(QKV_CUDA_STUB, RTLD_NOW) == nullptr)
     GTEST_SKIP() << "libcuda.so.1 is not here: " << dlerror();
+  const Cudnn& library = Cudnn::instance();
   if (!library.missing().empty()) GTEST_SKIP() << library.missing().substr(0, 200);
   const auto accepts = [&](const std::string& line) {
     return bench::cudnn_accepts(library, bench::cudnn_problem(bench::parse(line), 0.1f), kH100);
