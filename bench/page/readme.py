@@ -125,15 +125,17 @@ def estimates():
 
 STYLE = """
 svg { --paper: #fff; --ink: #1b1e23; --soft: #59616b; --line: #dcdfe3; --c0: #0b5fa5; --c1: #b8520b; --c2: #217a47;
-  --c3: #8b3a92; --c4: #7a6200; --c5: #b3264a; font-family: system-ui, "DejaVu Sans", sans-serif; }
+  --c3: #8b3a92; --c4: #7a6200; font-family: system-ui, "DejaVu Sans", sans-serif; }
 @media (prefers-color-scheme: dark) { svg { --paper: #0d1117; --ink: #e8eaed; --soft: #a3abb5; --line: #343a42;
-  --c0: #64b1f5; --c1: #f2955a; --c2: #63c98c; --c3: #d491da; --c4: #d9bd4a; --c5: #f2809c; } }
+  --c0: #64b1f5; --c1: #f2955a; --c2: #63c98c; --c3: #d491da; --c4: #d9bd4a; } }
 text { fill: var(--ink); font-size: 12px; } .tick, .label { fill: var(--soft); font-size: 11.5px; }
 .head { font-size: 13.5px; font-weight: 600; } .name.own { font-weight: 700; }
 .grid, .hair { stroke: var(--line); fill: none; } .axis { stroke: var(--soft); }
 .line { fill: none; stroke: currentColor; stroke-width: 1.8; } .line.own { stroke-width: 3; }
 .spread { stroke: currentColor; stroke-width: 5; opacity: 0.35; fill: none; }
-.mark { fill: currentColor; stroke: var(--paper); }
+.mark { fill: currentColor; stroke: var(--paper); } svg { overflow: visible; } .paper { fill: var(--paper); }
+.c0 { color: var(--c0); } .c1 { color: var(--c1); } .c2 { color: var(--c2); } .c3 { color: var(--c3); }
+.c4 { color: var(--c4); }
 """
 STYLES = {"qkv": 0, "unfused": 1, "PyTorch": 2, "cuDNN": 2, "ONNX Runtime": 3, "FlashAttention-2": 3, "OpenVINO": 4}
 
@@ -158,13 +160,14 @@ def panel(key, title, run, type_name, mask, scale, unit):
 
 def picture(panels):
     """Panels two in a row."""
-    width, height, gap = charts.WIDTH, charts.HEIGHT + 24, 16
+    width, height, gap, edge = charts.WIDTH, charts.HEIGHT + 24, 24, 14
     rows = math.ceil(len(panels) / 2)
-    whole = (2 * width + gap, rows * height + (rows - 1) * gap)
+    whole = (2 * (width + edge) + gap, rows * height + (rows - 1) * gap + 2 * edge)
     out = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {whole[0]} {whole[1]}" width="{whole[0]}" '
-           f'height="{whole[1]}" role="img"><title>Throughput over sequence length</title><style>{STYLE}</style>']
+           f'height="{whole[1]}" role="img"><title>Throughput over sequence length</title><style>{STYLE}</style>'
+           '<rect class="paper" width="100%" height="100%" rx="6"/>']
     for n, (title, drawn) in enumerate(panels):
-        x, y = n % 2 * (width + gap), n // 2 * (height + gap)
+        x, y = edge + n % 2 * (width + gap), edge + n // 2 * (height + gap)
         out.append(f'<text class="head" x="{x + 2}" y="{y + 14}">{charts.escape(title)}</text>')
         out.append(drawn.replace("<svg ", f'<svg x="{x}" y="{y + 24}" width="{width}" height="{charts.HEIGHT}" ', 1))
     return "\n".join(out) + "\n</svg>\n"
@@ -185,18 +188,20 @@ def dotted(version):
 
 
 def cpu_part(peers):
-    packages = ", ".join(f"{name} {peers.fact(key)}" for name, key in (
+    packages = ", ".join(f"{name} {peers.fact(key).split('-')[0].split('+')[0]}" for name, key in (
         ("PyTorch", "torch"), ("ONNX Runtime", "onnxruntime"), ("OpenVINO", "openvino")) if peers.fact(key))
     noisy = sum(r.noisy for r in peers.rows)
-    note = f" {peers.fact('note')}." if peers.fact("note") else ""
-    spread = f" {noisy} of {len(peers.rows)} rows are noisy, and marked ~: the middle half of their repetitions is " \
+    note = f"{peers.fact('note')}." if peers.fact("note") else ""
+    spread = f"{noisy} of {len(peers.rows)} rows are noisy, and marked ~: the middle half of their repetitions is " \
         f"wider than {results.NOISY * 100:g} % of the median." if noisy else ""
     out = [f"""### On a CPU
 
 {peers.machine}, {peers.fact('threads')} threads, {peers.fact('cpu_extensions')}; {packages}.
 "Unfused" is one BLAS product for all scores, a softmax over them and a second product (OpenBLAS and Highway). Head dim
 128, 8 heads, batch 1, on the same tensors, taking turns in random order; GFLOP/s of visible pairs, medians, the fastest
-bold.{spread}{note}
+bold.
+{spread}
+{note}
 {said(peers)}.
 """]
     for type_name in ("f32", "bf16", "f16"):
