@@ -8,7 +8,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 failed=0
 fail() { echo "FAIL: $*" && failed=1; }
-flags=(--benchmark_repetitions=1 --benchmark_min_time=0.001)
+flags=(--benchmark_repetitions=1 --benchmark_min_time=0.001 --no-ceiling)
 
 # Each operation's, in its folder.
 mapfile -t problems < <(cat "$(dirname "$0")"/../*/replay.txt)
