@@ -431,7 +431,6 @@ def context(torch, options, library):
     device = options.device
     out = {"date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
            "torch": torch.__version__, "python": platform.python_version(),
-           "torch_cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version(),
            "qkv": json.loads(library.build_info()) if library else None}
     revision = peers_cpu.revision()
     if revision:
@@ -441,6 +440,7 @@ def context(torch, options, library):
         out["note"] = options.note
     if device != "cuda":
         return {**out, **peers_cpu.facts(torch)}
+    out["torch_cuda"], out["cudnn"] = torch.version.cuda, torch.backends.cudnn.version()
     out["gpu"] = torch.cuda.get_device_name(0)
     fields = ["driver_version", "clocks.sm", "clocks.mem", "clocks.max.sm", "power.limit"]
     try:

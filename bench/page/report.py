@@ -23,6 +23,7 @@ RIVALS = {  # what could stand beside qkv, by what their implementations' names 
     "OpenVINO": ("openvino",), "FlashAttention": ("fa", "torch_fa", "torch_flash"), "FlashInfer": ("flashinfer",),
     "the unfused baseline": ("unfused",),
 }
+PACKAGES = ("PyTorch", "ONNX Runtime", "OpenVINO")  # of them, what a run is named after
 ONE_SIDE = {"cpu": ("ONNX Runtime", "OpenVINO"), "cuda": ("cuDNN", "FlashAttention", "FlashInfer")}
 FACTS = (  # of the context: names, what they are called on the page
     (("gpu",), "GPU"), (("gpu_architecture",), "architecture"), (("gpu_multiprocessors",), "multiprocessors"),
@@ -511,7 +512,9 @@ def warnings(run):
 
 def run_title(run):
     types = ", ".join(dict.fromkeys(row.type for row in run.rows if row.type))
-    return f"{run.machine or 'unnamed machine'}: {types}" + (", beside PyTorch" if run.source == "peers.py" else "")
+    names = {row.implementation for row in run.rows}
+    rivals = [rival for rival in PACKAGES if any(name.startswith(RIVALS[rival]) for name in names)]
+    return f"{run.machine or 'unnamed machine'}: {types}" + (f", beside {', '.join(rivals)}" if rivals else "")
 
 
 def source_line(run):

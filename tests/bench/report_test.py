@@ -285,6 +285,12 @@ class Pages(unittest.TestCase):
                                     benchmark(FULL.format(512) + "/unfused", 1.0)))).text
         self.assertIn("3 MiB", one)
 
+    def test_a_run_is_named_after_its_packages(self):
+        run = read_json(sweep())
+        self.assertEqual(report.run_title(run), "Made-up CPU: f32")
+        run.rows += [results.Row("p", name, type="f32") for name in ("openvino", "torch_flash")]
+        self.assertEqual(report.run_title(run), "Made-up CPU: f32, beside PyTorch, OpenVINO")
+
     def test_what_was_not_measured_is_said(self):
         text = Page(page_of(sweep())).text
         for line in ("PyTorch: no row", "OpenVINO: no row", "type f16, bf16", "mask causal", "decoding", "a GPU",
