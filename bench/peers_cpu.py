@@ -157,8 +157,9 @@ def git(*command):
 
 
 def revision():
-    """Of the sources that this script lies in; "" outside of a repository."""
+    """Of the sources that this script lies in; "" where it is not in a repository, or not of it."""
     try:
+        git("ls-files", "--error-unmatch", os.path.basename(__file__))
         changed = git("status", "--porcelain", "--untracked-files=no")
         return git("rev-parse", "--short=12", "HEAD") + ("-modified" if changed else "")
     except (OSError, subprocess.SubprocessError):
