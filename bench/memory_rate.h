@@ -4,7 +4,8 @@
 
 namespace qkv::bench {
 
-// Bytes a second, all threads: the median of 7 reads of 512 MiB, which no cache holds.
+// Bytes a second, all threads: the fastest of 7 reads of 512 MiB, which no cache holds. The
+// fastest, since it is a ceiling, and other programs only lower it.
 double host_read_rate();
 
 }  // namespace qkv::bench

@@ -24,8 +24,7 @@ double device_read_rate(size_t device_bytes, DeviceTimer* timer) {
   };
   std::vector<double> seconds;
   for (size_t run = 0; run < kRuns; ++run) seconds.push_back(timer->seconds(read));
-  std::nth_element(seconds.begin(), seconds.begin() + kRuns / 2, seconds.end());
-  return static_cast<double>(bytes) / seconds[kRuns / 2];
+  return static_cast<double>(bytes) / *std::min_element(seconds.begin(), seconds.end());
 }
 
 }  // namespace qkv::bench

@@ -13,8 +13,8 @@ class DeviceTimer;
 // cudaError_t.
 int launch_read_stream(const void* from, size_t bytes, void* sink, int blocks, void* stream);
 
-// Bytes a second: the median of 9 reads of 4 GiB, or of an eighth of the device's memory if that is
-// less. Throws std::runtime_error.
+// Bytes a second: the fastest of 9 reads of 4 GiB, or of an eighth of the device's memory if that
+// is less. Throws std::runtime_error.
 double device_read_rate(size_t device_bytes, DeviceTimer* timer);
 
 }  // namespace qkv::bench

@@ -281,7 +281,7 @@ def memory_figure(group, styles, key):
              *(memory_text(next((p.y for p in m.points if p.x == s), math.nan)) for m in measured)] for s in lengths]
     return tag("figure", tag("h4", title), Html(plot), tag("figcaption", group.shape()),
                table(["length", "Q, K, V, O", "with S", "times", *(m.name for m in measured)], rows,
-                     "computed, not measured"))
+                     "computed, but for what says measured" if measured else "computed, not measured"))
 
 
 def memory_part(run, groups, styles, key):
