@@ -296,8 +296,8 @@ def memory_part(run, groups, styles, key):
     text = joined(["Computed from the shapes, not measured: what any implementation holds (Q, K, V, O), and what the "
                    "unfused baseline holds besides, the matrix S of all scores (on CUDA in the input type; on the CPU "
                    "in fp32, with fp32 copies of 16-bit tensors). Left out: a plan's workspace, which ",
-                   tag("code", "qkv explain"), " says, padding of lines, and cuBLAS's own workspace. Where it says measured: what "
-                   "the benchmark allocated for the implementation, tensors, copies and workspace."])
+                   tag("code", "qkv explain"), " says, padding of lines, and cuBLAS's own workspace. Where it says "
+                   "measured: what the benchmark allocated for the implementation, tensors, copies and workspace."])
     return joined([tag("h3", "Memory"), tag("p", text), tag("div", *figures, class_="figures")])
 
 
