@@ -10,10 +10,13 @@
 
 namespace qkv::kernels {
 
-int prepare_sm90_forward(Type type, bool softcap) {
-#define QKV_SM90_FORWARD(kType, kSoftcap)              \
-  if (type == Type::k##kType && softcap == (kSoftcap)) \
-    return prepare_sm90_forward_instance<Type::k##kType, kSoftcap>();
+int prepare_sm90_forward(Type type, int32_t d_qk, int32_t d_v, bool softcap) {
+  const Sm90Shape* shape = sm90_shape(d_qk, d_v);
+  if (shape == nullptr) return cudaErrorInvalidValue;
+#define QKV_SM90_FORWARD(kType, kDimQk, kDimV, kSoftcap)                            \
+  if (type == Type::k##kType && shape->d_qk == (kDimQk) && shape->d_v == (kDimV) && \
+      softcap == (kSoftcap))                                                        \
+    return prepare_sm90_forward_instance<Type::k##kType, kDimQk, kDimV, kSoftcap>();
 #include "kernels/attention/sm90_forward/instances.inc"
   return cudaErrorInvalidValue;
 }
@@ -22,7 +25,9 @@ int launch_sm90_forward(Type type, const Sm90Maps& templates, const ForwardArgs&
                         const Sm90Tiles& tiles, void* stream) {
   const int64_t all_tiles = tiles.schedule.blocks();
   if (all_tiles == 0) return cudaSuccess;
-  if (all_tiles > kSm90MaxTiles || tiles.blocks < 1) return cudaErrorInvalidValue;
+  const Sm90Shape* shape = sm90_shape(args.d_qk, args.d_v);
+  if (all_tiles > kSm90MaxTiles || tiles.blocks < 1 || shape == nullptr)
+    return cudaErrorInvalidValue;
   Sm90ForwardArgs kernel_args;
   const struct {
     CUtensorMap* map;
@@ -45,10 +50,11 @@ int launch_sm90_forward(Type type, const Sm90Maps& templates, const ForwardArgs&
                                               static_cast<cudaStream_t>(stream));
     if (error != cudaSuccess) return cudaGetLastError();
   }
-#define QKV_SM90_FORWARD(kType, kSoftcap)                                                    \
-  if (type == Type::k##kType && (args.softcap > 0) == (kSoftcap))                            \
-    return launch_sm90_forward_instance<Type::k##kType, kSoftcap>(kernel_args, tiles.blocks, \
-                                                                  stream);
+#define QKV_SM90_FORWARD(kType, kDimQk, kDimV, kSoftcap)                            \
+  if (type == Type::k##kType && shape->d_qk == (kDimQk) && shape->d_v == (kDimV) && \
+      (args.softcap > 0) == (kSoftcap))                                             \
+    return launch_sm90_forward_instance<Type::k##kType, kDimQk, kDimV, kSoftcap>(   \
+        kernel_args, tiles.blocks, stream);
 #include "kernels/attention/sm90_forward/instances.inc"
   return cudaErrorInvalidValue;
 }

@@ -1,5 +1,5 @@
-// sm90_forward: forward attention on Hopper. fp16 and bf16, d_qk and d_v multiples of 8 up to
-// kSm90Dim, tensors that TMA can describe.
+// sm90_forward: forward attention on Hopper. fp16 and bf16, d_qk and d_v multiples of 8 that
+// a shape in policy.h has room for, tensors that TMA can describe.
 #pragma once
 
 #include <cstdint>
@@ -35,14 +35,14 @@ int launch_sm90_forward(Type type, const Sm90Maps& templates, const ForwardArgs&
 
 // Loads the kernel onto the current device and raises its limit of shared memory, so that no launch
 // does it later, in the middle of a graph capture. Returns a cudaError_t.
-int prepare_sm90_forward(Type type, bool softcap);
+int prepare_sm90_forward(Type type, int32_t d_qk, int32_t d_v, bool softcap);
 
 struct Sm90ForwardArgs;
 
-// The same for one row of kernels.inc.
-template <Type kType, bool kSoftcap>
+// The same for one row of instances.inc.
+template <Type kType, int kDimQk, int kDimV, bool kSoftcap>
 int prepare_sm90_forward_instance();
-template <Type kType, bool kSoftcap>
+template <Type kType, int kDimQk, int kDimV, bool kSoftcap>
 int launch_sm90_forward_instance(const Sm90ForwardArgs& args, int32_t blocks, void* stream);
 
 }  // namespace qkv::kernels
