@@ -65,18 +65,26 @@ def turns(parties=("W0", "W1")):
     return {f"turn{n}": ((party, parties[n - 1]), "turn", 0) for n, party in enumerate(parties)}
 
 
+import os
+EXTRA = eval(os.environ.get("EXTRA", "[]"))
 # By (d_qk, d_v) as compiled: math warpgroups, keys of a block, buffers of Q, buffers that K and V share
 # (sm90_forward/policy.h).
 SM90_SHAPES = {(64, 64): (3, 128, 2, 10), (96, 96): (2, 128, 2, 5), (128, 128): (2, 128, 2, 5),
                (192, 128): (2, 128, 1, 4), (256, 256): (2, 80, 1, 4)}
 
 
-def sm90_forward(kernel_type, dim_qk, dim_v, softcap):
+SM90_RULES_SHAPES = {(64, 64): (2, 64, 2, 12), (96, 96): (2, 64, 2, 8), (128, 128): (2, 64, 2, 8),
+                     (192, 128): (2, 64, 2, 6), (256, 256): (2, 64, 1, 5)}
+SM90_VARIANTS = ("plain", "softcap", "rules")  # Sm90Variant
+
+
+def sm90_forward(kernel_type, dim_qk, dim_v, variant):
     """kernels/README.md, sm90_forward: S1, A1 and so on are the turns, K+, K- and so on the mbarriers."""
-    warpgroups, tile_kv, q_buffers, kv_buffers = SM90_SHAPES[dim_qk, dim_v]
-    ahead = q_buffers == 2 and warpgroups == 2 and not softcap  # the next tile's first Q K^T
+    shapes = SM90_RULES_SHAPES if variant == "rules" else SM90_SHAPES
+    warpgroups, tile_kv, q_buffers, kv_buffers = shapes[dim_qk, dim_v]
+    ahead = q_buffers == 2 and warpgroups == 2 and variant == "plain"  # the next tile's first Q K^T
     qk, pv = (f"HGMMA.64x{tile_kv}x", dim_qk // 16), (f"HGMMA.64x{dim_v}x", tile_kv // 16)
-    exponentials = [] if softcap else [("MUFU.EX2", tile_kv // 2 + 2)]  # tanh has some of its own
+    exponentials = [] if variant == "softcap" else [("MUFU.EX2", tile_kv // 2 + 2)]  # tanh has some of its own
     panels = -(-dim_v // 64)
     store = [("STSM", dim_v // 16), ("UTMASTG", panels)]  # O, by the leading lane
     stored = [("DEPBAR.LE SB0", 1), ("SYNCS.ARRIVE", 1)]  # shared memory has been read
@@ -94,7 +102,7 @@ def sm90_forward(kernel_type, dim_qk, dim_v, softcap):
             signs = [("wait", "V+"), ("arrive", "V-"), ("sync", f"Q read {me}"), ("arrive", "Q-"),
                      ("wait", f"Q+{me}")] + turn + [("arrive", "K-")]
         return Ways(
-            loop=[(_WAIT, 1), qk, (_WAIT, 1), pv] + exponentials, boundary=boundary,
+            loop=[(_WAIT, 1), qk, (_WAIT, 1), pv] + EXTRA + exponentials, boundary=boundary,
             loop_signs=[("sync", mine), ("wait", "K+"), ("wait", "V+"), ("pass", other), ("arrive", "K-"),
                         ("arrive", "V-")],
             boundary_signs=signs)
@@ -113,7 +121,7 @@ def sm90_forward(kernel_type, dim_qk, dim_v, softcap):
     warps, producer = tuple(f"W{w}" for w in range(warpgroups)), ("producer",)
     return Persistent(
         f"sm90_forward<{kernel_type}, {dim_qk}{'' if dim_qk == dim_v else f'/{dim_v}'}, "
-        f"{'softcap' if softcap else 'plain'}>", 90, 64 * warpgroups, tile_kv, dim_qk,
+        f"{variant}>", 90, 64 * warpgroups, tile_kv, dim_qk,
         tuple(map(ways, range(warpgroups))),
         signals={**turns(warps), "K+": (producer, "mbarrier", 0), "V+": (producer, "mbarrier", 0),
                  **{f"Q+{w}": (producer, "mbarrier", 0) for w in range(warpgroups)},
@@ -216,8 +224,8 @@ def sm80_hard(compute, registers, kernel_type, dim, rules):
 
 
 _NAMES = (
-    (r"12sm90_forwardILNS0_4TypeE(\d)ELi(\d+)ELi(\d+)ELb([01])E",
-     lambda k, t, dim_qk, dim_v, softcap: sm90_forward(TYPES[t], int(dim_qk), int(dim_v), softcap == "1")),
+    (r"12sm90_forwardILNS0_4TypeE(\d)ELi(\d+)ELi(\d+)ELNS0_11Sm90VariantE(\d)E",
+     lambda k, t, dim_qk, dim_v, variant: sm90_forward(TYPES[t], int(dim_qk), int(dim_v), SM90_VARIANTS[int(variant)])),
     (r"12sm80_forwardILNS0_4TypeE(\d)ELi(\d+)ELNS0_11Sm80VariantE(\d)E",
      lambda k, t, dim, variant: sm80_forward(k.compute, k.registers, TYPES[t], int(dim), int(variant))),
     (r"11sm80_tf32x3ILi(\d+)ELb([01])E",

@@ -12,9 +12,9 @@
 
 namespace qkv::kernels {
 
-template <Type kType, int kDimQk, int kDimV>
+template <Type kType, int kDimQk, int kDimV, bool kRules>
 struct Sm90Block {
-  static constexpr Sm90Shape kShape = *sm90_shape(kDimQk, kDimV);
+  static constexpr Sm90Shape kShape = *sm90_shape(kDimQk, kDimV, kRules);
   static constexpr int kTileKv = kShape.tile_kv, kHalfBlock = kShape.half;
   using T = Element<kType>;
   using Softmax = OnlineSoftmax<softmax_carry(kType)>;

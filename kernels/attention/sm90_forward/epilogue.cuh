@@ -9,9 +9,9 @@
 
 namespace qkv::kernels {
 
-template <class T, int kDimQk, int kDimV, class Softmax>
+template <class T, int kDimQk, int kDimV, bool kRules, class Softmax>
 struct Sm90Epilogue {
-  using Shared = Sm90Shared<T, kDimQk, kDimV>;
+  using Shared = Sm90Shared<T, kDimQk, kDimV, kRules>;
   using QRing = typename Shared::QRing;
 
   // O and LSE of a warp's rows; with more than one split into the workspace, for combine.

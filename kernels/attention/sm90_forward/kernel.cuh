@@ -21,6 +21,7 @@
 #include "kernels/attention/sm90_forward/block.cuh"
 #include "kernels/attention/sm90_forward/epilogue.cuh"
 #include "kernels/attention/sm90_forward/producer.cuh"
+#include "kernels/attention/sm90_forward/rules.cuh"
 #include "kernels/core/numeric.cuh"
 #include "kernels/ptx/barrier.h"
 #include "kernels/ptx/opaque.h"
@@ -35,15 +36,18 @@ namespace qkv::kernels {
 //
 // Invariant after each block of keys, per row: m = max s; the quad's l add up to sum P, P =
 // 2^(factor (s - m) + carry); rO = sum P V of the blocks before this one, whose own P is rP.
-template <Type kType, int kDimQk, int kDimV, bool kSoftcap>
+template <Type kType, int kDimQk, int kDimV, Sm90Variant kVariant>
 struct Sm90Forward {
-  using Block = Sm90Block<kType, kDimQk, kDimV>;
+  static constexpr bool kSoftcap = kVariant == Sm90Variant::kSoftcap;
+  static constexpr bool kRules = kVariant == Sm90Variant::kRules;
+  using Block = Sm90Block<kType, kDimQk, kDimV, kRules>;
   using T = typename Block::T;
-  using Shared = Sm90Shared<T, kDimQk, kDimV>;
+  using Shared = Sm90Shared<T, kDimQk, kDimV, kRules>;
   using Softmax = typename Block::Softmax;
-  using Epilogue = Sm90Epilogue<T, kDimQk, kDimV, Softmax>;
+  using Epilogue = Sm90Epilogue<T, kDimQk, kDimV, kRules, Softmax>;
   static constexpr Sm90Shape kShape = Shared::kShape;
   static constexpr int kTileKv = kShape.tile_kv;
+  using Rules = Sm90Rules<T, kTileKv>;
   static_assert((kShape.warpgroups - 1) * kSm90Rows <= kTileKv);
   // The next tile's first Q K^T beside the epilogue: with a softcap registers do not suffice.
   static constexpr bool kAhead = kShape.ahead && !kSoftcap;
@@ -51,7 +55,7 @@ struct Sm90Forward {
   // Whether a warpgroup finds out at a tile's end that only others see the first block, instead of
   // with the tile. ptxas needs more registers than there are (C7511) for the one here, for the
   // other there.
-  static constexpr bool kLateRead = kDimQk == 128 && !kSoftcap;
+  static constexpr bool kLateRead = kDimQk == 128 && kVariant == Sm90Variant::kPlain;
 
   // The blocks of keys that the warpgroup's rows see of a tile; none if last < first.
   struct Blocks {
@@ -75,6 +79,7 @@ struct Sm90Forward {
   typename Block::Output rO;
   typename Block::Scores rS;
   typename Block::PackedP rP;
+  Rules rules;
 
   // Of the tile; `end`: there is none.
   bool end;
@@ -88,8 +93,12 @@ struct Sm90Forward {
         shared(shared),
         warpgroup(warpgroup),
         lane(static_cast<int>(threadIdx.x) % 32),
-        factor((kSoftcap ? args.forward.softcap : args.forward.scale) * kLog2E),
-        inverse(kSoftcap ? args.forward.scale / args.forward.softcap : 0) {}
+        factor((kSoftcap                               ? args.forward.softcap
+                : kRules && Rules::scales_scores(args) ? 1
+                                                       : args.forward.scale) *
+               kLog2E),
+        inverse(kSoftcap ? args.forward.scale / args.forward.softcap : 0),
+        rules(args) {}
 
   // The math warpgroups issue their products in turn, once for each block of keys: a warpgroup
   // waits at its own named barrier until the one before it has arrived there.
@@ -169,7 +178,10 @@ struct Sm90Forward {
         lane / 4;
     const KeyRange visible[2] = {work().mask.keys(args.schedule.query(row)),
                                  work().mask.keys(args.schedule.query(row + 8))};
-    Block::template apply_mask<kKeys>(rS, visible, block * kTileKv + lane % 4 * 2);
+    if constexpr (kRules)
+      rules.template apply_one_by_one<kKeys>(rS, visible, block * kTileKv, lane % 4 * 2);
+    else
+      Block::template apply_mask<kKeys>(rS, visible, block * kTileKv + lane % 4 * 2);
   }
   __device__ bool needs_mask(int block) const {
     return block * kTileKv < unmasked.begin || unmasked.end - block * kTileKv < kTileKv;
@@ -183,7 +195,7 @@ struct Sm90Forward {
       finish_qk();
     }
     if constexpr (kSoftcap) Block::apply_softcap(rS, inverse);
-    if (needs_mask(blocks.last)) mask_block<kKeys>(blocks.last);
+    if (kRules || needs_mask(blocks.last)) mask_block<kKeys>(blocks.last);
     float rescale[2];
     if (Block::template raise_max<kKeys>(rS, softmax, rescale, factor))
       Block::template exponentials<0, kKeys, true>(rS, softmax, factor);
@@ -202,16 +214,19 @@ struct Sm90Forward {
     wait_kv(v);
     Block::template multiply_pv<kKeys>(rO, rP, sV(), block + 1 < blocks.last);
     pass_turn();
+    [[maybe_unused]] typename Rules::Ahead ahead;
+    if constexpr (kRules && !kMasked) rules.load(ahead, block * kTileKv);
     ptx::wgmma_wait_group<1>(rS);
     release_kv(k);
     if constexpr (kSoftcap) Block::apply_softcap(rS, inverse);
+    if constexpr (kRules && !kMasked) rules.apply(rS, ahead, block * kTileKv);
     if constexpr (kMasked) mask_block<kTileKv>(block);
     float rescale[2];
     const bool coarse = Block::template raise_max<kTileKv>(rS, softmax, rescale, factor);
     // P V runs during the maximum and the first exponentials; then V's buffer is passed on, and
     // the other exponentials run while the next block is on its way. The barrier keeps ptxas
     // from moving the wait for P V up. With a mask or softcap registers do not suffice for it.
-    constexpr bool kSplit = !kMasked && !kSoftcap;
+    constexpr bool kSplit = kVariant == Sm90Variant::kPlain && !kMasked;
     constexpr int kBefore = kSplit ? kShape.keys_before_pv : kTileKv;
     if (coarse)
       Block::template exponentials<0, kTileKv, true>(rS, softmax, factor);
@@ -306,6 +321,9 @@ struct Sm90Forward {
     while (!end) {
       softmax[0] = softmax[1] = {};
       pv_pending = false;
+      if constexpr (kRules)
+        rules.begin_tile(work(), static_cast<int>(threadIdx.x) / 32 * kSm90WarpRows + lane / 4,
+                         lane);
       if (!has_s)
 #pragma unroll 1
         for (int block = work().last; block > blocks.last; --block) skip_block();
@@ -328,12 +346,13 @@ struct Sm90Forward {
   }
 };
 
-template <Type kType, int kDimQk, int kDimV, bool kSoftcap>
-static __global__ void __launch_bounds__(sm90_shape(kDimQk, kDimV)->threads(), 1)
+template <Type kType, int kDimQk, int kDimV, Sm90Variant kVariant>
+static __global__ void __launch_bounds__(
+    sm90_shape(kDimQk, kDimV, kVariant == Sm90Variant::kRules)->threads(), 1)
     sm90_forward(const __grid_constant__ Sm90ForwardArgs args) {
-  using Kernel = Sm90Forward<kType, kDimQk, kDimV, kSoftcap>;
+  using Kernel = Sm90Forward<kType, kDimQk, kDimV, kVariant>;
   using Shared = typename Kernel::Shared;
-  constexpr Sm90Shape kShape = *sm90_shape(kDimQk, kDimV);
+  constexpr Sm90Shape kShape = *sm90_shape(kDimQk, kDimV, kVariant == Sm90Variant::kRules);
   static_assert(sizeof(Shared) <= kShape.smem_bytes());
   static_assert(kShape.warpgroups * kShape.math_registers() + kShape.producer_registers() <=
                 kShape.launch_registers() * (kShape.warpgroups + 1));
@@ -359,7 +378,7 @@ static __global__ void __launch_bounds__(sm90_shape(kDimQk, kDimV)->threads(), 1
   if (warpgroup == kShape.warpgroups) {
     ptx::setmaxnreg_dec<kShape.producer_registers()>();
     if (threadIdx.x / 32 == kShape.math_warps())
-      Sm90Producer<Element<kType>, kDimQk, kDimV>::produce(args, shared);
+      Sm90Producer<Element<kType>, kDimQk, kDimV, Kernel::kRules>::produce(args, shared);
   } else {
     ptx::setmaxnreg_inc<kShape.math_registers()>();
     Kernel(args, shared, warpgroup).run();

@@ -40,9 +40,9 @@ int prepare_sm90_forward(Type type, int32_t d_qk, int32_t d_v, bool softcap);
 struct Sm90ForwardArgs;
 
 // The same for one row of instances.inc.
-template <Type kType, int kDimQk, int kDimV, bool kSoftcap>
+template <Type kType, int kDimQk, int kDimV, Sm90Variant kVariant>
 int prepare_sm90_forward_instance();
-template <Type kType, int kDimQk, int kDimV, bool kSoftcap>
+template <Type kType, int kDimQk, int kDimV, Sm90Variant kVariant>
 int launch_sm90_forward_instance(const Sm90ForwardArgs& args, int32_t blocks, void* stream);
 
 }  // namespace qkv::kernels

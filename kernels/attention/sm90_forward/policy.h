@@ -15,6 +15,24 @@ inline constexpr int32_t kSm90WarpgroupThreads = 128;
 inline constexpr int32_t kSm90PanelBytes = 128;
 inline constexpr int32_t kSm90Panel = kSm90PanelBytes / 2;
 
+// What stands between Q K^T and the exponentials.
+enum class Sm90Variant : int32_t {
+  kPlain,    // length, causal mask and window
+  kSoftcap,  // and tanh
+  kRules,    // and all the rest: mask, bias, ALiBi, a softcap beside them
+};
+
+// Which rules a launch has (Sm90ForwardArgs::rules). In pairs: neighbouring keys can be loaded as
+// one.
+enum Sm90RuleBits : uint32_t {
+  kSm90Softcap = 1,
+  kSm90Alibi = 2,
+  kSm90BiasPairs = 4,  // of Q's type
+  kSm90BiasOneByOne = 8,
+  kSm90MaskPairs = 16,
+  kSm90MaskOneByOne = 32,
+};
+
 // What depends on the head dims.
 struct Sm90Shape {
   int32_t d_qk, d_v;   // computed with: smaller ones are padded with 0 in shared memory
@@ -72,9 +90,17 @@ inline constexpr Sm90Shape kSm90Shapes[] = {
     {192, 128, 2, 128, 64, 1, 4, 48, false, 2560},  //
     {256, 256, 2, 80, 48, 1, 4, 32, false, 2560},
 };
+// The same with rules: blocks of fewer keys leave registers for masks and biases on their way.
+inline constexpr Sm90Shape kSm90RulesShapes[] = {
+    {64, 64, 2, 64, 32, 2, 12, 64, false, 1024},   //
+    {96, 96, 2, 64, 32, 2, 8, 64, false, 1024},    //
+    {128, 128, 2, 64, 32, 2, 8, 64, false, 1400},  //
+    {192, 128, 2, 64, 32, 2, 6, 64, false, 1600},  //
+    {256, 256, 2, 64, 32, 1, 5, 64, false, 2048},
+};
 // Null: none has.
-constexpr const Sm90Shape* sm90_shape(int64_t d_qk, int64_t d_v) {
-  for (const Sm90Shape& shape : kSm90Shapes)
+constexpr const Sm90Shape* sm90_shape(int64_t d_qk, int64_t d_v, bool rules) {
+  for (const Sm90Shape& shape : rules ? kSm90RulesShapes : kSm90Shapes)
     if (d_qk <= shape.d_qk && d_v <= shape.d_v) return &shape;
   return nullptr;
 }

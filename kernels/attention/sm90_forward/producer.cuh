@@ -5,9 +5,9 @@
 
 namespace qkv::kernels {
 
-template <class T, int kDimQk, int kDimV>
+template <class T, int kDimQk, int kDimV, bool kRules>
 struct Sm90Producer {
-  using Shared = Sm90Shared<T, kDimQk, kDimV>;
+  using Shared = Sm90Shared<T, kDimQk, kDimV, kRules>;
   using Work = typename Shared::Work;
   using KvPanel = typename Shared::KvPanel;
   static constexpr Sm90Shape kShape = Shared::kShape;
