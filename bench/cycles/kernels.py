@@ -65,16 +65,14 @@ def turns(parties=("W0", "W1")):
     return {f"turn{n}": ((party, parties[n - 1]), "turn", 0) for n, party in enumerate(parties)}
 
 
-import os
-EXTRA = eval(os.environ.get("EXTRA", "[]"))
 # By (d_qk, d_v) as compiled: math warpgroups, keys of a block, buffers of Q, buffers that K and V share
 # (sm90_forward/policy.h).
 SM90_SHAPES = {(64, 64): (3, 128, 2, 10), (96, 96): (2, 128, 2, 5), (128, 128): (2, 128, 2, 5),
                (192, 128): (2, 128, 1, 4), (256, 256): (2, 80, 1, 4)}
 
 
-SM90_RULES_SHAPES = {(64, 64): (2, 64, 2, 12), (96, 96): (2, 64, 2, 8), (128, 128): (2, 64, 2, 8),
-                     (192, 128): (2, 64, 2, 6), (256, 256): (2, 64, 1, 5)}
+SM90_RULES_SHAPES = {(64, 64): (2, 96, 2, 8), (96, 96): (2, 96, 2, 6), (128, 128): (2, 80, 2, 6),
+                     (192, 128): (2, 80, 2, 4)}
 SM90_VARIANTS = ("plain", "softcap", "rules")  # Sm90Variant
 
 
@@ -102,7 +100,7 @@ def sm90_forward(kernel_type, dim_qk, dim_v, variant):
             signs = [("wait", "V+"), ("arrive", "V-"), ("sync", f"Q read {me}"), ("arrive", "Q-"),
                      ("wait", f"Q+{me}")] + turn + [("arrive", "K-")]
         return Ways(
-            loop=[(_WAIT, 1), qk, (_WAIT, 1), pv] + EXTRA + exponentials, boundary=boundary,
+            loop=[(_WAIT, 1), qk, (_WAIT, 1), pv] + exponentials, boundary=boundary,
             loop_signs=[("sync", mine), ("wait", "K+"), ("wait", "V+"), ("pass", other), ("arrive", "K-"),
                         ("arrive", "V-")],
             boundary_signs=signs)

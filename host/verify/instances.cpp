@@ -55,8 +55,8 @@ const std::vector<Instance>& all_instances() {
 #define QKV_SM80_HARD(type, max_dim, rules) \
   add("sm80_hard", " " #type " " #max_dim " " #rules, from_sm80);
 #define QKV_HARD_COMBINE() add("hard_combine", "", from_sm80);
-#define QKV_SM90_FORWARD(type, d_qk, d_v, softcap) \
-  add("sm90_forward", " " #type " " #d_qk " " #d_v " " #softcap, sm90_alone);
+#define QKV_SM90_FORWARD(type, d_qk, d_v, variant) \
+  add("sm90_forward", " " #type " " #d_qk " " #d_v " " #variant, sm90_alone);
 #define QKV_MERGE() add("merge", "", everywhere);
 #include "kernels/kernels.inc"
     return out;
@@ -78,8 +78,10 @@ std::string instance_of(const std::string& kernel, const Case& row, const std::s
                       rules ? " true" : " false");
   }
   if (kernel == "sm90_forward") {
-    const kernels::Sm90Shape& shape = *kernels::sm90_shape(row.d_qk, row.d_v);
-    return host::text(name, " ", shape.d_qk, " ", shape.d_v, row.softcap > 0 ? " true" : " false");
+    const bool reads = row.has(kMask) || row.has(kBias) || row.has(kAlibi);
+    const kernels::Sm90Shape& shape = *kernels::sm90_shape(row.d_qk, row.d_v, reads);
+    return host::text(name, " ", shape.d_qk, " ", shape.d_v,
+                      reads ? " Rules" : row.softcap > 0 ? " Softcap" : " Plain");
   }
   if (kernel == "sm80_hard") {
     const auto policy = kernels::sm80_hard_policy(static_cast<int32_t>(row.d_qk), rules);

@@ -72,7 +72,7 @@ TEST_P(PlanOn, EveryWidth) {
     const host::Status status = make_plan(problem, device, &plan);
     ASSERT_TRUE(status.ok()) << status.reason();
     int32_t tile_q = 0, tile_kv = 0, threads = 0, smem = 48 * 1024;
-    if (const kernels::Sm90Shape* shape = kernels::sm90_shape(96, d_v);
+    if (const kernels::Sm90Shape* shape = kernels::sm90_shape(96, d_v, false);
         device.compute == 90 && d_v % 8 == 0 && shape != nullptr) {
       EXPECT_STREQ(plan.kernel->name, "sm90_forward");
       EXPECT_EQ(plan_tiles(plan).tile_q, shape->tile_q());
@@ -299,12 +299,18 @@ const Decline kSm90Declines[] = {
      [](qkv_attention_desc& d) { d.selection = QKV_SELECT_HARD; }, "sm80_hard"},
     {"weights", "does not write attention weights",
      [](qkv_attention_desc& d) { d.weights = pair_tensor(QKV_TYPE_F32); }},
-    {"mask", "takes no mask tensor",
-     [](qkv_attention_desc& d) { d.mask = pair_tensor(QKV_TYPE_BOOL); }, "sm80_forward"},
-    {"bias", "takes no bias tensor",
-     [](qkv_attention_desc& d) { d.bias = pair_tensor(QKV_TYPE_F16); }, "sm80_forward"},
-    {"alibi", "takes no alibi_slopes",
+    {"mask", "", [](qkv_attention_desc& d) { d.mask = pair_tensor(QKV_TYPE_BOOL); },
+     "sm90_forward"},
+    {"bias", "", [](qkv_attention_desc& d) { d.bias = pair_tensor(QKV_TYPE_F16); }, "sm90_forward"},
+    {"alibi", "",
      [](qkv_attention_desc& d) {
+       d.alibi_slopes = {nullptr, QKV_TYPE_F32, 0, {1, 4, 1, 1}, {0, 1, 0, 0}};
+     },
+     "sm90_forward"},
+    {"wide_alibi",
+     "takes mask, bias and ALiBi up to 192 dims of Q and 128 of V, here are 128 and 136",
+     [](qkv_attention_desc& d) {
+       d = shapes(1, 4, 4, 8, 8, 128, 136);
        d.alibi_slopes = {nullptr, QKV_TYPE_F32, 0, {1, 4, 1, 1}, {0, 1, 0, 0}};
      },
      "sm80_forward"},

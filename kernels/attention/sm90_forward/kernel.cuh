@@ -47,22 +47,23 @@ struct Sm90Forward {
   using Epilogue = Sm90Epilogue<T, kDimQk, kDimV, kRules, Softmax>;
   static constexpr Sm90Shape kShape = Shared::kShape;
   static constexpr int kTileKv = kShape.tile_kv;
+  static_assert((kShape.warpgroups - 1) * kSm90Rows <= kTileKv,
+                "their first keys differ by a block");
   using Rules = Sm90Rules<T, kTileKv>;
-  static_assert((kShape.warpgroups - 1) * kSm90Rows <= kTileKv);
   // The next tile's first Q K^T beside the epilogue: with a softcap registers do not suffice.
   static constexpr bool kAhead = kShape.ahead && !kSoftcap;
 
   // Whether a warpgroup finds out at a tile's end that only others see the first block, instead of
   // with the tile. ptxas needs more registers than there are (C7511) for the one here, for the
   // other there.
-  static constexpr bool kLateRead = kDimQk == 128 && kVariant == Sm90Variant::kPlain;
+  static constexpr bool kLateRead =
+      kVariant == Sm90Variant::kPlain ? kDimQk == 128 : kSoftcap && (kDimQk == 96 || kDimQk == 256);
 
   // The blocks of keys that the warpgroup's rows see of a tile; none if last < first.
   struct Blocks {
     int first, last;
     bool half;     // of the last one only the first half, as on warpgroup 0's causal diagonal
-    int before;    // that only other warpgroups see; at most one, since rows are at most tile_kv
-                   // apart
+    int before;    // that only other warpgroups see: at most one
     bool to_last;  // and none sees a later one
   };
 

@@ -90,19 +90,22 @@ inline constexpr Sm90Shape kSm90Shapes[] = {
     {192, 128, 2, 128, 64, 1, 4, 48, false, 2560},  //
     {256, 256, 2, 80, 48, 1, 4, 32, false, 2560},
 };
-// The same with rules: blocks of fewer keys leave registers for masks and biases on their way.
+// The same with rules: blocks of fewer keys leave registers for masks and biases on their way; with
+// 256 dims of V none are left.
 inline constexpr Sm90Shape kSm90RulesShapes[] = {
-    {64, 64, 2, 64, 32, 2, 12, 64, false, 1024},   //
-    {96, 96, 2, 64, 32, 2, 8, 64, false, 1024},    //
-    {128, 128, 2, 64, 32, 2, 8, 64, false, 1400},  //
-    {192, 128, 2, 64, 32, 2, 6, 64, false, 1600},  //
-    {256, 256, 2, 64, 32, 1, 5, 64, false, 2048},
+    {64, 64, 2, 96, 48, 2, 8, 96, false, 1300},    //
+    {96, 96, 2, 96, 48, 2, 6, 96, false, 1300},    //
+    {128, 128, 2, 80, 48, 2, 6, 80, false, 1500},  //
+    {192, 128, 2, 80, 48, 2, 4, 80, false, 1700},  //
 };
 // Null: none has.
 constexpr const Sm90Shape* sm90_shape(int64_t d_qk, int64_t d_v, bool rules) {
-  for (const Sm90Shape& shape : rules ? kSm90RulesShapes : kSm90Shapes)
-    if (d_qk <= shape.d_qk && d_v <= shape.d_v) return &shape;
-  return nullptr;
+  const auto first = [&](const auto& shapes) -> const Sm90Shape* {
+    for (const Sm90Shape& shape : shapes)
+      if (d_qk <= shape.d_qk && d_v <= shape.d_v) return &shape;
+    return nullptr;
+  };
+  return rules ? first(kSm90RulesShapes) : first(kSm90Shapes);
 }
 
 inline constexpr int64_t kSm90MaxTiles = 1 << 30;  // their numbers and a grid more fit 31 bits

@@ -17,11 +17,9 @@ namespace qkv::kernels {
 template <class T, int kTileKv>
 class Sm90Rules {
  public:
-  // What a lane loads ahead of a block's scores: neighbours of 8 keys at a time, of both rows.
-  struct Ahead {
-    uint32_t bias[2][kTileKv / 8];
-    uint16_t mask[2][kTileKv / 8];
-  };
+  // What a lane loads ahead of a block's scores, of both rows: of the bias, or of the mask where
+  // there is no bias, the two neighbours of 8 keys at a time. Registers do not suffice for both.
+  using Ahead = uint32_t[2][kTileKv / 8];
 
   __device__ explicit Sm90Rules(const Sm90ForwardArgs& args) : args_(args) {}
 
@@ -49,50 +47,48 @@ class Sm90Rules {
 
   // For a block of which the rows see all keys.
   __device__ void load(Ahead& ahead, int key) const {
-    if (has(kSm90BiasPairs)) {
-#pragma unroll
-      for (int half = 0; half < 2; ++half)
-#pragma unroll
-        for (int n = 0; n < kTileKv; n += 8)
-          ahead.bias[half][n / 8] =
-              *reinterpret_cast<const uint32_t*>(bias_[half] + (key + n) * int64_t{2});
-    }
-    if (has(kSm90MaskPairs)) {
-#pragma unroll
-      for (int half = 0; half < 2; ++half)
-#pragma unroll
-        for (int n = 0; n < kTileKv; n += 8)
-          ahead.mask[half][n / 8] = *reinterpret_cast<const uint16_t*>(mask_[half] + key + n);
-    }
+    if (has(kSm90BiasPairs))
+      load_pairs<uint32_t>(ahead, bias_, key);
+    else if (has(kSm90MaskPairs))
+      load_pairs<uint16_t>(ahead, mask_, key);
   }
 
   // Such a block's scores.
   template <int kScores>
-  __device__ void apply(float (&rS)[kScores], const Ahead& ahead, int key) const {
-    if (has(kSm90Softcap | kSm90BiasOneByOne | kSm90MaskOneByOne)) {
+  __device__ void apply(float (&rS)[kScores], Ahead& ahead, int key) const {
+    const bool beside = has(kSm90Alibi) && __any_sync(0xffffffffu, near(0, key) || near(1, key));
+    if (beside || has(kSm90Softcap | kSm90BiasOneByOne | kSm90MaskOneByOne)) {
       const KeyRange all[2] = {{INT32_MIN, INT32_MAX}, {INT32_MIN, INT32_MAX}};
       apply_one_by_one<kTileKv>(rS, all, key, 0);
       return;
     }
     const float scale = args_.forward.scale;
-    if (has(kSm90BiasPairs))
-      each<kTileKv>(rS, [&](float& s, int half, int n) {
-        const auto pair = reinterpret_cast<const Pair&>(ahead.bias[half][n / 8]);
-        s = fmaf(s, scale, to_float(n % 2 == 0 ? pair.x : pair.y));
-      });
     if (has(kSm90Alibi)) {
-      const bool scaled = has(kSm90BiasPairs);
-      const float factor = scaled ? 1 : scale;
-      const float first[2] = {static_cast<float>(distance_[0] - key),
-                              static_cast<float>(distance_[1] - key)};
+      // The keys are all before a row's query or all behind it: -slope |distance| is linear.
+      float slope[2], first[2];
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        const int distance = distance_[half] - key;  // of the lane's first key
+        slope[half] = distance > 0 ? slope_[half] : -slope_[half];
+        first[half] = -slope[half] * static_cast<float>(distance);
+      }
       each<kTileKv>(rS, [&](float& s, int half, int n) {
-        s = fmaf(-slope_[half], fabsf(first[half] - static_cast<float>(n)), s * factor);
+        s = fmaf(s, scale, fmaf(slope[half], static_cast<float>(n), first[half]));
       });
     }
-    if (has(kSm90MaskPairs))
+    if (has(kSm90BiasPairs)) {
+      const float factor = has(kSm90Alibi) ? 1 : scale;
       each<kTileKv>(rS, [&](float& s, int half, int n) {
-        if ((ahead.mask[half][n / 8] & (n % 2 == 0 ? 0xff : 0xff00)) == 0) s = -INFINITY;
+        const auto pair = reinterpret_cast<const Pair&>(ahead[half][n / 8]);
+        s = fmaf(s, factor, to_float(n % 2 == 0 ? pair.x : pair.y));
       });
+    }
+    if (has(kSm90MaskPairs)) {
+      if (has(kSm90BiasPairs)) load_pairs<uint16_t>(ahead, mask_, key);
+      each<kTileKv>(rS, [&](float& s, int half, int n) {
+        if ((ahead[half][n / 8] & (n % 2 == 0 ? 0xff : 0xff00)) == 0) s = -INFINITY;
+      });
+    }
   }
 
   // The scores of any block, key by key; `lane_key` is the lane's first of 8.
@@ -131,7 +127,21 @@ class Sm90Rules {
   struct alignas(4) Pair {
     T x, y;
   };
+  // Whether the block has keys on both sides of the row's query.
+  __device__ bool near(int half, int key) const {
+    return distance_[half] - key >= 0 && distance_[half] - key < kTileKv;
+  }
   __device__ bool has(uint32_t rules) const { return (args_.rules & rules) != 0; }
+
+  template <class TwoKeys>
+  static __device__ void load_pairs(Ahead& ahead, const unsigned char* const (&rows)[2], int key) {
+#pragma unroll
+    for (int half = 0; half < 2; ++half)
+#pragma unroll
+      for (int n = 0; n < kTileKv; n += 8)
+        ahead[half][n / 8] = *reinterpret_cast<const TwoKeys*>(
+            rows[half] + (key + n) * static_cast<int64_t>(sizeof(TwoKeys) / 2));
+  }
 
   static __device__ const unsigned char* start(const PairTensor& t, int bytes, int batch, int head,
                                                int i, int key) {

@@ -31,7 +31,15 @@ std::string decline_map(const char* name, const View& view) {
   return {};
 }
 
-const kernels::Sm90Shape* shape_of(const Problem& p) { return kernels::sm90_shape(p.d_qk, p.d_v); }
+kernels::Sm90Variant variant_of(const Problem& p) {
+  using kernels::Sm90Variant;
+  if (p.mask.present() || p.bias.present() || p.alibi_slopes.present()) return Sm90Variant::kRules;
+  return p.softcap > 0 ? Sm90Variant::kSoftcap : Sm90Variant::kPlain;
+}
+
+const kernels::Sm90Shape* shape_of(const Problem& p) {
+  return kernels::sm90_shape(p.d_qk, p.d_v, variant_of(p) == kernels::Sm90Variant::kRules);
+}
 
 // The heads of a group lie in one box of TMA if a warp's 16 rows hold whole queries.
 bool can_pack(const Problem& p) {
@@ -43,13 +51,17 @@ bool can_pack(const Problem& p) {
 std::string sm90_decline(const Problem& p, const DeviceInfo& device) {
   if (device.compute != 90) return text("needs sm_90, the device is sm_", device.compute);
   if (p.type == QKV_TYPE_F32) return "computes in fp16 and bf16 only";
-  constexpr Takes kTakes{.softcap = true, .tensors = tensor_set({kLengths, kLse})};
+  constexpr Takes kTakes{.softcap = true,
+                         .tensors = tensor_set({kLengths, kLse, kMask, kBias, kAlibi})};
   std::string reason = decline_options(p, kTakes);
   if (!reason.empty()) return reason;
   if (!(p.scale > 0)) return text("needs a scale above 0, it is ", p.scale);
   const kernels::Sm90Shape& widest_shape = *std::rbegin(kernels::kSm90Shapes);
   reason = decline_dims(p, 8, widest_shape.d_qk);
   if (!reason.empty()) return reason;
+  if (shape_of(p) == nullptr)
+    return text("takes mask, bias and ALiBi up to 192 dims of Q and 128 of V, here are ", p.d_qk,
+                " and ", p.d_v);
   const kernels::Sm90Shape& shape = *shape_of(p);
   if (p.s_kv == 0) return "needs keys, there are none";
   for (const TensorId id : kRequired) {
@@ -84,11 +96,12 @@ Status sm90_prepare(const Problem& p, const CudaRuntime& cuda, Sm90Plan* plan) {
   const kernels::ForwardArgs args = forward_args(p);
   // First what makes the device's context: without one the driver encodes no maps.
   QKV_RETURN_IF_ERROR(cuda.load("loading sm90_forward", [&] {
-    return kernels::prepare_sm90_forward(kernel_type(p), args.d_qk, args.d_v, p.softcap > 0);
+    return kernels::prepare_sm90_forward(kernel_type(p), args.d_qk, args.d_v, variant_of(p));
   }));
   QKV_RETURN_IF_ERROR(cuda.load("loading sm90_forward's TMA maps", [&] {
-    return kernels::make_sm90_maps(
-        kernel_type(p), args, static_cast<int32_t>(plan->schedule.group.divisor), &plan->tma_maps);
+    return kernels::make_sm90_maps(kernel_type(p), args, *shape_of(p),
+                                   static_cast<int32_t>(plan->schedule.group.divisor),
+                                   &plan->tma_maps);
   }));
   return load_combine(p, *plan, cuda);
 }
@@ -99,6 +112,7 @@ Status sm90_launch(const Problem& p, const Sm90Plan& plan, const CudaRuntime& cu
     const kernels::ForwardArgs args = forward_args(p);
     kernels::Sm90Tiles tiles;
     tiles.schedule = plan.schedule;
+    tiles.variant = variant_of(p);
     tiles.blocks = static_cast<int32_t>(plan.blocks);
     tiles.partials = partials_of(p, plan, run.workspace);
     if (plan.fetch_tiles)

@@ -2,11 +2,11 @@
 
 namespace qkv::kernels {
 
-template int prepare_sm90_forward_instance<Type::kBF16, 96, 96, false>();
-template int launch_sm90_forward_instance<Type::kBF16, 96, 96, false>(const Sm90ForwardArgs&,
-                                                                      int32_t, void*);
-template int prepare_sm90_forward_instance<Type::kBF16, 96, 96, true>();
-template int launch_sm90_forward_instance<Type::kBF16, 96, 96, true>(const Sm90ForwardArgs&,
-                                                                     int32_t, void*);
+template int prepare_sm90_forward_instance<Type::kBF16, 96, 96, Sm90Variant::kPlain>();
+template int launch_sm90_forward_instance<Type::kBF16, 96, 96, Sm90Variant::kPlain>(
+    const Sm90ForwardArgs&, int32_t, void*);
+template int prepare_sm90_forward_instance<Type::kBF16, 96, 96, Sm90Variant::kSoftcap>();
+template int launch_sm90_forward_instance<Type::kBF16, 96, 96, Sm90Variant::kSoftcap>(
+    const Sm90ForwardArgs&, int32_t, void*);
 
 }  // namespace qkv::kernels
