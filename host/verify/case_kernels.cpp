@@ -255,6 +255,44 @@ void add_warpgroup_widths(Rows* rows) {
   }
 }
 
+// Masks, biases and ALiBi in the kernel of warpgroups: blocks of keys that all rows see, where
+// neighbours come in pairs, and where they do not (an odd number of keys); every one by itself, and
+// together.
+void add_warpgroup_rules(Rows* rows) {
+  const std::pair<int64_t, int64_t> widths[] = {{64, 64}, {96, 96}, {128, 128}, {192, 128}};
+  int turn = 0;  // types alternate
+  for (const auto& [d_qk, d_v] : widths) {
+    Group group{rows, text("warpgroups", d_qk, "_rules_"), Case().dims(d_qk, d_v).sizes(150, 400)};
+    group.base.batch = 1;
+    const auto add = [&](const char* name, const auto& change) {
+      group.add(name, {++turn % 2 == 0 ? kF16 : kBf16}, change);
+    };
+    add("mask", [](Case& c) { c.inputs = {{kMask, kAllAxes}}; });
+    add("bias", [](Case& c) { c.inputs = {{kBias, kHeads | kQueries | kKeys}}; });
+    add("alibi_causal", [](Case& c) { c.inputs = {{kAlibi, kHeads}}, c.causal = true; });
+    add("all_gqa", [](Case& c) {
+      c.heads(4, 2).inputs = {{kMask, kHeads | kKeys}, {kBias, kAllAxes}, {kAlibi, kHeads}};
+      c.window(300, 20);
+    });
+    add("odd", [](Case& c) {
+      c.sizes(70, 311).inputs = {{kMask, kQueries | kKeys}, {kBias, kAllAxes}};
+      c.batch = 3, c.lengths = {311, 97, 0};
+    });
+    if (d_qk != 128) continue;
+    add("bias_f32_softcap", [](Case& c) {
+      c.inputs = {{kBias, kAllAxes, true}}, c.softcap = 3, c.shifted(-60).causal = true;
+    });
+    add("mask_by_stride", [](Case& c) {
+      c.inputs = {{kMask, kHeads | kKeys}}, c.broadcast_by_stride = true;
+    });
+    // ALiBi's distance changes its sign in the midst of a block.
+    add("alibi_full", [](Case& c) { c.sizes(400, 400).inputs = {{kAlibi, kHeads}}; });
+    add("packed_splits", [](Case& c) {
+      c.heads(8, 2).sizes(2, 1500).inputs = {{kAlibi, kHeads}, {kMask, kKeys}};
+    });
+  }
+}
+
 // Hard selection on tensor cores: each instance, with several tiles of queries and blocks of keys,
 // the last ones cut, and all that hides keys; packed heads and split keys; keys that are equally
 // good, in one block of keys and in many.
@@ -299,7 +337,7 @@ void add_hard_tiles(Rows* rows) {
 
 void add_kernel_cases(Rows* rows) {
   for (const auto& add : {add_tiles, add_bounds, add_tails, add_splits, add_warpgroups,
-                          add_warpgroup_widths, add_hard_tiles})
+                          add_warpgroup_widths, add_warpgroup_rules, add_hard_tiles})
     add(rows);
 }
 
