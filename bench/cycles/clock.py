@@ -67,7 +67,7 @@ class Clock:
         way = [self.code.all[n] for n in self.loops[0]]
         if self.description.wgmma:
             best = replace(machine, wgmma_rs=64)
-            return 2 * sum(machines.wgmma_cycles(best, i) for i in way if i.family == "HGMMA")
+            return len(self.description.math) * sum(machines.wgmma_cycles(best, i) for i in way if i.family == "HGMMA")
         return sum(machines.mma_cycles(machine, i.opcode) for i in way if i.family == "HMMA")
 
     def _persistent(self, machine):

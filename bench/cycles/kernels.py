@@ -33,6 +33,7 @@ class Persistent:
     seeds: list  # (signal, party) that has arrived before the first tile
     copies: object  # (blocks) -> a tile's [(awaited or None, [completed], bytes)]
     before: list = field(default_factory=list)  # copies ahead of the first tile: the end of one that is not replayed
+    dim_v: int = 0  # 0: dim
 
     wgmma = True
     inside = 1  # blocks of a tile whose products stand in the boundary
@@ -61,46 +62,71 @@ class Resident:
 
 
 def turns(parties=("W0", "W1")):
-    return {"turn0": (parties, "turn", 0), "turn1": (parties, "turn", 0)}
+    return {f"turn{n}": ((party, parties[n - 1]), "turn", 0) for n, party in enumerate(parties)}
 
 
-def sm90_forward(kernel_type, softcap):
+# By (d_qk, d_v) as compiled: math warpgroups, keys of a block, buffers of Q, buffers that K and V share
+# (sm90_forward/policy.h).
+SM90_SHAPES = {(64, 64): (3, 128, 2, 10), (96, 96): (2, 128, 2, 5), (128, 128): (2, 128, 2, 5),
+               (192, 128): (2, 128, 1, 4), (256, 256): (2, 80, 1, 4)}
+
+
+SM90_RULES_SHAPES = {(64, 64): (2, 96, 2, 8), (96, 96): (2, 96, 2, 6), (128, 128): (2, 80, 2, 6),
+                     (192, 128): (2, 80, 2, 4)}
+SM90_VARIANTS = ("plain", "softcap", "rules")  # Sm90Variant
+
+
+def sm90_forward(kernel_type, dim_qk, dim_v, variant):
     """kernels/README.md, sm90_forward: S1, A1 and so on are the turns, K+, K- and so on the mbarriers."""
-    exponentials = [] if softcap else [("MUFU.EX2", 66)]  # tanh has some of its own
-    store = [("STSM", 8), ("UTMASTG", 2)]  # O, by the leading lane
+    shapes = SM90_RULES_SHAPES if variant == "rules" else SM90_SHAPES
+    warpgroups, tile_kv, q_buffers, kv_buffers = shapes[dim_qk, dim_v]
+    ahead = q_buffers == 2 and warpgroups == 2 and variant == "plain"  # the next tile's first Q K^T
+    qk, pv = (f"HGMMA.64x{tile_kv}x", dim_qk // 16), (f"HGMMA.64x{dim_v}x", tile_kv // 16)
+    exponentials = [] if variant == "softcap" else [("MUFU.EX2", tile_kv // 2 + 2)]  # tanh has some of its own
+    panels = -(-dim_v // 64)
+    store = [("STSM", dim_v // 16), ("UTMASTG", panels)]  # O, by the leading lane
     stored = [("DEPBAR.LE SB0", 1), ("SYNCS.ARRIVE", 1)]  # shared memory has been read
 
     def ways(me):
-        mine, other = f"turn{me}", f"turn{1 - me}"
+        mine, other = f"turn{me}", f"turn{(me + 1) % warpgroups}"
         turn = [("sync", mine), ("wait", "K+"), ("pass", other)]
-        if softcap:  # the next tile's Q K^T is not issued ahead
-            boundary = [("HGMMA", 8), ("SYNCS.ARRIVE", 1)] + store + stored + [("HGMMA.64x128", 8), ("SYNCS.ARRIVE", 1)]
-            behind = [("arrive", "V-"), ("sync", f"Q read {me}"), ("arrive", "Q-")] + turn + [("arrive", "K-")]
-        else:
-            boundary = [("HGMMA.64x128", 16), ("HGMMA.64x64", 0), ("SYNCS.ARRIVE", 1)] + store
+        products = [("HGMMA", tile_kv // 16), ("HGMMA", dim_qk // 16)]
+        if ahead:
+            boundary = [("HGMMA", tile_kv // 16 + dim_qk // 16), ("SYNCS.ARRIVE", 1)] + store
             boundary += [("SYNCS.ARRIVE", 1)] + exponentials + stored
-            behind = turn + [("arrive", "V-"), ("arrive", "K-"), ("arrive", "Q-")]
+            signs = [("wait", "V+"), ("wait", f"Q+{me}")] + turn + [("arrive", "V-"), ("arrive", "K-"), ("arrive", "Q-")]
+        else:
+            boundary = products[:1] + [("SYNCS.ARRIVE", 1)] + store + stored + products[1:] + [("SYNCS.ARRIVE", 1)]
+            signs = [("wait", "V+"), ("arrive", "V-"), ("sync", f"Q read {me}"), ("arrive", "Q-"),
+                     ("wait", f"Q+{me}")] + turn + [("arrive", "K-")]
         return Ways(
-            loop=[(_WAIT, 1), ("HGMMA", 8), (_WAIT, 1), ("HGMMA", 8)] + exponentials,
-            boundary=boundary,
+            loop=[(_WAIT, 1), qk, (_WAIT, 1), pv] + exponentials, boundary=boundary,
             loop_signs=[("sync", mine), ("wait", "K+"), ("wait", "V+"), ("pass", other), ("arrive", "K-"),
                         ("arrive", "V-")],
-            boundary_signs=[("wait", "V+"), ("wait", f"Q+{me}")] + behind)
+            boundary_signs=signs)
 
-    # K of block n has number 2n of a ring of 5, V 2n + 1: K is copied when the V three blocks before is released, V
-    # when the K two blocks before is.
+    # K of block n has number 2n of the ring, V 2n + 1: with an odd number of buffers K is copied when a V is released,
+    # and V when a K is, else each into its own.
+    odd = kv_buffers % 2
+    key, value = (("V-" if odd else "K-", ["K+"], tile_kv * -(-dim_qk // 64) * 128),
+                  ("K-" if odd else "V-", ["V+"], tile_kv * panels * 128))
+    queries = [("Q-" if w == 0 else None, [f"Q+{w}"], 128 * -(-dim_qk // 64) * 64) for w in range(warpgroups)]
+
     def copies(blocks):
-        tile = [("Q-", ["Q+0"], 16384), ("V-", ["K+"], 32768), (None, ["Q+1"], 16384), ("K-", ["V+"], 32768)]
-        return tile + [("V-", ["K+"], 32768), ("K-", ["V+"], 32768)] * (blocks - 1)
+        tile = [queries[0], key, *queries[1:], value] if q_buffers == 2 else [key, value, *queries]
+        return tile + [key, value] * (blocks - 1)
 
-    warps, producer = ("W0", "W1"), ("producer",)
+    warps, producer = tuple(f"W{w}" for w in range(warpgroups)), ("producer",)
     return Persistent(
-        f"sm90_forward<{kernel_type}, {'softcap' if softcap else 'plain'}>", 90, 128, 128, 128, (ways(0), ways(1)),
-        signals={**turns(), "K+": (producer, "mbarrier", 0), "V+": (producer, "mbarrier", 0),
-                 "Q+0": (producer, "mbarrier", 0), "Q+1": (producer, "mbarrier", 0), "K-": (warps, "mbarrier", 2),
-                 "V-": (warps, "mbarrier", 3), "Q-": (warps, "mbarrier", 2), "Q read 0": (("W0",), "turn", 0),
-                 "Q read 1": (("W1",), "turn", 0)},
-        seeds=[("turn0", "W1")], copies=copies)
+        f"sm90_forward<{kernel_type}, {dim_qk}{'' if dim_qk == dim_v else f'/{dim_v}'}, "
+        f"{variant}>", 90, 64 * warpgroups, tile_kv, dim_qk,
+        tuple(map(ways, range(warpgroups))),
+        signals={**turns(warps), "K+": (producer, "mbarrier", 0), "V+": (producer, "mbarrier", 0),
+                 **{f"Q+{w}": (producer, "mbarrier", 0) for w in range(warpgroups)},
+                 **{f"Q read {w}": ((warps[w],), "turn", 0) for w in range(warpgroups)},
+                 "K-": (warps, "mbarrier", kv_buffers // 2), "V-": (warps, "mbarrier", (kv_buffers + 1) // 2),
+                 "Q-": (warps, "mbarrier", 2 * (q_buffers - 1))},
+        seeds=[("turn0", warps[-1])], copies=copies, dim_v=dim_v)
 
 
 def flash3(causal):
@@ -196,7 +222,8 @@ def sm80_hard(compute, registers, kernel_type, dim, rules):
 
 
 _NAMES = (
-    (r"12sm90_forwardILNS0_4TypeE(\d)ELb([01])E", lambda k, t, softcap: sm90_forward(TYPES[t], softcap == "1")),
+    (r"12sm90_forwardILNS0_4TypeE(\d)ELi(\d+)ELi(\d+)ELNS0_11Sm90VariantE(\d)E",
+     lambda k, t, dim_qk, dim_v, variant: sm90_forward(TYPES[t], int(dim_qk), int(dim_v), SM90_VARIANTS[int(variant)])),
     (r"12sm80_forwardILNS0_4TypeE(\d)ELi(\d+)ELNS0_11Sm80VariantE(\d)E",
      lambda k, t, dim, variant: sm80_forward(k.compute, k.registers, TYPES[t], int(dim), int(variant))),
     (r"11sm80_tf32x3ILi(\d+)ELb([01])E",

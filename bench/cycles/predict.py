@@ -17,7 +17,7 @@ def tflops(description, machine, result, length):
     # `result` is of a multiprocessor: slots tiles side by side take as long as one after the other.
     rounds = up(tiles, machine.multiprocessors * slots) * slots
     cycles = rounds * (result.tile + up(length, d.tile_kv) * result.block)
-    return 4 * TOKENS * length * heads * d.dim / (cycles / (machine.clock * 1e6)) / 1e12
+    return 2 * TOKENS * length * heads * (d.dim + (getattr(d, "dim_v", 0) or d.dim)) / (cycles / (machine.clock * 1e6)) / 1e12
 
 
 @dataclass(frozen=True)

@@ -206,6 +206,93 @@ void add_warpgroups(Rows* rows) {
   });
 }
 
+// The same for the other widths, whose tiles, blocks and buffers differ: each with what its
+// protocol decides, in its own width and in a smaller one that is padded.
+void add_warpgroup_widths(Rows* rows) {
+  const struct {
+    const char* name;
+    int64_t d_qk, d_v, smaller_qk, smaller_v;
+  } widths[] = {{"64", 64, 64, 40, 8},
+                {"96", 96, 96, 72, 88},
+                {"192", 192, 128, 136, 104},
+                {"256", 256, 256, 200, 216}};
+  int turn = 0;  // types alternate
+  for (const auto& [name, d_qk, d_v, smaller_qk, smaller_v] : widths) {
+    Group group{rows, text("warpgroups", name, "_"), Case().dims(d_qk, d_v)};
+    group.base.batch = 1;
+    Group one_head = group;
+    one_head.base.one_head();
+    const auto type = [&] { return ++turn % 2 == 0 ? kF16 : kBf16; };
+    one_head.add("square", {kF16}, [](Case& c) { c.sizes(256, 256).causal = true; });
+    group.add("gqa_smaller", {type()}, [&](Case& c) {
+      c.heads(4, 2).sizes(200, 390).dims(smaller_qk, smaller_v).causal = true;
+    });
+    one_head.add("lengths", {kF16}, [](Case& c) {
+      c.batch = 5, c.sizes(70, 390).lengths = {65, 256, 128, 385, 0}, c.lse = false;
+    });
+    one_head.add("tail_rows", {type()}, [](Case& c) {
+      c.batch = 8, c.sizes(5, 130).lengths = {127, 126, 125, 124, 123, 122, 121, 120};
+    });
+    group.add("window", {type()}, [](Case& c) {
+      c.sizes(400, 400).window(150, 10).layout =
+          c.d_qk == c.d_v ? Layout::kPacked : Layout::kPadded;
+    });
+    group.add("one_row", {type()}, [](Case& c) { c.batch = 2, c.sizes(1, 700).causal = true; });
+    one_head.add("softcap_lengths", {type()}, [&](Case& c) {
+      c.batch = 6, c.sizes(60, 640).dims(smaller_qk, smaller_v).softcap = 2;
+      c.lengths = {600, 0, 1, 100, 1, 1};
+    });
+    for (const float softcap : {0.0f, 2.0f}) {
+      one_head.add(softcap > 0 ? "softcap_window_then_none" : "window_then_none",
+                   {softcap > 0 ? type() : kF16}, [&](Case& c) {
+                     c.batch = 6, c.sizes(228, 356).window(20, 0).softcap = softcap;
+                     c.lengths = {356, 180, 0, 356, 100, 0};
+                   });
+    }
+    one_head.add("three_then_none", {type()}, [](Case& c) {
+      c.batch = 8, c.sizes(100, 384).lengths = {384, 0, 384, 384, 0, 384, 320, 0};
+    });
+  }
+}
+
+// Masks, biases and ALiBi in the kernel of warpgroups: blocks of keys that all rows see, where
+// neighbours come in pairs, and where they do not (an odd number of keys); every one by itself, and
+// together.
+void add_warpgroup_rules(Rows* rows) {
+  const std::pair<int64_t, int64_t> widths[] = {{64, 64}, {96, 96}, {128, 128}, {192, 128}};
+  int turn = 0;  // types alternate
+  for (const auto& [d_qk, d_v] : widths) {
+    Group group{rows, text("warpgroups", d_qk, "_rules_"), Case().dims(d_qk, d_v).sizes(150, 400)};
+    group.base.batch = 1;
+    const auto add = [&](const char* name, const auto& change) {
+      group.add(name, {++turn % 2 == 0 ? kF16 : kBf16}, change);
+    };
+    add("mask", [](Case& c) { c.inputs = {{kMask, kAllAxes}}; });
+    add("bias", [](Case& c) { c.inputs = {{kBias, kHeads | kQueries | kKeys}}; });
+    add("alibi_causal", [](Case& c) { c.inputs = {{kAlibi, kHeads}}, c.causal = true; });
+    add("all_gqa", [](Case& c) {
+      c.heads(4, 2).inputs = {{kMask, kHeads | kKeys}, {kBias, kAllAxes}, {kAlibi, kHeads}};
+      c.window(300, 20);
+    });
+    add("odd", [](Case& c) {
+      c.sizes(70, 311).inputs = {{kMask, kQueries | kKeys}, {kBias, kAllAxes}};
+      c.batch = 3, c.lengths = {311, 97, 0};
+    });
+    if (d_qk != 128) continue;
+    add("bias_f32_softcap", [](Case& c) {
+      c.inputs = {{kBias, kAllAxes, true}}, c.softcap = 3, c.shifted(-60).causal = true;
+    });
+    add("mask_by_stride", [](Case& c) {
+      c.inputs = {{kMask, kHeads | kKeys}}, c.broadcast_by_stride = true;
+    });
+    // ALiBi's distance changes its sign in the midst of a block.
+    add("alibi_full", [](Case& c) { c.sizes(400, 400).inputs = {{kAlibi, kHeads}}; });
+    add("packed_splits", [](Case& c) {
+      c.heads(8, 2).sizes(2, 1500).inputs = {{kAlibi, kHeads}, {kMask, kKeys}};
+    });
+  }
+}
+
 // Hard selection on tensor cores: each instance, with several tiles of queries and blocks of keys,
 // the last ones cut, and all that hides keys; packed heads and split keys; keys that are equally
 // good, in one block of keys and in many.
@@ -249,8 +336,8 @@ void add_hard_tiles(Rows* rows) {
 }  // namespace
 
 void add_kernel_cases(Rows* rows) {
-  for (const auto& add :
-       {add_tiles, add_bounds, add_tails, add_splits, add_warpgroups, add_hard_tiles})
+  for (const auto& add : {add_tiles, add_bounds, add_tails, add_splits, add_warpgroups,
+                          add_warpgroup_widths, add_warpgroup_rules, add_hard_tiles})
     add(rows);
 }
 

@@ -7,6 +7,7 @@
 #include "kernels/attention/sm80_forward/policy.h"
 #include "kernels/attention/sm80_hard/policy.h"
 #include "kernels/attention/sm80_tf32x3/policy.h"
+#include "kernels/attention/sm90_forward/policy.h"
 
 namespace qkv::verify {
 namespace {
@@ -54,7 +55,8 @@ const std::vector<Instance>& all_instances() {
 #define QKV_SM80_HARD(type, max_dim, rules) \
   add("sm80_hard", " " #type " " #max_dim " " #rules, from_sm80);
 #define QKV_HARD_COMBINE() add("hard_combine", "", from_sm80);
-#define QKV_SM90_FORWARD(type, softcap) add("sm90_forward", " " #type " " #softcap, sm90_alone);
+#define QKV_SM90_FORWARD(type, d_qk, d_v, variant) \
+  add("sm90_forward", " " #type " " #d_qk " " #d_v " " #variant, sm90_alone);
 #define QKV_MERGE() add("merge", "", everywhere);
 #include "kernels/kernels.inc"
     return out;
@@ -75,7 +77,12 @@ std::string instance_of(const std::string& kernel, const Case& row, const std::s
     return host::text(kernel, " ", kernels::sm80_tf32x3_policy(dim, rules).max_dim,
                       rules ? " true" : " false");
   }
-  if (kernel == "sm90_forward") return name + (row.softcap > 0 ? " true" : " false");
+  if (kernel == "sm90_forward") {
+    const bool reads = row.has(kMask) || row.has(kBias) || row.has(kAlibi);
+    const kernels::Sm90Shape& shape = *kernels::sm90_shape(row.d_qk, row.d_v, reads);
+    return host::text(name, " ", shape.d_qk, " ", shape.d_v,
+                      reads ? " Rules" : row.softcap > 0 ? " Softcap" : " Plain");
+  }
   if (kernel == "sm80_hard") {
     const auto policy = kernels::sm80_hard_policy(static_cast<int32_t>(row.d_qk), rules);
     return host::text(name, " ", policy.max_dim, rules ? " true" : " false");

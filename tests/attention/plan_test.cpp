@@ -72,11 +72,12 @@ TEST_P(PlanOn, EveryWidth) {
     const host::Status status = make_plan(problem, device, &plan);
     ASSERT_TRUE(status.ok()) << status.reason();
     int32_t tile_q = 0, tile_kv = 0, threads = 0, smem = 48 * 1024;
-    if (device.compute == 90 && d_v % 8 == 0 && d_v <= 128) {
+    if (const kernels::Sm90Shape* shape = kernels::sm90_shape(96, d_v, false);
+        device.compute == 90 && d_v % 8 == 0 && shape != nullptr) {
       EXPECT_STREQ(plan.kernel->name, "sm90_forward");
-      EXPECT_EQ(plan_tiles(plan).tile_q, kernels::kSm90TileQ);
-      EXPECT_EQ(plan_tiles(plan).tile_kv, kernels::kSm90TileKv);
-      EXPECT_EQ(plan_tiles(plan).threads, kernels::kSm90Threads);
+      EXPECT_EQ(plan_tiles(plan).tile_q, shape->tile_q());
+      EXPECT_EQ(plan_tiles(plan).tile_kv, shape->tile_kv);
+      EXPECT_EQ(plan_tiles(plan).threads, shape->threads());
       EXPECT_EQ(plan_schedule(plan).blocks(), 2 * 6 * 8 * plan_schedule(plan).splits);
       EXPECT_EQ(plan_tiles(plan).blocks,
                 std::min<int64_t>(plan_schedule(plan).blocks(), device.sm_count));
@@ -298,23 +299,27 @@ const Decline kSm90Declines[] = {
      [](qkv_attention_desc& d) { d.selection = QKV_SELECT_HARD; }, "sm80_hard"},
     {"weights", "does not write attention weights",
      [](qkv_attention_desc& d) { d.weights = pair_tensor(QKV_TYPE_F32); }},
-    {"mask", "takes no mask tensor",
-     [](qkv_attention_desc& d) { d.mask = pair_tensor(QKV_TYPE_BOOL); }, "sm80_forward"},
-    {"bias", "takes no bias tensor",
-     [](qkv_attention_desc& d) { d.bias = pair_tensor(QKV_TYPE_F16); }, "sm80_forward"},
-    {"alibi", "takes no alibi_slopes",
+    {"mask", "", [](qkv_attention_desc& d) { d.mask = pair_tensor(QKV_TYPE_BOOL); },
+     "sm90_forward"},
+    {"bias", "", [](qkv_attention_desc& d) { d.bias = pair_tensor(QKV_TYPE_F16); }, "sm90_forward"},
+    {"alibi", "",
      [](qkv_attention_desc& d) {
+       d.alibi_slopes = {nullptr, QKV_TYPE_F32, 0, {1, 4, 1, 1}, {0, 1, 0, 0}};
+     },
+     "sm90_forward"},
+    {"wide_alibi",
+     "takes mask, bias and ALiBi up to 192 dims of Q and 128 of V, here are 128 and 136",
+     [](qkv_attention_desc& d) {
+       d = shapes(1, 4, 4, 8, 8, 128, 136);
        d.alibi_slopes = {nullptr, QKV_TYPE_F32, 0, {1, 4, 1, 1}, {0, 1, 0, 0}};
      },
      "sm80_forward"},
     {"negative_scale", "needs a scale above 0, it is -2",
      [](qkv_attention_desc& d) { d.scale = -2, d.scale_set = 1; }, "sm80_forward"},
-    {"odd_dim", "takes dims that are multiples of 8 up to 128, one here is 100",
+    {"odd_dim", "takes dims that are multiples of 8 up to 256, one here is 100",
      [](qkv_attention_desc& d) { d = shapes(1, 1, 1, 8, 8, 128, 100); }, "simt_forward"},
-    {"wide", "takes dims that are multiples of 8 up to 128, one here is 136",
-     [](qkv_attention_desc& d) { d = shapes(1, 1, 1, 8, 8, 136, 64); }, "sm80_forward"},
-    {"narrow", "pads head dims to 128, which wastes half or more where the widest is 64",
-     [](qkv_attention_desc& d) { d = shapes(1, 1, 1, 8, 8, 32, 64); }, "sm80_forward"},
+    {"wide", "takes dims that are multiples of 8 up to 256, one here is 264",
+     [](qkv_attention_desc& d) { d = shapes(1, 1, 1, 8, 8, 264, 64); }, "simt_forward"},
     {"no_keys", "needs keys, there are none",
      [](qkv_attention_desc& d) { d = shapes(1, 1, 1, 8, 0, 128, 128); }, "sm80_forward"},
     {"stride", "needs strides that are multiples of 8, k.stride[2] is 516",

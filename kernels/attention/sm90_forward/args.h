@@ -16,7 +16,8 @@ struct Sm90ForwardArgs {
   ForwardArgs forward;
   TileSchedule schedule;
   Partials partials;
-  int32_t tiles = 0;  // schedule.blocks()
+  uint32_t rules = 0;  // Sm90RuleBits
+  int32_t tiles = 0;   // schedule.blocks()
   // Dynamic scheduling: a counter that is 0 when the kernel starts; a block that is done with a
   // tile takes the next one by atomicAdd. Null: static scheduling, block b computes the tiles b, b
   // + gridDim.x, b + 2 gridDim.x, ...

@@ -12,45 +12,38 @@
 
 namespace qkv::kernels {
 
-template <Type kType>
+template <Type kType, int kDimQk, int kDimV, bool kRules>
 struct Sm90Block {
+  static constexpr Sm90Shape kShape = *sm90_shape(kDimQk, kDimV, kRules);
+  static constexpr int kTileKv = kShape.tile_kv, kHalfBlock = kShape.half;
   using T = Element<kType>;
   using Softmax = OnlineSoftmax<softmax_carry(kType)>;
 
   // A warpgroup's S and O, as wgmma's accumulators, and P, as its A operand in registers. Of its
   // warp's 16 rows a lane has rows lane / 4 and + 8 ("halves" 0 and 1), and of every 8 columns
   // 2 (lane % 4) and + 1: element n / 2 + 2 half + x is column n + 2 (lane % 4) + x, n = 0, 8, ...
-  using Scores = float[kSm90TileKv / 2];
-  using Output = float[kSm90Dim / 2];
-  using PackedP = uint32_t[kSm90TileKv / 16][4];
-  static_assert(kSm90Rows == 64 && kSm90TileKv == 128 && kSm90Dim == 128, "wgmma m64n128k16");
-  static_assert(kSm90MathWarpgroups == 2, "they take turns");
-  static constexpr int kHalfBlock = kSm90TileKv / 2;
+  using Scores = float[kTileKv / 2];
+  using Output = float[kDimV / 2];
+  using PackedP = uint32_t[kTileKv / 16][4];
+  static_assert(kSm90Rows == 64 && kTileKv % 16 == 0 && kHalfBlock % 16 == 0, "wgmma m64nNk16");
 
   // rS = Q K^T for the first kKeys keys of the block, asynchronously. Descriptors count in units of
   // 16 bytes.
   template <int kKeys>
   static __device__ void multiply_qk(Scores& rS, uint64_t q, uint64_t k) {
-    constexpr int kSteps = kSm90Panel / 16;                      // of 16 dims in a panel
-    constexpr int kStep = kSm90PanelBytes / kSteps / 16;         // to the next 16 dims
-    constexpr int kQPanel = kSm90Rows * kSm90PanelBytes / 16;    // to the next panel of Q
-    constexpr int kKPanel = kSm90TileKv * kSm90PanelBytes / 16;  // of K
+    constexpr int kSteps = kSm90Panel / 16;                    // of 16 dims in a panel
+    constexpr int kStep = kSm90PanelBytes / kSteps / 16;       // to the next 16 dims
+    constexpr int kQPanel = kSm90Rows * kSm90PanelBytes / 16;  // to the next panel of Q
+    constexpr int kKPanel = kTileKv * kSm90PanelBytes / 16;    // of K
     ptx::wgmma_fence();
 #pragma unroll
-    for (int d = 0; d < kSm90Dim / 16; ++d) {
+    for (int d = 0; d < kDimQk / 16; ++d) {
       const uint64_t q_d = q + d / kSteps * kQPanel + d % kSteps * kStep;
       const uint64_t k_d = k + d / kSteps * kKPanel + d % kSteps * kStep;
-      if constexpr (kKeys == kSm90TileKv) {
-        if (d == 0)
-          ptx::wgmma_m64n128k16<T, false>(rS, q_d, k_d);
-        else
-          ptx::wgmma_m64n128k16<T, true>(rS, q_d, k_d);
-      } else {
-        if (d == 0)
-          ptx::wgmma_m64n64k16<T, false>(rS, q_d, k_d);
-        else
-          ptx::wgmma_m64n64k16<T, true>(rS, q_d, k_d);
-      }
+      if (d == 0)
+        ptx::wgmma<T, kKeys, false>(rS, q_d, k_d);
+      else
+        ptx::wgmma<T, kKeys, true>(rS, q_d, k_d);
     }
     ptx::wgmma_commit_group();
   }
@@ -62,7 +55,7 @@ struct Sm90Block {
     ptx::wgmma_fence();
 #pragma unroll
     for (int j = 0; j < kKeys / 16; ++j)
-      ptx::wgmma_m64n128k16<T>(rO, rP[j], v + j * kStep, j == 0 ? add : 1);
+      ptx::wgmma<T, kDimV>(rO, rP[j], v + j * kStep, j == 0 ? add : 1);
     ptx::wgmma_commit_group();
   }
 

@@ -9,16 +9,17 @@
 
 namespace qkv::kernels {
 
-template <class T, class Softmax>
+template <class T, int kDimQk, int kDimV, bool kRules, class Softmax>
 struct Sm90Epilogue {
-  using Shared = Sm90Shared<T>;
+  using Shared = Sm90Shared<T, kDimQk, kDimV, kRules>;
+  using QRing = typename Shared::QRing;
 
   // O and LSE of a warp's rows; with more than one split into the workspace, for combine.
-  static __device__ void write(const Sm90ForwardArgs& args, Shared& shared, uint32_t stage,
-                               float (&rO)[kSm90Dim / 2], Softmax (&softmax)[2], float factor) {
+  static __device__ void write(const Sm90ForwardArgs& args, Shared& shared, const QRing& q,
+                               float (&rO)[kDimV / 2], Softmax (&softmax)[2], float factor) {
     const int lane = static_cast<int>(threadIdx.x) % 32, warp = static_cast<int>(threadIdx.x) / 32;
-    const int warp_row = warp * kSm90WarpRows;    // in the tile
-    const WorkTile at = shared.work[stage].tile;  // in registers before they are needed
+    const int warp_row = warp * kSm90WarpRows;       // in the tile
+    const WorkTile at = shared.work[q.work()].tile;  // in registers before they are needed
     float inverse[2];
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
@@ -26,7 +27,7 @@ struct Sm90Epilogue {
       of_row.l = quad_sum(of_row.l);
       inverse[half] = 1 / of_row.l;
     }
-    if (args.partials.o == nullptr) store(args, shared, stage, at, rO, softmax, inverse);
+    if (args.partials.o == nullptr) store(args, shared, q.stage(), at, rO, softmax, inverse);
     const Tensor& lse = args.forward.lse;
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
@@ -45,7 +46,7 @@ struct Sm90Epilogue {
       if (softmax[half].empty()) continue;
       float* to = args.partials.o + row * args.forward.d_v + lane % 4 * 2;
 #pragma unroll
-      for (int d = 0; d < kSm90Dim; d += 8)
+      for (int d = 0; d < kDimV; d += 8)
         if (d < args.forward.d_v)
           *reinterpret_cast<float2*>(to + d) = make_float2(
               rO[d / 2 + half * 2] * inverse[half], rO[d / 2 + half * 2 + 1] * inverse[half]);
@@ -55,7 +56,7 @@ struct Sm90Epilogue {
   // O through the place of the warp's rows of Q in shared memory, which nobody reads any more, by
   // TMA. Who releases the stage waits for the store to have read it.
   static __device__ void store(const Sm90ForwardArgs& args, Shared& shared, uint32_t stage,
-                               const WorkTile& at, const float (&rO)[kSm90Dim / 2],
+                               const WorkTile& at, const float (&rO)[kDimV / 2],
                                const Softmax (&softmax)[2], const float (&inverse)[2]) {
     const int lane = static_cast<int>(threadIdx.x) % 32, warp = static_cast<int>(threadIdx.x) / 32;
     const int warp_row = warp * kSm90WarpRows;  // in the tile
@@ -63,7 +64,7 @@ struct Sm90Epilogue {
     const int row = warp_row % kSm90Rows;
     const uint32_t to = shared_address(panels[0][row + lane % 16]);
 #pragma unroll
-    for (int d = 0; d < kSm90Dim / 16; ++d) {
+    for (int d = 0; d < kDimV / 16; ++d) {
       uint32_t o[4];
 #pragma unroll
       for (int x = 0; x < 4; ++x) {
@@ -78,7 +79,7 @@ struct Sm90Epilogue {
     ptx::fence_proxy_async();
     __syncwarp();
     if (lane == 0 && warp_row < at.rows) {
-      for (int panel = 0; panel < kSm90Panels; ++panel)
+      for (int panel = 0; panel < Shared::kShape.panels_v(); ++panel)
         ptx::cp_async_bulk_tensor_store(
             &args.o,
             {panel * kSm90Panel, 0, args.schedule.query(at.row + warp_row), set_of(args, at),

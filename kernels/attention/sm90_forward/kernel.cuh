@@ -1,13 +1,14 @@
 // sm90_forward: O = softmax(S) V and LSE on Hopper, with TMA, mbarriers and wgmma. fp16 and bf16,
-// head dims up to kSm90Dim.
+// every head dim that a shape in policy.h has room for.
 //
-// A thread block stays on its multiprocessor and computes one tile of kSm90TileQ query rows after
-// the other (persistent kernel). A producer warp copies Q, K and V by TMA; two math warpgroups own
-// kSm90Rows rows each, from scores to output. A warpgroup walks over the blocks of keys, the last
-// one first, and issues Q K^T of a block together with P V of the block before, so that the tensor
-// cores work on P V during the block's softmax. The warpgroups take turns in issuing, so that one's
-// softmax overlaps the other's products (ping-pong). Q has two buffers, in which O is left in its
-// tile's place: the next tile begins while this one is stored. kernels/README.md draws it.
+// A thread block stays on its multiprocessor and computes one tile of 128 or 192 query rows after
+// the other (persistent kernel). A producer warp copies Q, K and V by TMA; two or three math
+// warpgroups own kSm90Rows rows each, from scores to output. A warpgroup walks over the blocks of
+// keys, the last one first, and issues Q K^T of a block together with P V of the block before, so
+// that the tensor cores work on P V during the block's softmax. The warpgroups take turns in
+// issuing, so that one's softmax overlaps the other's products (ping-pong). O is left in its tile's
+// place of Q. Where Q has two buffers the next tile begins while this one is stored.
+// kernels/README.md draws it.
 //
 // Contract (qkv.h has the rest): maps describe q, k, v and o; keys at or past the length have
 // weight 0, whatever they hold; keys masked by the window get weight 0; P is rounded to the element
@@ -20,6 +21,7 @@
 #include "kernels/attention/sm90_forward/block.cuh"
 #include "kernels/attention/sm90_forward/epilogue.cuh"
 #include "kernels/attention/sm90_forward/producer.cuh"
+#include "kernels/attention/sm90_forward/rules.cuh"
 #include "kernels/core/numeric.cuh"
 #include "kernels/ptx/barrier.h"
 #include "kernels/ptx/opaque.h"
@@ -34,20 +36,35 @@ namespace qkv::kernels {
 //
 // Invariant after each block of keys, per row: m = max s; the quad's l add up to sum P, P =
 // 2^(factor (s - m) + carry); rO = sum P V of the blocks before this one, whose own P is rP.
-template <Type kType, bool kSoftcap>
+template <Type kType, int kDimQk, int kDimV, Sm90Variant kVariant>
 struct Sm90Forward {
-  using Block = Sm90Block<kType>;
+  static constexpr bool kSoftcap = kVariant == Sm90Variant::kSoftcap;
+  static constexpr bool kRules = kVariant == Sm90Variant::kRules;
+  using Block = Sm90Block<kType, kDimQk, kDimV, kRules>;
   using T = typename Block::T;
-  using Shared = Sm90Shared<T>;
+  using Shared = Sm90Shared<T, kDimQk, kDimV, kRules>;
   using Softmax = typename Block::Softmax;
-  using Epilogue = Sm90Epilogue<T, Softmax>;
+  using Epilogue = Sm90Epilogue<T, kDimQk, kDimV, kRules, Softmax>;
+  static constexpr Sm90Shape kShape = Shared::kShape;
+  static constexpr int kTileKv = kShape.tile_kv;
+  static_assert((kShape.warpgroups - 1) * kSm90Rows <= kTileKv,
+                "their first keys differ by a block");
+  using Rules = Sm90Rules<T, kTileKv>;
+  // The next tile's first Q K^T beside the epilogue: with a softcap registers do not suffice.
+  static constexpr bool kAhead = kShape.ahead && !kSoftcap;
+
+  // Whether a warpgroup finds out at a tile's end that only others see the first block, instead of
+  // with the tile. ptxas needs more registers than there are (C7511) for the one here, for the
+  // other there.
+  static constexpr bool kLateRead =
+      kVariant == Sm90Variant::kPlain ? kDimQk == 128 : kSoftcap && (kDimQk == 96 || kDimQk == 256);
 
   // The blocks of keys that the warpgroup's rows see of a tile; none if last < first.
   struct Blocks {
     int first, last;
-    bool half;        // of the last one only the first half, as on warpgroup 0's causal diagonal
-    bool from_first;  // and the other warpgroup sees no earlier one
-    bool to_last;     // nor a later one
+    bool half;     // of the last one only the first half, as on warpgroup 0's causal diagonal
+    int before;    // that only other warpgroups see: at most one
+    bool to_last;  // and none sees a later one
   };
 
   const Sm90ForwardArgs& args;
@@ -57,19 +74,19 @@ struct Sm90Forward {
   const float factor;   // log2(e), with the scale folded in, or the softcap
   const float inverse;  // scale / softcap
 
-  Sm90QRing q;
-  Sm90KvRing k{0}, v{1};
+  typename Shared::QRing q;
+  typename Shared::KvRing k{0}, v{1};
   bool has_s = false;  // rS is S of the tile's last block, computed during the tile before
   typename Block::Output rO;
   typename Block::Scores rS;
   typename Block::PackedP rP;
+  Rules rules;
 
   // Of the tile; `end`: there is none.
   bool end;
   KeyRange unmasked;
   Blocks blocks;
   Softmax softmax[2];
-  int add;          // with a softcap, see adds()
   bool pv_pending;  // the tile's last P V is under way, V's stage not released
 
   __device__ Sm90Forward(const Sm90ForwardArgs& args, Shared& shared, int warpgroup)
@@ -77,22 +94,31 @@ struct Sm90Forward {
         shared(shared),
         warpgroup(warpgroup),
         lane(static_cast<int>(threadIdx.x) % 32),
-        factor((kSoftcap ? args.forward.softcap : args.forward.scale) * kLog2E),
-        inverse(kSoftcap ? args.forward.scale / args.forward.softcap : 0) {}
+        factor((kSoftcap                               ? args.forward.softcap
+                : kRules && Rules::scales_scores(args) ? 1
+                                                       : args.forward.scale) *
+               kLog2E),
+        inverse(kSoftcap ? args.forward.scale / args.forward.softcap : 0),
+        rules(args) {}
 
   // The math warpgroups issue their products in turn, once for each block of keys: a warpgroup
-  // waits at its own named barrier until the other one has arrived there.
+  // waits at its own named barrier until the one before it has arrived there.
   static constexpr int kTurn = 1;  // the barrier of warpgroup 0; 2: of warpgroup 1
-  __device__ void take_turn() { ptx::barrier_sync(kTurn + warpgroup, kSm90MathThreads); }
-  __device__ void pass_turn() { ptx::barrier_arrive(kTurn + 1 - warpgroup, kSm90MathThreads); }
+  static constexpr int kTurnThreads = 2 * kSm90WarpgroupThreads;
+  static constexpr int kLast = kShape.warpgroups - 1;
+  __device__ void take_turn() { ptx::barrier_sync(kTurn + warpgroup, kTurnThreads); }
+  __device__ void pass_turn() {
+    const int next = kLast == 1 ? 1 - warpgroup : warpgroup == kLast ? 0 : warpgroup + 1;
+    ptx::barrier_arrive(kTurn + next, kTurnThreads);
+  }
 
   __device__ void wait_q() {
     ptx::mbarrier_wait(shared_address(&shared.q_full[q.stage()][warpgroup]), q.parity());
   }
-  __device__ void wait_kv(const Sm90KvRing& ring) {
+  __device__ void wait_kv(const typename Shared::KvRing& ring) {
     ptx::mbarrier_wait(shared_address(&shared.kv_full[ring.stage()]), ring.parity());
   }
-  __device__ void release_kv(Sm90KvRing& ring) {
+  __device__ void release_kv(typename Shared::KvRing& ring) {
     __syncwarp();
     if (lane == 0) ptx::mbarrier_arrive(shared_address(&shared.kv_empty[ring.stage()]));
     ring.next();
@@ -102,7 +128,7 @@ struct Sm90Forward {
     __syncwarp();
     if (lane != 0) return;
     ptx::cp_async_bulk_wait_group_read();
-    ptx::mbarrier_arrive(shared_address(&shared.q_empty[q.stage() ^ 1]));
+    ptx::mbarrier_arrive(shared_address(&shared.q_empty[q.before().stage()]));
   }
 
   static constexpr uint32_t kEightRows = 8 * kSm90PanelBytes;  // the swizzle's period
@@ -112,18 +138,18 @@ struct Sm90Forward {
   }
   __device__ uint64_t sK() const {
     return ptx::wgmma_at(ptx::wgmma_descriptor(0, kEightRows),
-                         shared_address(shared.kv[k.stage()]));
+                         shared_address(shared.kv(k.stage())));
   }
   __device__ uint64_t sV() const {
-    return ptx::wgmma_at(ptx::wgmma_descriptor(sizeof shared.kv[0][0], kEightRows),
-                         shared_address(shared.kv[v.stage()]));
+    return ptx::wgmma_at(ptx::wgmma_descriptor(sizeof(typename Shared::KvPanel), kEightRows),
+                         shared_address(shared.kv(v.stage())));
   }
 
   // The warpgroup's own barrier: all its warps have waited for the tile's last Q K^T, so that O may
   // be written over Q. Taking a turn says the same.
-  static constexpr int kQRead = 3;  // of warpgroup 0; 4: of warpgroup 1
+  static constexpr int kQRead = kTurn + kShape.warpgroups;  // of warpgroup 0
 
-  // A block of keys that only the other warpgroup sees.
+  // A block of keys that only other warpgroups see.
   __device__ void skip_block() {
     take_turn();
     pass_turn();
@@ -153,10 +179,13 @@ struct Sm90Forward {
         lane / 4;
     const KeyRange visible[2] = {work().mask.keys(args.schedule.query(row)),
                                  work().mask.keys(args.schedule.query(row + 8))};
-    Block::template apply_mask<kKeys>(rS, visible, block * kSm90TileKv + lane % 4 * 2);
+    if constexpr (kRules)
+      rules.template apply_one_by_one<kKeys>(rS, visible, block * kTileKv, lane % 4 * 2);
+    else
+      Block::template apply_mask<kKeys>(rS, visible, block * kTileKv + lane % 4 * 2);
   }
   __device__ bool needs_mask(int block) const {
-    return block * kSm90TileKv < unmasked.begin || unmasked.end - block * kSm90TileKv < kSm90TileKv;
+    return block * kTileKv < unmasked.begin || unmasked.end - block * kTileKv < kTileKv;
   }
 
   // Q K^T, if it is not there, and softmax of the tile's last block, with which the walk begins.
@@ -167,7 +196,7 @@ struct Sm90Forward {
       finish_qk();
     }
     if constexpr (kSoftcap) Block::apply_softcap(rS, inverse);
-    if (needs_mask(blocks.last)) mask_block<kKeys>(blocks.last);
+    if (kRules || needs_mask(blocks.last)) mask_block<kKeys>(blocks.last);
     float rescale[2];
     if (Block::template raise_max<kKeys>(rS, softmax, rescale, factor))
       Block::template exponentials<0, kKeys, true>(rS, softmax, factor);
@@ -177,45 +206,40 @@ struct Sm90Forward {
     if (has_s) release_q_before();
   }
 
-  // Whether P V of `block` is added to rO; 0: it is the tile's first and overwrites rO. ptxas runs
-  // out of registers (C7511) where a plain kernel asks a flag, or one with a softcap the block.
-  __device__ int adds(int block) {
-    if constexpr (!kSoftcap) return block < blocks.last;
-    const int added = add;
-    add = 1;
-    return added;
-  }
-
   // Q K^T and softmax of `block`, with P V of the block after it, which had kKeys keys.
   template <int kKeys, bool kMasked>
   __device__ void step(int block) {
     take_turn();
     wait_kv(k);
-    Block::template multiply_qk<kSm90TileKv>(rS, sQ(), sK());
+    Block::template multiply_qk<kTileKv>(rS, sQ(), sK());
     wait_kv(v);
-    Block::template multiply_pv<kKeys>(rO, rP, sV(), adds(block + 1));
+    Block::template multiply_pv<kKeys>(rO, rP, sV(), block + 1 < blocks.last);
     pass_turn();
+    [[maybe_unused]] typename Rules::Ahead ahead;
+    if constexpr (kRules && !kMasked) rules.load(ahead, block * kTileKv);
     ptx::wgmma_wait_group<1>(rS);
     release_kv(k);
     if constexpr (kSoftcap) Block::apply_softcap(rS, inverse);
-    if constexpr (kMasked) mask_block<kSm90TileKv>(block);
+    if constexpr (kRules && !kMasked) rules.apply(rS, ahead, block * kTileKv);
+    if constexpr (kMasked) mask_block<kTileKv>(block);
     float rescale[2];
-    const bool coarse = Block::template raise_max<kSm90TileKv>(rS, softmax, rescale, factor);
+    const bool coarse = Block::template raise_max<kTileKv>(rS, softmax, rescale, factor);
     // P V runs during the maximum and the first exponentials; then V's buffer is passed on, and
     // the other exponentials run while the next block is on its way. The barrier keeps ptxas
     // from moving the wait for P V up. With a mask or softcap registers do not suffice for it.
-    constexpr int kBefore = kMasked || kSoftcap ? kSm90TileKv : kSm90KeysBeforePv;
+    constexpr bool kSplit = kVariant == Sm90Variant::kPlain && !kMasked;
+    constexpr int kBefore = kSplit ? kShape.keys_before_pv : kTileKv;
     if (coarse)
-      Block::template exponentials<0, kSm90TileKv, true>(rS, softmax, factor);
+      Block::template exponentials<0, kTileKv, true>(rS, softmax, factor);
     else
       Block::template exponentials<0, kBefore, false>(rS, softmax, factor);
-    if constexpr (!kMasked && !kSoftcap) ptx::sync_warp_after(softmax[0].l + softmax[1].l);
+    if constexpr (kSplit) ptx::sync_warp_after(softmax[0].l + softmax[1].l);
     ptx::wgmma_wait_group<0>(rO);
     release_kv(v);
-    if (!coarse) Block::template exponentials<kBefore, kSm90TileKv, false>(rS, softmax, factor);
-    Block::template pack_p<kSm90TileKv>(rP, rS);
+    if (!coarse) Block::template exponentials<kBefore, kTileKv, false>(rS, softmax, factor);
+    Block::template pack_p<kTileKv>(rP, rS);
 #pragma unroll
-    for (int x = 0; x < kSm90Dim / 2; ++x) rO[x] *= rescale[x / 2 % 2];
+    for (int x = 0; x < kDimV / 2; ++x) rO[x] *= rescale[x / 2 % 2];
   }
 
   // From the last block to the first, of which P V is issued and not waited for.
@@ -225,22 +249,22 @@ struct Sm90Forward {
     if (half)
       first_block<Block::kHalfBlock>();
     else
-      first_block<kSm90TileKv>();
+      first_block<kTileKv>();
     if (half && block > blocks.first) {
       step<Block::kHalfBlock, true>(--block);
       half = false;
     }
     while (block > blocks.first) {
       if (needs_mask(--block))
-        step<kSm90TileKv, true>(block);
+        step<kTileKv, true>(block);
       else
-        step<kSm90TileKv, false>(block);
+        step<kTileKv, false>(block);
     }
     wait_kv(v);
     if (half)
-      Block::template multiply_pv<Block::kHalfBlock>(rO, rP, sV(), adds(block));
+      Block::template multiply_pv<Block::kHalfBlock>(rO, rP, sV(), block < blocks.last);
     else
-      Block::template multiply_pv<kSm90TileKv>(rO, rP, sV(), adds(block));
+      Block::template multiply_pv<kTileKv>(rO, rP, sV(), block < blocks.last);
     pv_pending = true;
   }
 
@@ -252,34 +276,33 @@ struct Sm90Forward {
 
   // The tile to come, when its description is there.
   __device__ void read_work() {
-    const Sm90Work& tile = work();
+    const typename Shared::Work& tile = work();
     end = tile.end;
     unmasked = tile.unmasked[warpgroup];
     const KeyRange keys = tile.visible[warpgroup];
     const int first = tile.first, last = tile.last;
-    blocks = {first, first - 1, false, false, false};
+    blocks = {first, first - 1, false, 0, false};
     if (keys.begin >= keys.end) return;
-    blocks.first = keys.begin / kSm90TileKv;
-    blocks.last = (keys.end - 1) / kSm90TileKv;
-    blocks.half = keys.end - blocks.last * kSm90TileKv <= Block::kHalfBlock;
-    blocks.from_first = blocks.first == first;
+    blocks.first = keys.begin / kTileKv;
+    blocks.last = (keys.end - 1) / kTileKv;
+    blocks.half = keys.end - blocks.last * kTileKv <= Block::kHalfBlock;
+    blocks.before = blocks.first - first;
     blocks.to_last = blocks.last == last;
   }
-  __device__ const Sm90Work& work() const { return shared.work[q.stage()]; }
+  __device__ const typename Shared::Work& work() const { return shared.work[q.work()]; }
 
   // O and LSE out. Where the next tile allows it, Q K^T of its last block is computed beside it.
   __device__ void end_tile() {
-    // With softcap registers do not suffice.
-    has_s = !kSoftcap && pv_pending && blocks.to_last;
+    has_s = kAhead && pv_pending && blocks.to_last;
     if (has_s && blocks.half) {
       end_tile_with_qk<Block::kHalfBlock>();
     } else if (has_s) {
-      end_tile_with_qk<kSm90TileKv>();
+      end_tile_with_qk<kTileKv>();
     } else {
       ptx::wgmma_wait_group<0>(rO);
       if (pv_pending) release_kv(v);
       ptx::barrier_sync(kQRead + warpgroup, kSm90WarpgroupThreads);
-      Epilogue::write(args, shared, q.stage() ^ 1, rO, softmax, factor);
+      Epilogue::write(args, shared, q.before(), rO, softmax, factor);
       release_q_before();
     }
   }
@@ -288,70 +311,77 @@ struct Sm90Forward {
     issue_qk<kKeys>();
     ptx::wgmma_wait_group<1>(rO);
     release_kv(v);
-    Epilogue::write(args, shared, q.stage() ^ 1, rO, softmax, factor);
+    Epilogue::write(args, shared, q.before(), rO, softmax, factor);
     finish_qk();
   }
 
   __device__ void run() {
-    if (warpgroup == 1) pass_turn();  // the first turn is warpgroup 0's
+    if (warpgroup == kLast) pass_turn();  // the first turn is warpgroup 0's
     wait_q();
     read_work();
     while (!end) {
       softmax[0] = softmax[1] = {};
       pv_pending = false;
-      add = 0;
+      if constexpr (kRules)
+        rules.begin_tile(work(), static_cast<int>(threadIdx.x) / 32 * kSm90WarpRows + lane / 4,
+                         lane);
       if (!has_s)
 #pragma unroll 1
         for (int block = work().last; block > blocks.last; --block) skip_block();
       if (blocks.first <= blocks.last) walk();
+      const bool skips = pv_pending && kLateRead && work().first < blocks.first;
       q.next();
-      if (pv_pending && !blocks.from_first) {
+      if (kLateRead ? skips : pv_pending && blocks.before > 0) {
         finish_pv();
-        skip_block();  // at most one: the warpgroups' first keys are less than a block apart
+        skip_block();
       }
+      if constexpr (!kAhead) end_tile();
       wait_q();
-      if constexpr (!kSoftcap) read_work();
-      end_tile();
-      if constexpr (kSoftcap) read_work();
+      read_work();
+      if constexpr (kAhead) end_tile();
     }
-    // Warpgroup 1 has arrived once more than warpgroup 0 has waited: no barrier is left half full.
+    // The last warpgroup has arrived once more than warpgroup 0 has waited: no barrier is left half
+    // full.
     if (warpgroup == 0) take_turn();
     if (lane == 0) ptx::cp_async_bulk_wait_group_read();
   }
 };
 
-template <Type kType, bool kSoftcap>
-static __global__ void __launch_bounds__(kSm90Threads, 1)
+template <Type kType, int kDimQk, int kDimV, Sm90Variant kVariant>
+static __global__ void __launch_bounds__(
+    sm90_shape(kDimQk, kDimV, kVariant == Sm90Variant::kRules)->threads(), 1)
     sm90_forward(const __grid_constant__ Sm90ForwardArgs args) {
-  using Kernel = Sm90Forward<kType, kSoftcap>;
+  using Kernel = Sm90Forward<kType, kDimQk, kDimV, kVariant>;
   using Shared = typename Kernel::Shared;
-  static_assert(sizeof(Shared) <= kSm90SmemBytes);
-  static_assert(kSm90MathWarpgroups * kSm90MathRegisters + kSm90ProducerRegisters <=
-                kSm90LaunchRegisters * (kSm90MathWarpgroups + 1));
+  constexpr Sm90Shape kShape = *sm90_shape(kDimQk, kDimV, kVariant == Sm90Variant::kRules);
+  static_assert(sizeof(Shared) <= kShape.smem_bytes());
+  static_assert(kShape.warpgroups * kShape.math_registers() + kShape.producer_registers() <=
+                kShape.launch_registers() * (kShape.warpgroups + 1));
   extern __shared__ __align__(1024) unsigned char smem[];
   Shared& shared = *reinterpret_cast<Shared*>(smem);
 
   const int warpgroup =
       __shfl_sync(0xffffffffu, static_cast<int>(threadIdx.x) / kSm90WarpgroupThreads, 0);
   if (threadIdx.x == 0) {
-    for (int stage = 0; stage < kSm90QStages; ++stage) {
+    for (int stage = 0; stage < kShape.q_stages; ++stage) {
       for (uint64_t& full : shared.q_full[stage]) ptx::mbarrier_init(shared_address(&full), 1);
-      ptx::mbarrier_init(shared_address(&shared.q_empty[stage]), kSm90MathWarps);
+      ptx::mbarrier_init(shared_address(&shared.q_empty[stage]), kShape.math_warps());
     }
-    for (int stage = 0; stage < kSm90KvStages; ++stage) {
+    for (int stage = 0; stage < kShape.kv_stages; ++stage) {
       ptx::mbarrier_init(shared_address(&shared.kv_full[stage]), 1);
-      ptx::mbarrier_init(shared_address(&shared.kv_empty[stage]), kSm90MathWarps);
+      ptx::mbarrier_init(shared_address(&shared.kv_empty[stage]), kShape.math_warps());
     }
     ptx::mbarrier_init(shared_address(&shared.v_tail), 1);
     ptx::fence_mbarrier_init();
   }
   __syncthreads();
 
-  if (warpgroup == kSm90MathWarpgroups) {
-    ptx::setmaxnreg_dec<kSm90ProducerRegisters>();
-    if (threadIdx.x / 32 == kSm90MathWarps) Sm90Producer<Element<kType>>::produce(args, shared);
+  if (warpgroup == kShape.warpgroups) {
+    ptx::setmaxnreg_dec<kShape.producer_registers()>();
+    if (threadIdx.x / 32 == kShape.math_warps())
+      Sm90Producer<Element<kType>, kDimQk, kDimV, Kernel::kRules>::produce(args, shared);
   } else {
-    ptx::setmaxnreg_inc<kSm90MathRegisters>();
+    ptx::setmaxnreg_inc<kShape.math_registers()>();
     Kernel(args, shared, warpgroup).run();
   }
 }

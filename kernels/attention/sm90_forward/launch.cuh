@@ -10,16 +10,20 @@
 
 namespace qkv::kernels {
 
-template <Type kType, bool kSoftcap>
+template <Type kType, int kDimQk, int kDimV, Sm90Variant kVariant>
 int prepare_sm90_forward_instance() {
-  return cudaFuncSetAttribute(sm90_forward<kType, kSoftcap>,
-                              cudaFuncAttributeMaxDynamicSharedMemorySize, kSm90SmemBytes);
+  return cudaFuncSetAttribute(
+      sm90_forward<kType, kDimQk, kDimV, kVariant>, cudaFuncAttributeMaxDynamicSharedMemorySize,
+      sm90_shape(kDimQk, kDimV, kVariant == Sm90Variant::kRules)->smem_bytes());
 }
 
-template <Type kType, bool kSoftcap>
+template <Type kType, int kDimQk, int kDimV, Sm90Variant kVariant>
 int launch_sm90_forward_instance(const Sm90ForwardArgs& args, int32_t blocks, void* stream) {
-  sm90_forward<kType, kSoftcap><<<static_cast<unsigned>(blocks), kSm90Threads, kSm90SmemBytes,
-                                  static_cast<cudaStream_t>(stream)>>>(args);
+  sm90_forward<kType, kDimQk, kDimV, kVariant>
+      <<<static_cast<unsigned>(blocks),
+         sm90_shape(kDimQk, kDimV, kVariant == Sm90Variant::kRules)->threads(),
+         sm90_shape(kDimQk, kDimV, kVariant == Sm90Variant::kRules)->smem_bytes(),
+         static_cast<cudaStream_t>(stream)>>>(args);
   return cudaGetLastError();
 }
 

@@ -1,9 +1,10 @@
-// sm90_forward: forward attention on Hopper. fp16 and bf16, d_qk and d_v multiples of 8 up to
-// kSm90Dim, tensors that TMA can describe.
+// sm90_forward: forward attention on Hopper. fp16 and bf16, d_qk and d_v multiples of 8 that
+// a shape in policy.h has room for, tensors that TMA can describe.
 #pragma once
 
 #include <cstdint>
 
+#include "kernels/attention/sm90_forward/policy.h"
 #include "kernels/core/forward_args.h"
 #include "kernels/core/scheduler.h"
 
@@ -18,13 +19,15 @@ struct Sm90Maps {
 struct Sm90Tiles {
   TileSchedule schedule;
   Partials partials;
+  Sm90Variant variant = Sm90Variant::kPlain;
   int32_t blocks = 0;            // of the grid, at most one for each multiprocessor
   int32_t* next_tile = nullptr;  // see Sm90ForwardArgs; 4 bytes of the workspace
 };
 
 // Makes the descriptors for the strides and sizes of `args`. A launch sets the addresses.
 // `group`: query heads of a KV head that lie in one tile. Returns a cudaError_t.
-int make_sm90_maps(Type type, const ForwardArgs& args, int32_t group, Sm90Maps* maps);
+int make_sm90_maps(Type type, const ForwardArgs& args, const Sm90Shape& shape, int32_t group,
+                   Sm90Maps* maps);
 
 // Queues the kernel on `stream` (a cudaStream_t) of the current device, behind setting *next_tile
 // to 0. Allocates and synchronises nothing. Returns the launch's cudaError_t, which it takes off
@@ -35,14 +38,14 @@ int launch_sm90_forward(Type type, const Sm90Maps& templates, const ForwardArgs&
 
 // Loads the kernel onto the current device and raises its limit of shared memory, so that no launch
 // does it later, in the middle of a graph capture. Returns a cudaError_t.
-int prepare_sm90_forward(Type type, bool softcap);
+int prepare_sm90_forward(Type type, int32_t d_qk, int32_t d_v, Sm90Variant variant);
 
 struct Sm90ForwardArgs;
 
-// The same for one row of kernels.inc.
-template <Type kType, bool kSoftcap>
+// The same for one row of instances.inc.
+template <Type kType, int kDimQk, int kDimV, Sm90Variant kVariant>
 int prepare_sm90_forward_instance();
-template <Type kType, bool kSoftcap>
+template <Type kType, int kDimQk, int kDimV, Sm90Variant kVariant>
 int launch_sm90_forward_instance(const Sm90ForwardArgs& args, int32_t blocks, void* stream);
 
 }  // namespace qkv::kernels

@@ -13,49 +13,71 @@
 namespace qkv::kernels {
 
 // One tile, as the producer describes it to the math warpgroups.
+template <int kWarpgroups>
 struct Sm90Work {
   WorkTile tile;
   int first, last;  // blocks of keys to load; last < first: none
   KeyMask mask;
   // Of each warpgroup's rows: the keys that at least one sees, and those that every row sees.
-  KeyRange visible[kSm90MathWarpgroups], unmasked[kSm90MathWarpgroups];
+  KeyRange visible[kWarpgroups], unmasked[kWarpgroups];
   bool end;  // there are no more tiles
 };
 
-// Where a thread is in the buffers of Q (CUTLASS: PipelineState).
+// Where a thread is in the buffers of Q (CUTLASS: PipelineState), and in the two of work.
+template <int kStages>
 struct Sm90QRing {
   uint32_t count = 0;  // of tiles that the thread is done with
-  __device__ uint32_t stage() const { return count % kSm90QStages; }
+  __device__ uint32_t stage() const { return count % kStages; }
   // Of the phase of the stage's barriers: it flips each time that the ring comes round.
-  __device__ uint32_t parity() const { return count / kSm90QStages % 2; }
+  __device__ uint32_t parity() const { return count / kStages % 2; }
+  __device__ uint32_t work() const { return count % 2; }
+  __device__ Sm90QRing before() const { return {count ^ 1}; }
   __device__ void next() { ++count; }
 };
 
 // Where a thread is in the ring of K and V, which take turns in it: of all blocks that are copied
 // K of block n is number 2n, V is number 2n + 1.
+template <int kStages>
 struct Sm90KvRing {
   uint32_t number;  // modulo two rounds of the ring; first 0 for K, 1 for V
-  __device__ uint32_t stage() const { return parity() ? number - kSm90KvStages : number; }
-  __device__ uint32_t parity() const { return number >= kSm90KvStages; }
+  __device__ uint32_t stage() const { return parity() ? number - kStages : number; }
+  __device__ uint32_t parity() const { return number >= kStages; }
   __device__ void next() {
     number += 2;
-    if (number >= 2 * kSm90KvStages) number -= 2 * kSm90KvStages;
+    if (number >= 2 * kStages) number -= 2 * kStages;
   }
 };
 
-template <class T>
+template <class T, int kDimQk, int kDimV, bool kRules>
 struct Sm90Shared {
+  static constexpr Sm90Shape kShape = *sm90_shape(kDimQk, kDimV, kRules);
+  static_assert(kShape.d_qk == kDimQk && kShape.d_v == kDimV);
+  static_assert(kShape.kv_stages % 2 == 0 || kShape.k_bytes() == kShape.v_bytes());
+  static_assert(kShape.d_v <= kShape.d_qk, "O fits into Q's place");
+  using QRing = Sm90QRing<kShape.q_stages>;
+  using Work = Sm90Work<kShape.warpgroups>;
+  using KvRing = Sm90KvRing<kShape.kv_stages>;
+
+  using QPanel = T[kSm90Rows][kSm90Panel];        // rows of a math warpgroup
+  using KvPanel = T[kShape.tile_kv][kSm90Panel];  // keys of a block
   // The math warpgroups leave O in the place of their rows of Q, on its way to memory.
-  T q[kSm90QStages][kSm90MathWarpgroups][kSm90Panels][kSm90Rows][kSm90Panel];
-  T kv[kSm90KvStages][kSm90Panels][kSm90TileKv][kSm90Panel];
+  QPanel q[kShape.q_stages][kShape.warpgroups][kShape.panels_qk()];
+  unsigned char kv_bytes[kShape.kv_bytes()];
   // full: a math warpgroup waits until TMA has written the stage. empty: the producer waits until
   // all math warps have read it, and O's stores too.
-  uint64_t q_full[kSm90QStages][kSm90MathWarpgroups], q_empty[kSm90QStages];
-  uint64_t kv_full[kSm90KvStages], kv_empty[kSm90KvStages];
+  uint64_t q_full[kShape.q_stages][kShape.warpgroups], q_empty[kShape.q_stages];
+  uint64_t kv_full[kShape.kv_stages], kv_empty[kShape.kv_stages];
   // In kv_full's stead where a block of V has rows at or past the length: the producer waits for
   // the copy, sets these rows to 0, then arrives at kv_full itself.
   uint64_t v_tail;
-  Sm90Work work[kSm90QStages];  // full and empty together with q
+  // Of two tiles: full together with q; empty when the math warps are done with the tile.
+  Work work[2];
+
+  // The panels of a buffer of K or V.
+  __device__ KvPanel* kv(uint32_t stage) {
+    constexpr Sm90Shape kLocal = kShape;  // device code may not refer to the static member
+    return reinterpret_cast<KvPanel*>(kv_bytes + kLocal.kv_offset(static_cast<int32_t>(stage)));
+  }
 };
 
 __device__ inline uint32_t shared_address(const void* shared) {

@@ -112,7 +112,8 @@ int set_tensor_map_address(CUtensorMap* map, void* data) {
   return runtime_error(result);
 }
 
-int make_sm90_maps(Type type, const ForwardArgs& args, int32_t group, Sm90Maps* maps) {
+int make_sm90_maps(Type type, const ForwardArgs& args, const Sm90Shape& shape, int32_t group,
+                   Sm90Maps* maps) {
   static_assert(sizeof maps->bytes[0] == sizeof(CUtensorMap));
   const Driver* driver = nullptr;
   if (const cudaError_t error = open_driver(&driver)) return error;
@@ -125,8 +126,8 @@ int make_sm90_maps(Type type, const ForwardArgs& args, int32_t group, Sm90Maps* 
     const Sizes& sizes;
     int32_t box_rows;
   } all[] = {{args.q, q, kSm90Rows},
-             {args.k, k, kSm90TileKv},
-             {args.v, v, kSm90TileKv},
+             {args.k, k, shape.tile_kv},
+             {args.v, v, shape.tile_kv},
              {args.o, o, kSm90Rows / 4}};
   for (int i = 0; i < 4; ++i) {
     const auto& [tensor, sizes, box_rows] = all[i];

@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <cstdint>
+#include <iterator>
 #include <memory>
 
 #include "host/ops/attention/op.h"
@@ -30,9 +31,15 @@ std::string decline_map(const char* name, const View& view) {
   return {};
 }
 
-// Cycles of a block of keys: products at 2048 multiply-adds a cycle, softmax beside them (untimed).
-constexpr double kStepCycles =
-    2.0 * kernels::kSm90TileQ * kernels::kSm90TileKv * kernels::kSm90Dim / 2048;
+kernels::Sm90Variant variant_of(const Problem& p) {
+  using kernels::Sm90Variant;
+  if (p.mask.present() || p.bias.present() || p.alibi_slopes.present()) return Sm90Variant::kRules;
+  return p.softcap > 0 ? Sm90Variant::kSoftcap : Sm90Variant::kPlain;
+}
+
+const kernels::Sm90Shape* shape_of(const Problem& p) {
+  return kernels::sm90_shape(p.d_qk, p.d_v, variant_of(p) == kernels::Sm90Variant::kRules);
+}
 
 // The heads of a group lie in one box of TMA if a warp's 16 rows hold whole queries.
 bool can_pack(const Problem& p) {
@@ -44,37 +51,41 @@ bool can_pack(const Problem& p) {
 std::string sm90_decline(const Problem& p, const DeviceInfo& device) {
   if (device.compute != 90) return text("needs sm_90, the device is sm_", device.compute);
   if (p.type == QKV_TYPE_F32) return "computes in fp16 and bf16 only";
-  constexpr Takes kTakes{.softcap = true, .tensors = tensor_set({kLengths, kLse})};
+  constexpr Takes kTakes{.softcap = true,
+                         .tensors = tensor_set({kLengths, kLse, kMask, kBias, kAlibi})};
   std::string reason = decline_options(p, kTakes);
   if (!reason.empty()) return reason;
   if (!(p.scale > 0)) return text("needs a scale above 0, it is ", p.scale);
-  reason = decline_dims(p, 8, kernels::kSm90Dim);
+  const kernels::Sm90Shape& widest_shape = *std::rbegin(kernels::kSm90Shapes);
+  reason = decline_dims(p, 8, widest_shape.d_qk);
   if (!reason.empty()) return reason;
-  if (const int32_t dim = widest(p); dim <= kernels::kSm90Dim / 2)
-    return text("pads head dims to ", kernels::kSm90Dim,
-                ", which wastes half or more where the widest is ", dim);
+  if (shape_of(p) == nullptr)
+    return text("takes mask, bias and ALiBi up to 192 dims of Q and 128 of V, here are ", p.d_qk,
+                " and ", p.d_v);
+  const kernels::Sm90Shape& shape = *shape_of(p);
   if (p.s_kv == 0) return "needs keys, there are none";
   for (const TensorId id : kRequired) {
     reason = decline_map(kTensors[id].name, p.*kTensors[id].view);
     if (!reason.empty()) return reason;
   }
-  reason = decline_splits(p, kernels::kSm90TileKv);
-  const int64_t splits = fixed_splits(p, kernels::kSm90TileKv);
-  if (reason.empty()) reason = decline_grid(p, kernels::kSm90TileQ, splits);
+  reason = decline_splits(p, shape.tile_kv);
+  const int64_t splits = fixed_splits(p, shape.tile_kv);
+  if (reason.empty()) reason = decline_grid(p, shape.tile_q(), splits);
   if (!reason.empty()) return reason;
-  if (const int64_t tiles =
-          schedule_of(p, kernels::kSm90TileQ, kernels::kSm90TileKv, 1).blocks() * splits;
+  if (const int64_t tiles = schedule_of(p, shape.tile_q(), shape.tile_kv, 1).blocks() * splits;
       tiles > kernels::kSm90MaxTiles)
     return text("takes up to 2^30 tiles, here are ", tiles);
   return {};
 }
 
 void sm90_plan(const Problem& p, const DeviceInfo& device, Sm90Plan* plan) {
-  const TileChoice only{kernels::kSm90TileQ, kernels::kSm90TileKv, {{kStepCycles, kStepCycles}, 1}};
+  const kernels::Sm90Shape& shape = *shape_of(p);
+  const double cycles = shape.cycles;
+  const TileChoice only{shape.tile_q(), shape.tile_kv, {{cycles, cycles}, 1}};
   choose_cut(p, device, {&only, 1}, can_pack(p), plan);
   plan->blocks = std::min<int64_t>(plan->schedule.blocks(), device.sm_count);
-  plan->threads = kernels::kSm90Threads;
-  plan->smem_bytes = kernels::kSm90SmemBytes;
+  plan->threads = shape.threads();
+  plan->smem_bytes = shape.smem_bytes();
   // Tiles of unequal length are fetched as blocks get free; equal ones need no counter.
   plan->fetch_tiles = p.windowed() && plan->schedule.blocks() > plan->blocks;
   if (plan->fetch_tiles) plan->workspace_bytes += 256;
@@ -82,12 +93,13 @@ void sm90_plan(const Problem& p, const DeviceInfo& device, Sm90Plan* plan) {
 
 #if QKV_HAS_SM90
 Status sm90_prepare(const Problem& p, const CudaRuntime& cuda, Sm90Plan* plan) {
+  const kernels::ForwardArgs args = forward_args(p);
   // First what makes the device's context: without one the driver encodes no maps.
   QKV_RETURN_IF_ERROR(cuda.load("loading sm90_forward", [&] {
-    return kernels::prepare_sm90_forward(kernel_type(p), p.softcap > 0);
+    return kernels::prepare_sm90_forward(kernel_type(p), args.d_qk, args.d_v, variant_of(p));
   }));
   QKV_RETURN_IF_ERROR(cuda.load("loading sm90_forward's TMA maps", [&] {
-    return kernels::make_sm90_maps(kernel_type(p), forward_args(p),
+    return kernels::make_sm90_maps(kernel_type(p), args, *shape_of(p),
                                    static_cast<int32_t>(plan->schedule.group.divisor),
                                    &plan->tma_maps);
   }));
@@ -100,6 +112,7 @@ Status sm90_launch(const Problem& p, const Sm90Plan& plan, const CudaRuntime& cu
     const kernels::ForwardArgs args = forward_args(p);
     kernels::Sm90Tiles tiles;
     tiles.schedule = plan.schedule;
+    tiles.variant = variant_of(p);
     tiles.blocks = static_cast<int32_t>(plan.blocks);
     tiles.partials = partials_of(p, plan, run.workspace);
     if (plan.fetch_tiles)

@@ -1,0 +1,9 @@
+#include "kernels/attention/sm90_forward/launch.cuh"
+
+namespace qkv::kernels {
+
+template int prepare_sm90_forward_instance<Type::kBF16, 96, 96, Sm90Variant::kRules>();
+template int launch_sm90_forward_instance<Type::kBF16, 96, 96, Sm90Variant::kRules>(
+    const Sm90ForwardArgs&, int32_t, void*);
+
+}  // namespace qkv::kernels
