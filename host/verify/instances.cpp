@@ -55,6 +55,7 @@ const std::vector<Instance>& all_instances() {
   add("sm80_hard", " " #type " " #max_dim " " #rules, from_sm80);
 #define QKV_HARD_COMBINE() add("hard_combine", "", from_sm80);
 #define QKV_SM90_FORWARD(type, softcap) add("sm90_forward", " " #type " " #softcap, sm90_alone);
+#define QKV_SM90_WIDE(type, softcap) add("sm90_wide", " " #type " " #softcap, sm90_alone);
 #define QKV_MERGE() add("merge", "", everywhere);
 #include "kernels/kernels.inc"
     return out;
@@ -75,7 +76,8 @@ std::string instance_of(const std::string& kernel, const Case& row, const std::s
     return host::text(kernel, " ", kernels::sm80_tf32x3_policy(dim, rules).max_dim,
                       rules ? " true" : " false");
   }
-  if (kernel == "sm90_forward") return name + (row.softcap > 0 ? " true" : " false");
+  if (kernel == "sm90_forward" || kernel == "sm90_wide")
+    return name + (row.softcap > 0 ? " true" : " false");
   if (kernel == "sm80_hard") {
     const auto policy = kernels::sm80_hard_policy(static_cast<int32_t>(row.d_qk), rules);
     return host::text(name, " ", policy.max_dim, rules ? " true" : " false");

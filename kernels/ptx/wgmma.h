@@ -31,6 +31,14 @@ __device__ inline uint64_t wgmma_at(uint64_t descriptor, uint32_t address) {
 // written by other instructions.
 __device__ inline void wgmma_fence() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
 
+// No instruction: what was computed into `d` so far is computed ahead of the wgmma_fence to come,
+// and not moved behind it.
+template <int kSize>
+__device__ inline void wgmma_keep(float (&d)[kSize]) {
+#pragma unroll
+  for (int i = 0; i < kSize; ++i) asm volatile("" : "+f"(d[i])::"memory");
+}
+
 // wgmma.commit_group (9.7.15.7.2): this warp's wgmmas so far are one group.
 __device__ inline void wgmma_commit_group() {
   asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
@@ -43,6 +51,11 @@ __device__ inline void wgmma_wait_group(float (&d)[kSize]) {
   asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(kPending) : "memory");
 #pragma unroll
   for (int i = 0; i < kSize; ++i) asm volatile("" : "+f"(d[i])::"memory");
+}
+
+// The same for one pending group, where no accumulator is read yet.
+__device__ inline void wgmma_wait_all_but_one() {
+  asm volatile("wgmma.wait_group.sync.aligned 1;" ::: "memory");
 }
 
 // Operand lists of 32 and 64 accumulators.

@@ -17,19 +17,6 @@ struct Sm90Plan : SplitPlan {
 #endif
 };
 
-// Why TMA cannot describe the tensor; empty: it can.
-std::string decline_map(const char* name, const View& view) {
-  std::string reason = decline_alignment(name, view);
-  if (!reason.empty()) return reason;
-  constexpr int64_t kMaxStride = int64_t{1} << 39;  // elements: below 2^40 bytes
-  for (size_t axis = 0; axis < 3; ++axis) {
-    if (view.shape[axis] > 1 && (view.stride[axis] < 1 || view.stride[axis] >= kMaxStride))
-      return text("needs strides above 0 and below 2^39, ", name, ".stride[", axis, "] is ",
-                  view.stride[axis]);
-  }
-  return {};
-}
-
 // Cycles of a block of keys: products at 2048 multiply-adds a cycle, softmax beside them (untimed).
 constexpr double kStepCycles =
     2.0 * kernels::kSm90TileQ * kernels::kSm90TileKv * kernels::kSm90Dim / 2048;
@@ -54,10 +41,8 @@ std::string sm90_decline(const Problem& p, const DeviceInfo& device) {
     return text("pads head dims to ", kernels::kSm90Dim,
                 ", which wastes half or more where the widest is ", dim);
   if (p.s_kv == 0) return "needs keys, there are none";
-  for (const TensorId id : kRequired) {
-    reason = decline_map(kTensors[id].name, p.*kTensors[id].view);
-    if (!reason.empty()) return reason;
-  }
+  reason = decline_maps(p);
+  if (!reason.empty()) return reason;
   reason = decline_splits(p, kernels::kSm90TileKv);
   const int64_t splits = fixed_splits(p, kernels::kSm90TileKv);
   if (reason.empty()) reason = decline_grid(p, kernels::kSm90TileQ, splits);
