@@ -241,7 +241,7 @@ void add_wide(Rows* rows) {
     c.causal = true, c.lengths = {300, 0, 33, 129, 64, 255};
   });
   one_head.add("window", {kF16},
-               [](Case& c) { c.sizes(300, 600).window(20, 0).layout = Layout::kPacked; });
+               [](Case& c) { c.sizes(300, 300).window(20, 0).layout = Layout::kPacked; });
   one_head.add("wide_window", {kBf16}, [](Case& c) { c.sizes(150, 700).window(250, 40); });
   one_head.add("blind", {kF16}, [](Case& c) { c.sizes(150, 300).shifted(-90).causal = true; });
   one_head.add("offset", {kBf16}, [](Case& c) { c.sizes(100, 500).shifted(390).causal = true; });

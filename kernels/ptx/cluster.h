@@ -19,10 +19,10 @@ __device__ inline uint32_t mapa(uint32_t address, uint32_t rank) {
   return mapped;
 }
 
-// barrier.cluster.arrive and .wait (9.7.13.3): the whole cluster's barrier, in two halves, with
-// release and acquire semantics.
+// barrier.cluster.arrive.relaxed and .wait (9.7.13.3): the whole cluster's barrier, in two halves.
+// It orders no memory but mbarriers that fence_mbarrier_init has shown.
 __device__ inline void barrier_cluster_arrive() {
-  asm volatile("barrier.cluster.arrive.aligned;" ::: "memory");
+  asm volatile("barrier.cluster.arrive.relaxed.aligned;" ::: "memory");
 }
 __device__ inline void barrier_cluster_wait() {
   asm volatile("barrier.cluster.wait.aligned;" ::: "memory");

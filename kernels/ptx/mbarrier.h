@@ -29,11 +29,11 @@ __device__ inline void mbarrier_arrive_expect_tx(uint32_t barrier, uint32_t byte
                : "memory");
 }
 
-// The same at a barrier of another block of the cluster, whose address mapa gives; who waits with
-// mbarrier_wait_cluster sees what the thread did before.
+// The same at a barrier of any block of the cluster, at an address of mapa's. Its release is the
+// block's own: another block learns from it that reads are done, not what was written. (.cluster
+// would put a fence of the whole device in front.)
 __device__ inline void mbarrier_arrive_cluster(uint32_t barrier) {
-  asm volatile("mbarrier.arrive.release.cluster.shared::cluster.b64 _, [%0];" ::"r"(barrier)
-               : "memory");
+  asm volatile("mbarrier.arrive.shared::cluster.b64 _, [%0];" ::"r"(barrier) : "memory");
 }
 
 // mbarrier.try_wait.parity (9.7.13.15.16) until the phase of this parity has ended. Of the phase
@@ -44,19 +44,6 @@ __device__ inline void mbarrier_wait(uint32_t barrier, uint32_t parity) {
       ".reg .pred done;\n"
       "wait:\n"
       "mbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n"
-      "@!done bra wait;\n"
-      "}" ::"r"(barrier),
-      "r"(parity)
-      : "memory");
-}
-
-// The same where threads of other blocks of the cluster arrive.
-__device__ inline void mbarrier_wait_cluster(uint32_t barrier, uint32_t parity) {
-  asm volatile(
-      "{\n"
-      ".reg .pred done;\n"
-      "wait:\n"
-      "mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 done, [%0], %1;\n"
       "@!done bra wait;\n"
       "}" ::"r"(barrier),
       "r"(parity)

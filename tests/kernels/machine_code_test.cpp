@@ -1,5 +1,6 @@
-// sm90_forward's machine code in libqkv: what the whole kernel has and lacks, and the instructions
-// of a thread in the loop over unmasked blocks of keys, which decide how fast it can be. Opcodes
+// The machine code of Hopper's kernels in libqkv: what a whole kernel has and lacks, and of
+// sm90_forward the instructions of a thread in the loop over unmasked blocks of keys, which decide
+// how fast it can be. Opcodes
 // are the low nine bits of an instruction's 16 bytes, as nvdisasm names them for sm_90.
 #include <gtest/gtest.h>
 
@@ -8,6 +9,7 @@
 #include <map>
 #include <numeric>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "tests/kernels/cubin.h"
@@ -106,25 +108,37 @@ Counts unmasked_block(const std::vector<Instruction>& code) {
   return best;
 }
 
-std::vector<CompiledKernel> sm90_kernels() {
+std::vector<CompiledKernel> kernels_named(const std::string& name) {
   std::vector<CompiledKernel> kernels;
   for (const std::string& cubin : read_fat_binary(QKV_LIBRARY).cubins)
     for (CompiledKernel& kernel : kernels_of_cubin(cubin))
-      if (kernel.name.find("sm90_forward<") != std::string::npos)
-        kernels.push_back(std::move(kernel));
+      if (kernel.name.find(name + "<") != std::string::npos) kernels.push_back(std::move(kernel));
   return kernels;
 }
 
-TEST(MachineCode, OfSm90ForwardIsHoppers) {
-  const std::vector<CompiledKernel> kernels = sm90_kernels();
-  ASSERT_EQ(kernels.size(), 4u);
-  for (const CompiledKernel& kernel : kernels) {
+TEST(MachineCode, IsHoppers) {
+  for (const auto& [name, roles] : {std::pair{"sm90_forward", 2}, {"sm90_wide", 3}}) {
+    const std::vector<CompiledKernel> kernels = kernels_named(name);
+    ASSERT_EQ(kernels.size(), 4u);
+    for (const CompiledKernel& kernel : kernels) {
+      SCOPED_TRACE(kernel.name);
+      const std::vector<Instruction> code = decode(kernel.code);
+      Counts all = count(code, 0, code.size());
+      for (const int wanted : {kHgmma, kUtmaldg, kUtmastg}) EXPECT_GT(all[wanted], 0) << wanted;
+      EXPECT_EQ(all[kUsetmaxreg], roles) << "registers are moved once in each role";
+      for (const int unwanted : {kHmma, kLdl, kStl}) EXPECT_EQ(all[unwanted], 0) << unwanted;
+    }
+  }
+}
+
+// Q K^T for the first block and for later ones, 8 panels of 4 steps each; P V for each warpgroup, 4
+// pieces of 2 steps, at each number of panels of O.
+TEST(MachineCode, OfSm90WideHasItsProductsOnce) {
+  for (const CompiledKernel& kernel : kernels_named("sm90_wide")) {
     SCOPED_TRACE(kernel.name);
     const std::vector<Instruction> code = decode(kernel.code);
     Counts all = count(code, 0, code.size());
-    for (const int wanted : {kHgmma, kUtmaldg, kUtmastg}) EXPECT_GT(all[wanted], 0) << wanted;
-    EXPECT_EQ(all[kUsetmaxreg], 2) << "registers are moved once in each role";
-    for (const int unwanted : {kHmma, kLdl, kStl}) EXPECT_EQ(all[unwanted], 0) << unwanted;
+    EXPECT_EQ(all[kHgmma], 2 * 8 * 4 + 2 * 4 * 2 * 4);
   }
 }
 
@@ -138,7 +152,7 @@ TEST(MachineCode, OfSm90ForwardIsHoppers) {
 TEST(MachineCode, OfSm90ForwardsLoopIsWhatTheAlgorithmTakes) {
   const std::map<int, int> table = {{kHgmma, 16}, {kMufu, 66}, {kFfma, 68}, {kFadd, 66},
                                     {kFmnmx, 69}, {kShfl, 4},  {kFmul, 69}, {kF2fp, 32}};
-  for (const CompiledKernel& kernel : sm90_kernels()) {
+  for (const CompiledKernel& kernel : kernels_named("sm90_forward")) {
     if (kernel.name.find("true") != std::string::npos)
       continue;  // with a softcap tanh comes on top
     SCOPED_TRACE(kernel.name);

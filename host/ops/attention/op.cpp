@@ -13,10 +13,10 @@ namespace {
 constexpr std::array<const Kernel*, 8> kKernels{
     &kCpuForward,
     &kSm90Forward,
-    &kSm90Wide,
     &kSm80Forward,
     &kSm80Tf32x3,
     &kSm80Hard,
+    &kSm90Wide,
     &kSimtForward,
     &kSimtGeneral,
 };

@@ -39,10 +39,12 @@ struct Sm90WideMath {
   const Sm90WideArgs& args;
   Shared& shared;
   Sm90WideRing ring;  // the next piece of the warpgroup's own
+  uint32_t phases;    // for each stage a bit: the parity of its next piece of the warpgroup's
   Sm90WideTurn turn;  // the next buffer of P
   float rO[128];      // sums of P V, 64 rows by 256 columns, as wgmma's accumulators
 
-  __device__ Sm90WideMath(const Sm90WideArgs& args, Shared& shared) : args(args), shared(shared) {
+  __device__ Sm90WideMath(const Sm90WideArgs& args, Shared& shared)
+      : args(args), shared(shared), phases(0) {
 #pragma unroll
     for (float& o : rO) o = 0;
   }
@@ -62,7 +64,9 @@ struct Sm90WideMath {
   }
 
   __device__ void wait_piece() {
-    ptx::mbarrier_wait(shared_address(&shared.full[ring.stage()]), ring.parity());
+    const uint32_t stage = ring.stage();
+    ptx::mbarrier_wait(shared_address(&shared.full[kWarpgroup][stage]), phases >> stage & 1);
+    phases ^= 1u << stage;
   }
   // Releases the piece before the ring's place.
   __device__ void release_before() {
@@ -369,7 +373,7 @@ static __global__ void __launch_bounds__(kSm90WideThreads, 1)
       ptx::prefetch_tensormap(map);
     ptx::mbarrier_init(shared_address(&shared.q_full), 1);
     for (int stage = 0; stage < kSm90WideStages; ++stage) {
-      ptx::mbarrier_init(shared_address(&shared.full[stage]), 1);
+      for (auto& full : shared.full) ptx::mbarrier_init(shared_address(&full[stage]), 1);
       ptx::mbarrier_init(shared_address(&shared.empty[stage]),
                          static_cast<uint32_t>(4 * args.cluster));
     }
@@ -386,15 +390,15 @@ static __global__ void __launch_bounds__(kSm90WideThreads, 1)
     ptx::barrier_cluster_wait();
   }
 
-  if (warpgroup == 0) {
-    ptx::setmaxnreg_inc<kSm90WideRegisters0>();
-    Sm90WideFirst<kType, kSoftcap>(args, shared).run();
-  } else if (warpgroup == 1) {
-    ptx::setmaxnreg_inc<kSm90WideRegisters1>();
-    Sm90WideSecond<kType>(args, shared).run();
-  } else {
+  if (warpgroup >= 2) {
     ptx::setmaxnreg_dec<kSm90WideProducerRegisters>();
     if (threadIdx.x / 32 == 8) Sm90WideProducer<Element<kType>>{args, shared, rank, {}}.run();
+  } else if (warpgroup == 0) {
+    ptx::setmaxnreg_inc<kSm90WideRegisters0>();
+    Sm90WideFirst<kType, kSoftcap>(args, shared).run();
+  } else {
+    ptx::setmaxnreg_inc<kSm90WideRegisters1>();
+    Sm90WideSecond<kType>(args, shared).run();
   }
 
   if (args.cluster > 1) {

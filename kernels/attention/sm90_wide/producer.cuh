@@ -30,15 +30,15 @@ struct Sm90WideProducer {
                                                ptx::kEvictLast);
   }
 
-  // The next piece of the ring: boxes of `map`, a step of dims and keys apart. Each block of the
-  // cluster copies its share of them, and expects all.
-  __device__ void fill(const CUtensorMap& map, int boxes, int dim, int key, int step_dim,
+  // The next piece of the ring, for warpgroup w: boxes of `map`, a step of dims and keys apart.
+  // Each block of the cluster copies its share of them, and expects all.
+  __device__ void fill(int w, const CUtensorMap& map, int boxes, int dim, int key, int step_dim,
                        int step_key) {
     const uint32_t stage = ring.stage();
-    ptx::mbarrier_wait_cluster(shared_address(&shared.empty[stage]), ring.parity() ^ 1);
+    ptx::mbarrier_wait(shared_address(&shared.empty[stage]), ring.parity() ^ 1);
     ++ring.number;
     if (!leads()) return;
-    uint64_t& full = shared.full[stage];
+    uint64_t& full = shared.full[w][stage];
     ptx::mbarrier_arrive_expect_tx(shared_address(&full),
                                    static_cast<uint32_t>(boxes * kSm90WideBoxBytes));
     for (int box = rank; box < boxes; box += args.cluster)
@@ -48,7 +48,7 @@ struct Sm90WideProducer {
 
   __device__ void fill_k(int block) {
     for (int panel = 0; panel < args.panels_qk; ++panel)
-      fill(args.k, kSm90WideBoxes, panel * kSm90WidePanel, block * kSm90WideTileKv, 0,
+      fill(0, args.k, kSm90WideBoxes, panel * kSm90WidePanel, block * kSm90WideTileKv, 0,
            kSm90WideBoxKeys);
   }
 
@@ -57,7 +57,7 @@ struct Sm90WideProducer {
     const int panel = w * kSm90WideHalf, panels = min(args.panels_v - panel, kSm90WideHalf);
     if (panels <= 0) return;
     for (int piece = 0; piece < kSm90WidePiecesV; ++piece)
-      fill(args.v, panels, panel * kSm90WidePanel,
+      fill(w, args.v, panels, panel * kSm90WidePanel,
            block * kSm90WideTileKv + piece * kSm90WideBoxKeys, kSm90WidePanel, 0);
   }
 

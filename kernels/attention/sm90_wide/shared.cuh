@@ -25,7 +25,7 @@ struct Sm90WideWork {
 struct Sm90WideRing {
   uint32_t number = 0;  // of the piece, counted from the tile's first
   __device__ uint32_t stage() const { return number % kSm90WideStages; }
-  __device__ uint32_t parity() const { return number / kSm90WideStages % 2; }
+  __device__ uint32_t parity() const { return number / kSm90WideStages % 2; }  // of `empty`
 };
 
 // Two buffers in turn, each with a barrier.
@@ -46,9 +46,11 @@ struct Sm90WideShared {
   // 1 / l, below 0 for a row without weights.
   float factor[2][kSm90WideRows];
   uint64_t q_full;
-  // full: TMA has written the stage. empty: the math warps of all blocks of the cluster that use
-  // it have read it.
-  uint64_t full[kSm90WideStages], empty[kSm90WideStages];
+  // full: TMA has written a piece of the warpgroup's into the stage. Each has its own: of pieces
+  // that arrive in another order than they are used in, it may not wait for one ahead of the
+  // stage's last, which is the other's. empty: the piece's warpgroup has read it, in all blocks of
+  // the cluster.
+  uint64_t full[2][kSm90WideStages], empty[kSm90WideStages];
   // go: warpgroup 1 may use p and factor. p_empty: it has.
   uint64_t go[2], p_empty[2];
   Sm90WideWork work;
