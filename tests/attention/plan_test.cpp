@@ -437,6 +437,7 @@ TEST(WidePlan, HasClustersWhereTilesShareKeys) {
                          Row{16, 2, 8, 132, 64}, Row{16, 2, 1, 132, 64}, Row{8, 8, 4096, 1, 64}}) {
     DeviceInfo device = fake_device(90);
     device.sm_count = row.sms;
+    const FakeCuda cuda({device});
     Plan plan;
     const Problem p = problem_of(shapes(1, row.heads_q, row.heads_kv, row.s_q, 4096, 512, 512));
     ASSERT_TRUE(make_plan(p, device, &plan).ok());
