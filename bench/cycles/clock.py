@@ -35,19 +35,24 @@ class Clock:
         d = description
         if d.wgmma:
             self.loops = [find_loop(self.code, ways.loop) for ways in d.math]
-            self.boundaries = [find_way(self.code, loop[-1] + 1, loop[0], ways.boundary)
-                               for loop, ways in zip(self.loops, d.math)]
+            if d.one_tile:
+                self.starts = [find_way(self.code, 0, loop[0], ways.start) for loop, ways in zip(self.loops, d.math)]
+                self.boundaries = [self._end(loop[0] if n < d.inside else loop[-1] + 1, ways.boundary)
+                                   for n, (loop, ways) in enumerate(zip(self.loops, d.math))]
+            else:
+                self.boundaries = [find_way(self.code, loop[-1] + 1, loop[0], ways.boundary)
+                                   for loop, ways in zip(self.loops, d.math)]
         else:
             self.loops = [find_loop(self.code, d.ways.loop)]
-            self.boundaries = [self._end(self.loops[0][-1] + 1) + find_way(self.code, 0, self.loops[0][0], d.start)]
+            self.boundaries = [self._end(self.loops[0][-1] + 1, d.ways.boundary) + find_way(self.code, 0, self.loops[0][0], d.start)]
 
-    def _end(self, start):
+    def _end(self, start, marks):
         """The way to the end of the program."""
         ends = []
         for n, i in enumerate(self.code.all):
             if i.family == "EXIT":
                 try:
-                    ends.append(find_way(self.code, start, n, self.description.ways.boundary) + [n])
+                    ends.append(find_way(self.code, start, n, marks) + [n])
                 except NoWay:
                     pass
         # O's stores are on the longest of the shortest ways.
@@ -67,7 +72,8 @@ class Clock:
         way = [self.code.all[n] for n in self.loops[0]]
         if self.description.wgmma:
             best = replace(machine, wgmma_rs=64)
-            return len(self.description.math) * sum(machines.wgmma_cycles(best, i) for i in way if i.family == "HGMMA")
+            return sum(machines.wgmma_cycles(best, self.code.all[n]) for loop in self.loops for n in loop
+                       if self.code.all[n].family == "HGMMA")
         return sum(machines.mma_cycles(machine, i.opcode) for i in way if i.family == "HMMA")
 
     def _persistent(self, machine):
@@ -86,7 +92,13 @@ class Clock:
         for n, ways in enumerate(d.math):
             boundary = self._ops(machine, self.boundaries[n], ways.boundary_signs)
             loop = self._ops(machine, self.loops[n], ways.loop_signs)
-            warps.append(Warp(f"W{n}", _repeated(boundary + loop * (blocks - d.inside), TILES)))
+            if d.one_tile:
+                launch = Op("launch", "", machine.launch, (), NO_SCOREBOARD, NO_SCOREBOARD, 0, None, 0)
+                start = [launch] + self._ops(machine, self.starts[n], ways.start_signs)
+                tile = start + loop * (blocks - (n < d.inside)) + boundary
+            else:
+                tile = boundary + loop * (blocks - d.inside)
+            warps.append(Warp(f"W{n}", _repeated(tile, TILES)))
         link = Link(machine.latency, machine.rate)
         copies = [(awaited and signals[awaited], [signals[name] for name in completed], size)
                   for awaited, completed, size in d.before + d.copies(blocks) * (TILES + 1)]

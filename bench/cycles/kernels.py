@@ -18,6 +18,8 @@ class Ways:
     boundary: list
     loop_signs: list = field(default_factory=list)
     boundary_signs: list = field(default_factory=list)
+    start: list = field(default_factory=list)  # of a block with one tile: from its beginning to the loop
+    start_signs: list = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,9 @@ class Persistent:
     copies: object  # (blocks) -> a tile's [(awaited or None, [completed], bytes)]
     before: list = field(default_factory=list)  # copies ahead of the first tile: the end of one that is not replayed
     dim_v: int = 0  # 0: dim
+    # A block computes one tile: a start before the loop, and in the boundary's stead an end; of the first `inside`
+    # warpgroups from the loop's head on, since a block of keys ends in it.
+    one_tile: bool = False
 
     wgmma = True
     inside = 1  # blocks of a tile whose products stand in the boundary
@@ -127,6 +132,55 @@ def sm90_forward(kernel_type, dim_qk, dim_v, variant):
                  "K-": (warps, "mbarrier", kv_buffers // 2), "V-": (warps, "mbarrier", (kv_buffers + 1) // 2),
                  "Q-": (warps, "mbarrier", 2 * (q_buffers - 1))},
         seeds=[("turn0", warps[-1])], copies=copies, dim_v=dim_v)
+
+
+def sm90_wide(kernel_type, softcap):
+    """kernels/README.md, sm90_wide, head dim 512: W0 multiplies K's 8 pieces and its 4 of V, W1 the other 4 of V. The
+    loop begins behind Q K^T of a block and ends behind that of the next one. Of two blocks in step each copies half of
+    every piece for both."""
+    stages, k_pieces, v_pieces, cluster = 8, 8, 4, 2
+    weights = [] if softcap else [("MUFU.EX2", 66)]
+    narrow = [("HGMMA.64x64x", 0), ("HGMMA.64x192x", 0)]  # of fewer columns of O
+    wide, release = "HGMMA.64x256x", r"SYNCS.ARRIVE\S*RED"
+    qk = ("HGMMA.64x128x", 4 * k_pieces)
+    pv = [(wide, 4), (release, 1), (wide, 2), (release, 1), (wide, 2), (release, 2)]
+    store = [("STSM", 16), ("UTMASTG", 4)]
+
+    def pieces(name, count):
+        """Each waits for its piece, then releases the one before."""
+        return [("wait", f"{name}+")] + [("wait", f"{name}+"), ("arrive", f"{name}-")] * (count - 1)
+
+    # P-: W1 has used a buffer of P, of two; the end's wait for the last but one is never long.
+    weigh = [("wait", "P-"), ("sync", "P written")] + pieces("L", v_pieces)
+    next_qk = [("wait", "K+"), ("arrive", "L-")] + [("wait", "K+"), ("arrive", "K-")] * (k_pieces - 1)
+    w0 = Ways(
+        loop=weights + [("STSM", 8), (wide, 2 * v_pieces)] + narrow + [qk],
+        loop_signs=weigh + next_qk + [("arrive", "P+"), ("arrive", "K-")],
+        boundary=weights + [("STSM", 8)] + pv + narrow + store,
+        boundary_signs=weigh + [("arrive", "P+"), ("arrive", "L-"), ("wait", "free"), ("arrive", "P+")],
+        start=[qk], start_signs=[("sync", "begun"), ("wait", "Q+")] + pieces("K", k_pieces) + [("arrive", "K-")])
+    w1 = Ways(loop=pv + narrow,
+              loop_signs=[("wait", "P+")] + pieces("R", v_pieces) + [("arrive", "R-"), ("arrive", "P-")],
+              boundary=store, boundary_signs=[("wait", "P+")], start=[], start_signs=[("sync", "begun")])
+
+    def copies(blocks):
+        order = []
+        for block in range(blocks):
+            order += ["K"] * k_pieces + ["R"] * (v_pieces if block else 0) + ["L"] * v_pieces
+        order += ["R"] * v_pieces
+        ring = [(order[n - stages] + "-" if n >= stages else None, [kind + "+"], 16384 / cluster)
+                for n, kind in enumerate(order)]
+        # Behind a tile all stages are free again: the next one begins with others.
+        return [("begun", ["Q+"], 65536)] + ring + [(kind + "-", [], 0) for kind in order[-stages:]]
+
+    producer, first, second = ("producer",), ("W0",), ("W1",)
+    return Persistent(
+        f"sm90_wide<{kernel_type}, {'softcap' if softcap else 'plain'}>", 90, 64, 128, 512, (w0, w1),
+        signals={"Q+": (producer, "mbarrier", 0), "K+": (producer, "mbarrier", 0), "L+": (producer, "mbarrier", 0),
+                 "R+": (producer, "mbarrier", 0), "K-": (first, "mbarrier", 0), "L-": (first, "mbarrier", 0),
+                 "R-": (second, "mbarrier", 0), "P+": (first, "mbarrier", 0), "P-": (second, "mbarrier", 2),
+                 "P written": (first, "turn", 0), "begun": (first + second, "turn", 0), "free": ((), "turn", 0)},
+        seeds=[], copies=copies, one_tile=True)
 
 
 def flash3(causal):
@@ -224,6 +278,7 @@ def sm80_hard(compute, registers, kernel_type, dim, rules):
 _NAMES = (
     (r"12sm90_forwardILNS0_4TypeE(\d)ELi(\d+)ELi(\d+)ELNS0_11Sm90VariantE(\d)E",
      lambda k, t, dim_qk, dim_v, variant: sm90_forward(TYPES[t], int(dim_qk), int(dim_v), SM90_VARIANTS[int(variant)])),
+    (r"9sm90_wideILNS0_4TypeE(\d)ELb([01])E", lambda k, t, softcap: sm90_wide(TYPES[t], softcap == "1")),
     (r"12sm80_forwardILNS0_4TypeE(\d)ELi(\d+)ELNS0_11Sm80VariantE(\d)E",
      lambda k, t, dim, variant: sm80_forward(k.compute, k.registers, TYPES[t], int(dim), int(variant))),
     (r"11sm80_tf32x3ILi(\d+)ELb([01])E",

@@ -293,6 +293,60 @@ void add_warpgroup_rules(Rows* rows) {
   }
 }
 
+// What the kernel of wide heads has to get right: pieces of 32 keys whose tails hold NaN, tiles of
+// 64 rows that share their keys by twos, panels of 64 dims that are not full or not there, in one
+// half of O and in the other.
+void add_wide(Rows* rows) {
+  Group group{rows, "wide_", Case().dims(512, 512), {kF16, kBf16}};
+  group.base.batch = 1;
+  Group one_head = group;
+  one_head.base.one_head();
+  one_head.add("full", [](Case& c) { c.sizes(150, 300); });
+  one_head.add("causal", [](Case& c) { c.sizes(200, 390).causal = true; });
+  one_head.add("d264", [](Case& c) { c.sizes(100, 200).dims(264, 264).causal = true; });
+  one_head.add("d320", {kF16}, [](Case& c) { c.sizes(70, 200).dims(320, 320).window(60, 30); });
+  one_head.add("d384", {kBf16}, [](Case& c) { c.sizes(65, 257).dims(384, 384); });
+  one_head.add("d448", {kF16}, [](Case& c) { c.sizes(64, 100).dims(448, 448).causal = true; });
+  one_head.add("qk64_v512", [](Case& c) { c.sizes(130, 520).dims(64, 512).causal = true; });
+  one_head.add("qk512_v72", [](Case& c) { c.sizes(130, 400).dims(512, 72); });
+  one_head.add("qk8_v264", {kBf16}, [](Case& c) { c.sizes(20, 700).dims(8, 264); });
+  one_head.add("qk456_v8", {kF16}, [](Case& c) { c.sizes(20, 500).dims(456, 8).causal = true; });
+  // Heads packed into a tile, by twos and all of a group; the last tile of a set alone in a
+  // cluster.
+  group.add("gqa", [](Case& c) { c.heads(4, 2).sizes(90, 150).causal = true; });
+  group.add("gqa_decode", {kBf16}, [](Case& c) { c.heads(32, 2).sizes(1, 900); });
+  group.add("gqa_few_rows", {kF16},
+            [](Case& c) { c.heads(8, 1).sizes(9, 400).causal = true, c.layout = Layout::kPadded; });
+  group.add("group3", {kF16}, [](Case& c) { c.heads(3, 1).sizes(30, 200).dims(264, 512); });
+  one_head.add("one_row", [](Case& c) { c.batch = 2, c.sizes(1, 1100).causal = true; });
+  one_head.add("lengths", [](Case& c) {
+    c.batch = 8, c.sizes(70, 390).lengths = {0, 1, 31, 97, 128, 160, 257, 389};
+    c.lse = false;
+  });
+  one_head.add("causal_lengths", {kBf16}, [](Case& c) {
+    c.batch = 6, c.sizes(130, 300).layout = Layout::kBhsd;
+    c.causal = true, c.lengths = {300, 0, 33, 129, 64, 255};
+  });
+  one_head.add("window", {kF16},
+               [](Case& c) { c.sizes(300, 300).window(20, 0).layout = Layout::kPacked; });
+  one_head.add("wide_window", {kBf16}, [](Case& c) { c.sizes(150, 700).window(250, 40); });
+  one_head.add("blind", {kF16}, [](Case& c) { c.sizes(150, 300).shifted(-90).causal = true; });
+  one_head.add("offset", {kBf16}, [](Case& c) { c.sizes(100, 500).shifted(390).causal = true; });
+  one_head.add("softcap", [](Case& c) { c.sizes(80, 300).softcap = 2, c.causal = true; });
+  one_head.add("softcap_lengths", {kF16}, [](Case& c) {
+    c.batch = 3, c.sizes(10, 400).softcap = 2, c.lengths = {385, 0, 2};
+  });
+  group.base.fixed_split = 128;
+  group.add("splits", {kF16}, [](Case& c) { c.heads(4, 2).sizes(40, 520).causal = true; });
+  group.add("splits_lengths", {kBf16}, [](Case& c) {
+    c.batch = 4, c.heads(2, 1).sizes(3, 600).dims(512, 320).lengths = {600, 0, 129, 128};
+  });
+  group.add("splits_window", {kF16},
+            [](Case& c) { c.one_head().sizes(140, 600).dims(320, 512).window(150, 3); });
+  group.add("splits_softcap", {kBf16},
+            [](Case& c) { c.one_head().sizes(4, 400).softcap = 3, c.fixed_split = 200; });
+}
+
 // Hard selection on tensor cores: each instance, with several tiles of queries and blocks of keys,
 // the last ones cut, and all that hides keys; packed heads and split keys; keys that are equally
 // good, in one block of keys and in many.
@@ -337,7 +391,7 @@ void add_hard_tiles(Rows* rows) {
 
 void add_kernel_cases(Rows* rows) {
   for (const auto& add : {add_tiles, add_bounds, add_tails, add_splits, add_warpgroups,
-                          add_warpgroup_widths, add_warpgroup_rules, add_hard_tiles})
+                          add_warpgroup_widths, add_warpgroup_rules, add_wide, add_hard_tiles})
     add(rows);
 }
 

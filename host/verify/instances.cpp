@@ -57,6 +57,7 @@ const std::vector<Instance>& all_instances() {
 #define QKV_HARD_COMBINE() add("hard_combine", "", from_sm80);
 #define QKV_SM90_FORWARD(type, d_qk, d_v, variant) \
   add("sm90_forward", " " #type " " #d_qk " " #d_v " " #variant, sm90_alone);
+#define QKV_SM90_WIDE(type, softcap) add("sm90_wide", " " #type " " #softcap, sm90_alone);
 #define QKV_MERGE() add("merge", "", everywhere);
 #include "kernels/kernels.inc"
     return out;
@@ -81,8 +82,11 @@ std::string instance_of(const std::string& kernel, const Case& row, const std::s
     const bool reads = row.has(kMask) || row.has(kBias) || row.has(kAlibi);
     const kernels::Sm90Shape& shape = *kernels::sm90_shape(row.d_qk, row.d_v, reads);
     return host::text(name, " ", shape.d_qk, " ", shape.d_v,
-                      reads ? " Rules" : row.softcap > 0 ? " Softcap" : " Plain");
+                      reads             ? " Rules"
+                      : row.softcap > 0 ? " Softcap"
+                                        : " Plain");
   }
+  if (kernel == "sm90_wide") return name + (row.softcap > 0 ? " true" : " false");
   if (kernel == "sm80_hard") {
     const auto policy = kernels::sm80_hard_policy(static_cast<int32_t>(row.d_qk), rules);
     return host::text(name, " ", policy.max_dim, rules ? " true" : " false");

@@ -30,7 +30,21 @@ __device__ inline void cp_async_bulk_tensor_load(uint32_t to, const CUtensorMap*
       : "memory");
 }
 
-// The same from shared to global memory.
+// The same into every block of the cluster whose bit is set in `blocks`: at the same place of its
+// shared memory, counted by the barrier at the same place.
+__device__ inline void cp_async_bulk_tensor_load_multicast(uint32_t to, const CUtensorMap* map,
+                                                           const int32_t (&at)[5], uint32_t barrier,
+                                                           uint16_t blocks, uint64_t policy) {
+  asm volatile(
+      "cp.async.bulk.tensor.5d.shared::cluster.global.tile.mbarrier::complete_tx::bytes"
+      ".multicast::cluster.L2::cache_hint [%0], [%1, {%2, %3, %4, %5, %6}], [%7], %8, %9;" ::"r"(
+          to),
+      "l"(map), "r"(at[0]), "r"(at[1]), "r"(at[2]), "r"(at[3]), "r"(at[4]), "r"(barrier),
+      "h"(blocks), "l"(policy)
+      : "memory");
+}
+
+// One box from shared to global memory.
 __device__ inline void cp_async_bulk_tensor_store(const CUtensorMap* map, const int32_t (&at)[5],
                                                   uint32_t from) {
   asm volatile(

@@ -29,6 +29,13 @@ __device__ inline void mbarrier_arrive_expect_tx(uint32_t barrier, uint32_t byte
                : "memory");
 }
 
+// The same at a barrier of any block of the cluster, at an address of mapa's. Its release is the
+// block's own: another block learns from it that reads are done, not what was written. (.cluster
+// would put a fence of the whole device in front.)
+__device__ inline void mbarrier_arrive_cluster(uint32_t barrier) {
+  asm volatile("mbarrier.arrive.shared::cluster.b64 _, [%0];" ::"r"(barrier) : "memory");
+}
+
 // mbarrier.try_wait.parity (9.7.13.15.16) until the phase of this parity has ended. Of the phase
 // before the first one the parity is 1, and it has ended.
 __device__ inline void mbarrier_wait(uint32_t barrier, uint32_t parity) {

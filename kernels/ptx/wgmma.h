@@ -31,6 +31,14 @@ __device__ inline uint64_t wgmma_at(uint64_t descriptor, uint32_t address) {
 // written by other instructions.
 __device__ inline void wgmma_fence() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
 
+// No instruction: what was computed into `d` so far is computed ahead of the wgmma_fence to come,
+// and not moved behind it.
+template <int kSize>
+__device__ inline void wgmma_keep(float (&d)[kSize]) {
+#pragma unroll
+  for (int i = 0; i < kSize; ++i) asm volatile("" : "+f"(d[i])::"memory");
+}
+
 // wgmma.commit_group (9.7.15.7.2): this warp's wgmmas so far are one group.
 __device__ inline void wgmma_commit_group() {
   asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
@@ -43,6 +51,11 @@ __device__ inline void wgmma_wait_group(float (&d)[kSize]) {
   asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(kPending) : "memory");
 #pragma unroll
   for (int i = 0; i < kSize; ++i) asm volatile("" : "+f"(d[i])::"memory");
+}
+
+// The same for one pending group, where no accumulator is read yet.
+__device__ inline void wgmma_wait_all_but_one() {
+  asm volatile("wgmma.wait_group.sync.aligned 1;" ::: "memory");
 }
 
 // Operands of D: for the assembler (D) and for the compiler (O), 16 to 128 of them.
@@ -76,16 +89,15 @@ __device__ inline void wgmma_wait_group(float (&d)[kSize]) {
       QKV_WGMMA_8(96), QKV_WGMMA_8(104), QKV_WGMMA_8(112), QKV_WGMMA_8(120)
 
 // For each N the operands of its N / 2 accumulators, and the names of those behind them.
-#define QKV_WGMMA_ROWS(ROW)                                                                      \
-  ROW(32, QKV_WGMMA_D16, (QKV_WGMMA_O16), "%16", "%17", "%18", "%19", "%20", "%21")              \
-  ROW(48, QKV_WGMMA_D24, (QKV_WGMMA_O24), "%24", "%25", "%26", "%27", "%28", "%29")              \
-  ROW(64, QKV_WGMMA_D32, (QKV_WGMMA_O32), "%32", "%33", "%34", "%35", "%36", "%37")              \
-  ROW(80, QKV_WGMMA_D40, (QKV_WGMMA_O40), "%40", "%41", "%42", "%43", "%44", "%45")              \
-  ROW(96, QKV_WGMMA_D48, (QKV_WGMMA_O48), "%48", "%49", "%50", "%51", "%52", "%53")              \
-      ROW(112, QKV_WGMMA_D56, (QKV_WGMMA_O56), "%56", "%57", "%58", "%59", "%60", "%61")         \
-          ROW(128, QKV_WGMMA_D64, (QKV_WGMMA_O64), "%64", "%65", "%66", "%67", "%68", "%69")     \
-              ROW(256, QKV_WGMMA_D128, (QKV_WGMMA_O128), "%128", "%129", "%130", "%131", "%132", \
-                  "%133")
+#define QKV_WGMMA_ROWS(ROW)                                                          \
+  ROW(32, QKV_WGMMA_D16, (QKV_WGMMA_O16), "%16", "%17", "%18", "%19", "%20", "%21")  \
+  ROW(48, QKV_WGMMA_D24, (QKV_WGMMA_O24), "%24", "%25", "%26", "%27", "%28", "%29")  \
+  ROW(64, QKV_WGMMA_D32, (QKV_WGMMA_O32), "%32", "%33", "%34", "%35", "%36", "%37")  \
+  ROW(80, QKV_WGMMA_D40, (QKV_WGMMA_O40), "%40", "%41", "%42", "%43", "%44", "%45")  \
+  ROW(96, QKV_WGMMA_D48, (QKV_WGMMA_O48), "%48", "%49", "%50", "%51", "%52", "%53")  \
+  ROW(112, QKV_WGMMA_D56, (QKV_WGMMA_O56), "%56", "%57", "%58", "%59", "%60", "%61") \
+  ROW(128, QKV_WGMMA_D64, (QKV_WGMMA_O64), "%64", "%65", "%66", "%67", "%68", "%69") \
+  ROW(256, QKV_WGMMA_D128, (QKV_WGMMA_O128), "%128", "%129", "%130", "%131", "%132", "%133")
 #define QKV_WGMMA_STRIP(...) __VA_ARGS__
 
 // wgmma.mma_async.m64nNk16 (9.7.15.5.2), A and B K-major in shared memory, N = kN; D is the first

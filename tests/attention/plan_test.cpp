@@ -16,6 +16,7 @@
 #include "kernels/attention/simt_forward/policy.h"
 #include "kernels/attention/sm80_forward/policy.h"
 #include "kernels/attention/sm90_forward/policy.h"
+#include "kernels/attention/sm90_wide/policy.h"
 #include "tests/support/elements.h"
 #include "tests/support/fake_cuda.h"
 #include "tests/support/full_problem.h"
@@ -66,7 +67,7 @@ class PlanOn : public testing::TestWithParam<int32_t> {};
 TEST_P(PlanOn, EveryWidth) {
   const FakeCuda cuda({fake_device(GetParam())});
   const DeviceInfo& device = cuda.devices[0];
-  for (int64_t d_v : {1, 64, 65, 128, 129, 256, 257, 576}) {
+  for (int64_t d_v : {1, 64, 65, 128, 129, 256, 257, 264, 512, 576}) {
     const Problem problem = problem_of(shapes(2, 6, 3, 1000, 777, 96, d_v));
     Plan plan;
     const host::Status status = make_plan(problem, device, &plan);
@@ -83,6 +84,19 @@ TEST_P(PlanOn, EveryWidth) {
                 std::min<int64_t>(plan_schedule(plan).blocks(), device.sm_count));
       EXPECT_LE(plan_tiles(plan).smem_bytes, device.smem_per_block);
       EXPECT_EQ(plan.workspace_bytes() > 0, plan_schedule(plan).splits > 1);
+      continue;
+    }
+    if (device.compute == 90 && d_v % 8 == 0 && d_v > 256 && d_v <= 512) {
+      // 1000 queries of a head, or 2000 rows of two: tiles of 128 rows, two blocks each.
+      EXPECT_STREQ(plan.kernel->name, "sm90_wide");
+      EXPECT_EQ(plan_tiles(plan).tile_q, 2 * kernels::kSm90WideRows);
+      EXPECT_EQ(plan_tiles(plan).tile_kv, kernels::kSm90WideTileKv);
+      EXPECT_EQ(plan_tiles(plan).threads, kernels::kSm90WideThreads);
+      EXPECT_EQ(plan_tiles(plan).blocks, 2 * plan_schedule(plan).blocks());
+      EXPECT_LE(plan_tiles(plan).smem_bytes, device.smem_per_block);
+      EXPECT_EQ(plan.workspace_bytes() > 0, plan_schedule(plan).splits > 1);
+      EXPECT_NE(plan.own->text().find("clusters    of 2 blocks"), std::string::npos)
+          << plan.own->text();
       continue;
     }
     if (device.compute >= 80 && d_v % 8 == 0 && d_v <= 256) {
@@ -354,6 +368,88 @@ TEST_P(Sm90Forward, Declines) {
 
 INSTANTIATE_TEST_SUITE_P(Reasons, Sm90Forward, testing::ValuesIn(kSm90Declines),
                          [](const auto& row) { return std::string(row.param.name); });
+
+class Sm90Wide : public testing::TestWithParam<Decline> {};
+
+const Decline kWideDeclines[] = {
+    {"old_device", "needs sm_90, the device is sm_89", [](qkv_attention_desc&) {}, "simt_forward",
+     89},
+    {"new_device", "needs sm_90, the device is sm_100", [](qkv_attention_desc&) {}, "simt_forward",
+     100},
+    {"f32", "computes in fp16 and bf16 only",
+     [](qkv_attention_desc& d) { d.q.type = d.k.type = d.v.type = d.o.type = QKV_TYPE_F32; },
+     "simt_forward"},
+    {"hard", "computes soft selection only",
+     [](qkv_attention_desc& d) { d.selection = QKV_SELECT_HARD; }},
+    {"weights", "does not write attention weights",
+     [](qkv_attention_desc& d) { d.weights = pair_tensor(QKV_TYPE_F32); }},
+    {"mask", "takes no mask tensor",
+     [](qkv_attention_desc& d) { d.mask = pair_tensor(QKV_TYPE_BOOL); }},
+    {"bias", "takes no bias tensor",
+     [](qkv_attention_desc& d) { d.bias = pair_tensor(QKV_TYPE_F16); }},
+    {"alibi", "takes no alibi_slopes",
+     [](qkv_attention_desc& d) {
+       d.alibi_slopes = {nullptr, QKV_TYPE_F32, 0, {1, 4, 1, 1}, {0, 1, 0, 0}};
+     }},
+    {"negative_scale", "needs a scale above 0, it is -2",
+     [](qkv_attention_desc& d) { d.scale = -2, d.scale_set = 1; }, "simt_forward"},
+    {"odd_dim", "takes dims that are multiples of 8 up to 512, one here is 300",
+     [](qkv_attention_desc& d) { d = shapes(1, 1, 1, 8, 8, 512, 300); }, "simt_forward"},
+    {"wider", "takes dims that are multiples of 8 up to 512, one here is 520",
+     [](qkv_attention_desc& d) { d = shapes(1, 1, 1, 8, 8, 520, 64); }, "simt_forward"},
+    {"odd_narrow", "is for head dims above 256, the widest here is 256",
+     [](qkv_attention_desc& d) {
+       d = shapes(1, 1, 1, 8, 8, 256, 256), d.k.stride[1] = 0, d.v.stride[2] = 260;
+     },
+     "simt_forward"},
+    {"no_keys", "needs keys, there are none",
+     [](qkv_attention_desc& d) { d = shapes(1, 1, 1, 8, 0, 512, 512); }, "simt_forward"},
+    {"stride", "needs strides that are multiples of 8, k.stride[2] is 516",
+     [](qkv_attention_desc& d) { d.k.stride[2] = 516; }, "simt_forward"},
+    {"broadcast", "needs strides above 0 and below 2^39, v.stride[1] is 0",
+     [](qkv_attention_desc& d) { d.v.stride[1] = 0; }, "simt_forward"},
+    {"address", "needs 16-byte aligned tensors, v.data is not",
+     [](qkv_attention_desc& d) { d.v.data = reinterpret_cast<void*>(8); }, "simt_forward"},
+    {"many_splits", "takes up to 1024 splits, fixed_split_size 64 makes 2048",
+     [](qkv_attention_desc& d) {
+       d = shapes(1, 1, 1, 1, 2048 * 128, 512, 512), d.fixed_split_size = 64;
+     },
+     ""},
+    {"many_blocks", "needs more than 2^31 - 1 blocks",
+     [](qkv_attention_desc& d) { d = shapes(16384, 65536, 1, 8, 8, 512, 512); }, "simt_forward"},
+    {"nothing", "", [](qkv_attention_desc&) {}, "sm90_wide"},
+    {"wide_q", "", [](qkv_attention_desc& d) { d = shapes(1, 1, 1, 8, 8, 264, 8); }, "sm90_wide"},
+    {"wide_v", "", [](qkv_attention_desc& d) { d = shapes(1, 1, 1, 8, 8, 8, 264); }, "sm90_wide"},
+};
+
+TEST_P(Sm90Wide, Declines) {
+  Decline row = GetParam();
+  if (!std::string_view(row.name).ends_with("_device")) row.compute = 90;
+  expect_reason("sm90_wide", row, 512);
+}
+
+INSTANTIATE_TEST_SUITE_P(Reasons, Sm90Wide, testing::ValuesIn(kWideDeclines),
+                         [](const auto& row) { return std::string(row.param.name); });
+
+// A cluster has two tiles that share their keys; what fits one tile, as decode does, or a device of
+// one multiprocessor, has none.
+TEST(WidePlan, HasClustersWhereTilesShareKeys) {
+  struct Row {
+    int64_t heads_q, heads_kv, s_q;
+    int32_t sms, tile_q;
+  };
+  for (const Row& row : {Row{8, 8, 4096, 132, 128}, Row{8, 8, 64, 132, 64}, Row{8, 8, 65, 132, 128},
+                         Row{16, 2, 8, 132, 64}, Row{16, 2, 1, 132, 64}, Row{8, 8, 4096, 1, 64}}) {
+    DeviceInfo device = fake_device(90);
+    device.sm_count = row.sms;
+    const FakeCuda cuda({device});
+    Plan plan;
+    const Problem p = problem_of(shapes(1, row.heads_q, row.heads_kv, row.s_q, 4096, 512, 512));
+    ASSERT_TRUE(make_plan(p, device, &plan).ok());
+    EXPECT_STREQ(plan.kernel->name, "sm90_wide");
+    EXPECT_EQ(plan_tiles(plan).tile_q, row.tile_q) << row.s_q << " on " << row.sms;
+  }
+}
 
 class Sm80Tf32x3 : public testing::TestWithParam<Decline> {};
 

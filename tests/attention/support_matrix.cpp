@@ -57,7 +57,7 @@ View pair(const Problem& p, qkv_type type) {
 struct Row {
   const char* name;
   std::vector<std::function<Problem()>> problems;
-  bool of_types = false, of_selection = false;
+  bool of_types = false, of_selection = false, of_dims = false;
 };
 
 template <class Edit>
@@ -81,13 +81,17 @@ std::vector<Row> all_rows() {
   rows.push_back({"fp32", {sized({.type = QKV_TYPE_F32})}, true});
   rows.push_back({"fp16, bf16", {sized({}), sized({.type = QKV_TYPE_BF16})}, true});
   rows.push_back({"MHA, GQA, MQA", {sized({}), sized({.heads_kv = 2}), sized({.heads_kv = 1})}});
-  rows.push_back({"head dim 64", {sized({.d_qk = 64, .d_v = 64})}});
-  rows.push_back({"head dim 128", {sized({})}});
-  rows.push_back({"head dim 256", {sized({.d_qk = 256, .d_v = 256})}});
-  rows.push_back({"any head dim to 576, d_qk != d_v",
-                  {sized({.d_qk = 1, .d_v = 3}), sized({.d_qk = 192, .d_v = 128}),
-                   sized({.d_qk = 576, .d_v = 512}), sized({.d_qk = 77, .d_v = 575})}});
-  rows.push_back({"wider heads", {sized({.d_qk = 1000, .d_v = 1000})}});
+  const auto of_dims = [&](const char* name, const std::vector<std::function<Problem()>>& all) {
+    rows.push_back({name, all, false, false, true});
+  };
+  of_dims("head dim 64", {sized({.d_qk = 64, .d_v = 64})});
+  of_dims("head dim 128", {sized({})});
+  of_dims("head dim 256", {sized({.d_qk = 256, .d_v = 256})});
+  of_dims("head dim 512", {sized({.d_qk = 512, .d_v = 512})});
+  of_dims("any head dim to 576, d_qk != d_v",
+          {sized({.d_qk = 1, .d_v = 3}), sized({.d_qk = 192, .d_v = 128}),
+           sized({.d_qk = 576, .d_v = 512}), sized({.d_qk = 77, .d_v = 575})});
+  of_dims("wider heads", {sized({.d_qk = 1000, .d_v = 1000})});
   rows.push_back({"any lengths",
                   {sized({.s_q = 1, .s_kv = 1}), sized({.s_q = 1, .s_kv = 100003}),
                    sized({.s_q = 777, .s_kv = 77})}});
@@ -141,6 +145,16 @@ Problem in_hard(Problem p) {
   return p;
 }
 
+// With heads four times as wide.
+Problem in_wide(Problem p) {
+  p.d_qk *= 4, p.d_v *= 4;
+  for (View* view : {&p.q, &p.k, &p.v, &p.o}) {
+    view->shape[3] *= 4;
+    for (size_t axis = 0; axis < 3; ++axis) view->stride[axis] *= 4;
+  }
+  return p;
+}
+
 DeviceInfo device_of(int32_t compute, int32_t smem_per_block) {
   DeviceInfo device;
   device.kind = QKV_DEVICE_CUDA;
@@ -165,9 +179,15 @@ bool is_hard_only(const host::Kernel& kernel) {
          kernel.decline(in_hard(problem({})), h100()).empty();
 }
 
-// The problem as the kernel has it: where types or selection are not what is asked, its own.
+bool is_wide_only(const host::Kernel& kernel) {
+  return !kernel.decline(problem({}), h100()).empty() &&
+         kernel.decline(in_wide(problem({})), h100()).empty();
+}
+
+// The problem as the kernel has it: where types, selection or dims are not what is asked, its own.
 Problem as_for(const host::Kernel& kernel, const Row& row, const Problem& p) {
   Problem own = !row.of_types && is_fp32_only(kernel) ? in_fp32(p) : p;
+  if (!row.of_dims && is_wide_only(kernel)) own = in_wide(own);
   return !row.of_selection && is_hard_only(kernel) ? in_hard(own) : own;
 }
 

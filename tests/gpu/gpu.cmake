@@ -86,13 +86,13 @@ if(TARGET vgpu-run)
     if(device STREQUAL "t4")
       string(APPEND left_out :*/tiles_*:*/bounds_*:*/tails_*)  # made for tensor cores
       if(label STREQUAL "vgpu")
-        string(APPEND left_out :*/splits_*:*/warpgroups_*)  # so are these: `seeds` has them
+        string(APPEND left_out :*/splits_*:*/warpgroups_*:*/wide_*)  # so are these: `seeds` has them
       endif()
     else()
       string(APPEND left_out :*T12_TailsOfEveryLength*)  # dims that tensor cores decline
       if(NOT (device STREQUAL "h100" AND seed EQUAL 2))
         string(APPEND left_out :*T6_*)
-        list(APPEND environment QKV_TEST_KERNELS=sm80_forward,sm80_hard,sm80_tf32x3,sm90_forward)
+        list(APPEND environment QKV_TEST_KERNELS=sm80_forward,sm80_hard,sm80_tf32x3,sm90_forward,sm90_wide)
       endif()
     endif()
     # Even seeds have one multiprocessor: plans then take tall tiles and do not split, as large problems do. And their
@@ -137,7 +137,7 @@ if(TARGET vgpu-run)
       --async ${async} --
       $<TARGET_FILE:gpu_contract_test_virtual> --gtest_brief=1 --gtest_filter=-*/long_*:*T6_*:*T12_TailsOfEveryLength*:Instances*:Project.*:*/Layer.*_bf16:*/Layer.*_wide_*:LayerCall.*)
     set_tests_properties(vgpu_contract_h100_${async} PROPERTIES LABELS vgpu TIMEOUT 3600
-      ENVIRONMENT "QKV_TEST_SEED=1;QKV_TEST_REPEATS=1;QKV_TEST_KERNELS=sm90_forward")
+      ENVIRONMENT "QKV_TEST_SEED=1;QKV_TEST_REPEATS=1;QKV_TEST_KERNELS=sm90_forward,sm90_wide")
   endforeach()
 
   # qkv_counting_test(name gtest_library): counts of the contract test's launches, by the virtual GPU.
@@ -156,6 +156,7 @@ if(TARGET vgpu-run)
     "QKV_COUNTED_WORK=\"${CMAKE_CURRENT_SOURCE_DIR}/attention/counted_work.md\"")
   qkv_counting_test(split_work GTest::gtest_main)
   qkv_counting_test(sm90_work GTest::gtest_main)
+  qkv_counting_test(sm90_wide_work GTest::gtest_main)
 
   add_test(NAME vgpu_short_splits COMMAND vgpu-run --device a100 --seed 1 --sms 8 --
     $<TARGET_FILE:gpu_contract_test_virtual> --gtest_brief=1 --gtest_filter=*/tails_split_*)

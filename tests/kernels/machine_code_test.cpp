@@ -1,5 +1,6 @@
-// sm90_forward's machine code in libqkv: what the whole kernel has and lacks, and the instructions
-// of a thread in the loop over unmasked blocks of keys, which decide how fast it can be. Opcodes
+// The machine code of Hopper's kernels in libqkv: what a whole kernel has and lacks, and of
+// sm90_forward the instructions of a thread in the loop over unmasked blocks of keys, which decide
+// how fast it can be. Opcodes
 // are the low nine bits of an instruction's 16 bytes, as nvdisasm names them for sm_90.
 #include <gtest/gtest.h>
 
@@ -10,6 +11,7 @@
 #include <map>
 #include <numeric>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "host/core/status.h"
@@ -111,25 +113,38 @@ Counts unmasked_block(const std::vector<Instruction>& code, int products, int ex
   return best;
 }
 
-std::vector<CompiledKernel> sm90_kernels() {
+std::vector<CompiledKernel> kernels_named(const std::string& name) {
   std::vector<CompiledKernel> kernels;
   for (const std::string& cubin : read_fat_binary(QKV_LIBRARY).cubins)
     for (CompiledKernel& kernel : kernels_of_cubin(cubin))
-      if (kernel.name.find("sm90_forward<") != std::string::npos)
-        kernels.push_back(std::move(kernel));
+      if (kernel.name.find(name + "<") != std::string::npos) kernels.push_back(std::move(kernel));
   return kernels;
 }
 
-TEST(MachineCode, OfSm90ForwardIsHoppers) {
-  const std::vector<CompiledKernel> kernels = sm90_kernels();
-  ASSERT_EQ(kernels.size(), 28u);
-  for (const CompiledKernel& kernel : kernels) {
+TEST(MachineCode, IsHoppers) {
+  for (const auto& [name, roles, instances] :
+       {std::tuple{"sm90_forward", 2, 28}, {"sm90_wide", 3, 4}}) {
+    const std::vector<CompiledKernel> kernels = kernels_named(name);
+    ASSERT_EQ(static_cast<int>(kernels.size()), instances);
+    for (const CompiledKernel& kernel : kernels) {
+      SCOPED_TRACE(kernel.name);
+      const std::vector<Instruction> code = decode(kernel.code);
+      Counts all = count(code, 0, code.size());
+      for (const int wanted : {kHgmma, kUtmaldg, kUtmastg}) EXPECT_GT(all[wanted], 0) << wanted;
+      EXPECT_EQ(all[kUsetmaxreg], roles) << "registers are moved once in each role";
+      for (const int unwanted : {kHmma, kLdl, kStl}) EXPECT_EQ(all[unwanted], 0) << unwanted;
+    }
+  }
+}
+
+// Q K^T for the first block and for later ones, 8 panels of 4 steps each; P V for each warpgroup, 4
+// pieces of 2 steps, at each number of panels of O.
+TEST(MachineCode, OfSm90WideHasItsProductsOnce) {
+  for (const CompiledKernel& kernel : kernels_named("sm90_wide")) {
     SCOPED_TRACE(kernel.name);
     const std::vector<Instruction> code = decode(kernel.code);
     Counts all = count(code, 0, code.size());
-    for (const int wanted : {kHgmma, kUtmaldg, kUtmastg}) EXPECT_GT(all[wanted], 0) << wanted;
-    EXPECT_EQ(all[kUsetmaxreg], 2) << "registers are moved once in each role";
-    for (const int unwanted : {kHmma, kLdl, kStl}) EXPECT_EQ(all[unwanted], 0) << unwanted;
+    EXPECT_EQ(all[kHgmma], 2 * 8 * 4 + 2 * 4 * 2 * 4);
   }
 }
 
@@ -141,11 +156,10 @@ TEST(MachineCode, OfSm90ForwardIsHoppers) {
 //   FMNMX 62 maxima, 4 with the quad's other lanes, 2 with m, 1 for the larger |m|
 //   FMUL  the elements of O, 2 arguments of O's factors, 2 to take up l, 1 of the larger |m|
 TEST(MachineCode, OfSm90ForwardsLoopIsWhatTheAlgorithmTakes) {
-  for (const CompiledKernel& kernel : sm90_kernels()) {
+  for (const CompiledKernel& kernel : kernels_named("sm90_forward")) {
     const auto plain =
         host::text("(qkv::kernels::Sm90Variant)", static_cast<int>(kernels::Sm90Variant::kPlain));
-    if (kernel.name.find(plain) == std::string::npos)
-      continue;  // tanh and the rules come on top
+    if (kernel.name.find(plain) == std::string::npos) continue;  // tanh and the rules come on top
     SCOPED_TRACE(kernel.name);
     const auto* shape = std::find_if(
         std::begin(kernels::kSm90Shapes), std::end(kernels::kSm90Shapes), [&](const auto& row) {

@@ -183,7 +183,7 @@ Prediction makespan(const DeviceInfo& device, const Candidate& candidate,
   double working = 0;
   for (size_t n = 0; n < blocks.size; ++n)
     if (blocks.all[n].steps > 0) working += blocks.all[n].count;
-  const double sms = device.sm_count;
+  const double sms = candidate.places(device);
   const double side_by_side = std::clamp<double>(round_up(working / sms), 1, candidate.resident);
   const double slots = sms * side_by_side;
   const double step = std::max(candidate.step.lone, candidate.step.busy * side_by_side);
@@ -231,7 +231,7 @@ Prediction best_splits(const Problem& p, const DeviceInfo& device, const Candida
   Prediction best = predict_over(rates, memory, p, device, candidate, cut, loads);
   double steps = 0;
   for (size_t n = 0; n < loads.count; ++n) steps += loads.classes[n].tiles * loads.classes[n].steps;
-  const double slots = static_cast<double>(device.sm_count) * candidate.resident;
+  const double slots = candidate.places(device) * candidate.resident;
   const double step = std::max(candidate.step.lone, candidate.step.busy * candidate.resident);
   double tiles = 0;
   for (size_t n = 0; n < loads.count; ++n) tiles += loads.classes[n].tiles;

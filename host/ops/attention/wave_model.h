@@ -97,10 +97,17 @@ struct Prediction {
   double cost() const { return splits > 1 ? kSplitGain * cycles : cycles; }
 };
 
-// One candidate: `resident` blocks fit on a multiprocessor.
+// One candidate: `resident` blocks fit on a multiprocessor, or a block, which may be a cluster,
+// takes several.
 struct Candidate {
   StepCost step;
   int32_t resident = 1;
+  int32_t multiprocessors = 1;  // of a block
+
+  // Multiprocessors of the device, or groups of them, that take blocks.
+  double places(const DeviceInfo& device) const {
+    return static_cast<double>(device.sm_count / multiprocessors);
+  }
 };
 
 // The tiles alone, placed on multiprocessors; schedule.splits and schedule.split_keys as they are.

@@ -90,6 +90,22 @@ std::string decline_alignment(const Problem& p) {
   return {};
 }
 
+std::string decline_maps(const Problem& p) {
+  constexpr int64_t kMaxStride = int64_t{1} << 39;  // elements: below 2^40 bytes
+  for (const TensorId id : kRequired) {
+    const char* const name = kTensors[id].name;
+    const View& view = p.*kTensors[id].view;
+    std::string reason = decline_alignment(name, view);
+    if (!reason.empty()) return reason;
+    for (size_t axis = 0; axis < 3; ++axis) {
+      if (view.shape[axis] > 1 && (view.stride[axis] < 1 || view.stride[axis] >= kMaxStride))
+        return text("needs strides above 0 and below 2^39, ", name, ".stride[", axis, "] is ",
+                    view.stride[axis]);
+    }
+  }
+  return {};
+}
+
 bool has_rules(const Problem& p) {
   return p.softcap > 0 || p.mask.present() || p.bias.present() || p.alibi_slopes.present();
 }

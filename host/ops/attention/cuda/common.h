@@ -52,6 +52,9 @@ std::string decline_alignment(const char* name, const View& view);
 // Of q, k, v and o.
 std::string decline_alignment(const Problem& p);
 
+// Why TMA cannot describe q, k, v and o; empty: it can.
+std::string decline_maps(const Problem& p);
+
 // Whether scores are changed one by one: softcap, mask, bias or ALiBi.
 bool has_rules(const Problem& p);
 

@@ -18,19 +18,6 @@ struct Sm90Plan : SplitPlan {
 #endif
 };
 
-// Why TMA cannot describe the tensor; empty: it can.
-std::string decline_map(const char* name, const View& view) {
-  std::string reason = decline_alignment(name, view);
-  if (!reason.empty()) return reason;
-  constexpr int64_t kMaxStride = int64_t{1} << 39;  // elements: below 2^40 bytes
-  for (size_t axis = 0; axis < 3; ++axis) {
-    if (view.shape[axis] > 1 && (view.stride[axis] < 1 || view.stride[axis] >= kMaxStride))
-      return text("needs strides above 0 and below 2^39, ", name, ".stride[", axis, "] is ",
-                  view.stride[axis]);
-  }
-  return {};
-}
-
 kernels::Sm90Variant variant_of(const Problem& p) {
   using kernels::Sm90Variant;
   if (p.mask.present() || p.bias.present() || p.alibi_slopes.present()) return Sm90Variant::kRules;
@@ -64,10 +51,8 @@ std::string sm90_decline(const Problem& p, const DeviceInfo& device) {
                 " and ", p.d_v);
   const kernels::Sm90Shape& shape = *shape_of(p);
   if (p.s_kv == 0) return "needs keys, there are none";
-  for (const TensorId id : kRequired) {
-    reason = decline_map(kTensors[id].name, p.*kTensors[id].view);
-    if (!reason.empty()) return reason;
-  }
+  reason = decline_maps(p);
+  if (!reason.empty()) return reason;
   reason = decline_splits(p, shape.tile_kv);
   const int64_t splits = fixed_splits(p, shape.tile_kv);
   if (reason.empty()) reason = decline_grid(p, shape.tile_q(), splits);
