@@ -131,8 +131,11 @@ TEST_P(TopIndex, T13_WhateverIsAskedFor) {
       if (left_out == kWeights && queries > 1) row.weights = QKV_TYPE_NONE;
       BuiltProblem less(row, {.seed = test_seed()});
       ASSERT_EQ(less.run(), QKV_SUCCESS) << qkv_last_error();
-      for (const TensorId id : {kO, kLse, kIndex, kTopScores, kWeights})
-        if (less[id].present()) EXPECT_EQ(less[id].bits(), whole[id].bits()) << id << replay(row);
+      for (const TensorId id : {kO, kLse, kIndex, kTopScores, kWeights}) {
+        if (less[id].present()) {
+          EXPECT_EQ(less[id].bits(), whole[id].bits()) << id << replay(row);
+        }
+      }
     }
   }
 }
