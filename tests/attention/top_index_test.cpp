@@ -23,14 +23,14 @@ class TopIndex : public EachType {
     Case row = typed({.name = "ties", .batch = 1, .scale = 0.5f});
     std::vector<Case> rows;
     for (const int64_t k : {1, 2, 7, 64, 128})
-      rows.push_back(row.select_top(k).heads(2, 2).sizes(40, 200).dims(64, 8));
+      rows.push_back(row.select_top(k).heads(2, 2).sizes(k == 7 ? 40 : 18, 200).dims(64, 8));
     row.select_top(10).heads(4, 1);
-    rows.push_back(row.sizes(37, 150));
+    rows.push_back(row.sizes(17, 150));
     rows.back().inputs = {{kMask, kAllAxes}};
     rows.push_back(row.sizes(3, 2300));
     rows.back().causal = true;
     rows.push_back(row.sizes(1, 2100).select_top(100));
-    rows.push_back(row.sizes(40, 130).select_top(60));
+    rows.push_back(row.sizes(20, 130).select_top(60));
     rows.back().scale = -0.5f;
     rows.back().window(90, 5);
     return rows;
