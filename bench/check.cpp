@@ -7,6 +7,7 @@
 #include <tuple>
 
 #include "host/core/numeric.h"
+#include "host/ops/attention/reference/selected.h"
 
 namespace qkv::bench {
 namespace {
@@ -185,7 +186,12 @@ Reference::Reference(const Problem& problem) : problem_(problem) {
     row.exact = reference::attention(masked);
     row.scores = row.exact.weights;
     if (problem.weights.present()) row.exact = reference::attention(row.problem);
-    row.low_precision = reference::attention(row.problem, reference::Precision::kInput).o;
+    const bool top = problem.selection == QKV_SELECT_TOP_K;
+    row.low_precision =
+        reference::attention(
+            top ? reference::OverSelected(row.problem, row.exact.top).problem : row.problem,
+            reference::Precision::kInput)
+            .o;
     if (plain(problem)) row.rounded_scores = with_rounded_scores(row.problem);
     bound_errors(&row);
   }
@@ -218,10 +224,12 @@ void Reference::bound_errors(Row* row) const {
       error += 4 * kE * std::abs(load(p.alibi_slopes, 0)) * distance;
     }
     const bool seen = s != -kInf;
+    const bool taken = p.selection != QKV_SELECT_TOP_K ||
+                       std::ranges::find(row->exact.top, j) != row->exact.top.end();
     if (seen) error += 4 * kE * std::abs(s);
     row->score_error.push_back(error);
     row->weight_error.push_back(seen ? error + 4 * kE * (2 + std::abs(s) + std::abs(largest)) : 0);
-    if (seen) row->sum_error += std::exp(s - row->exact.lse[0]) * row->weight_error.back();
+    if (seen && taken) row->sum_error += std::exp(s - row->exact.lse[0]) * row->weight_error.back();
   }
   row->sum_error += kE * (kLambda * std::sqrt(static_cast<double>(p.s_kv)) + 4);
 }
@@ -335,6 +343,59 @@ std::string Reference::check_hard(const Row& row) const {
                     best);
 }
 
+std::string Reference::check_outputs(const Row& row, double tolerance) const {
+  std::string wrong = check_o(row, tolerance);
+  if (wrong.empty() && problem_.lse.present()) wrong = check_lse(row);
+  if (wrong.empty() && problem_.weights.present()) wrong = check_weights(row);
+  return wrong;
+}
+
+std::string Reference::check_top(const Row& row) const {
+  const Problem& p = row.problem;
+  std::vector<int64_t> taken = row.exact.top;
+  for (size_t n = 0; n < taken.size() && p.index.present(); ++n)
+    taken[n] = static_cast<int64_t>(load(p.index, static_cast<int64_t>(n)));
+  double worst = kInf;
+  for (size_t n = 0; n < taken.size(); ++n) {
+    const int64_t j = taken[n];
+    const std::string what = element("index", row.b, row.h, row.i, static_cast<int64_t>(n));
+    if ((j < 0) != (row.exact.top[n] < 0) || j >= p.s_kv)
+      return host::text(what, " is ", j, ", the oracle says ", row.exact.top[n]);
+    if (j < 0) continue;
+    const auto at = static_cast<size_t>(j);
+    const double score = row.scores[at], error = row.score_error[at];
+    if (score == -kInf || std::count(taken.begin(), taken.end(), j) > 1)
+      return host::text(what, " is ", j, ", a hidden key or one that stands there twice");
+    worst = std::min(worst, score + error);
+    if (!p.top_scores.present() || !p.index.present()) continue;
+    const double got = load(p.top_scores, static_cast<int64_t>(n));
+    if (!near(got, score, error))
+      return differs(element("top_scores", row.b, row.h, row.i, static_cast<int64_t>(n)), got,
+                     score, error);
+  }
+  for (int64_t j = 0; j < p.s_kv && taken.back() >= 0; ++j) {
+    const auto at = static_cast<size_t>(j);
+    if (row.scores[at] - row.score_error[at] <= worst) continue;
+    if (std::ranges::find(taken, j) != taken.end()) continue;
+    return host::text("key ", j, " is left out of ", element("index", row.b, row.h, row.i, 0),
+                      ", it scores ", row.scores[at], ", the worst one at most ", worst);
+  }
+  if (!p.index.present()) {  // near ties, which only the index would tell
+    for (int64_t j = 0; j < p.s_kv && taken.back() >= 0; ++j) {
+      const auto at = static_cast<size_t>(j);
+      if (std::ranges::find(taken, j) == taken.end() &&
+          row.scores[at] + 2 * row.score_error[at] >= worst)
+        return {};
+    }
+  }
+  Row own = row;
+  reference::Result soft = reference::attention(reference::OverSelected(p, taken).problem);
+  if (p.weights.present() && p.weights_mode != QKV_WEIGHTS_PROBABILITIES)
+    soft.weights = row.exact.weights;
+  own.exact = std::move(soft);
+  return check_outputs(own, tolerance_);
+}
+
 std::string Reference::check(bool rounded_scores) const {
   const auto number = [](double x) { return !std::isnan(x); };
   const auto finite = [](double x) { return std::isfinite(x); };
@@ -343,8 +404,13 @@ std::string Reference::check(bool rounded_scores) const {
   if (wrong.empty()) wrong = first_unwritten("LSE", problem_.lse, number);
   if (wrong.empty()) wrong = first_unwritten("index", problem_.index, key);
   if (wrong.empty()) wrong = first_unwritten("weights", problem_.weights, number);
+  if (wrong.empty()) wrong = first_unwritten("top_scores", problem_.top_scores, number);
   for (const Row& row : rows_) {
     if (!wrong.empty()) break;
+    if (problem_.selection == QKV_SELECT_TOP_K) {
+      wrong = check_top(row);
+      continue;
+    }
     wrong = problem_.selection == QKV_SELECT_HARD
                 ? check_hard(row)
                 : check_o(row, rounded_scores ? tolerance_rounded_scores_ : tolerance_);

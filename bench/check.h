@@ -31,6 +31,8 @@ class Reference {
   //   weights  what fp32 scores cost, and half a unit in the last place
   //   hard     the index names a key that fp32 scores may take for the best; O is its row of V and
   //            the probabilities are its, bit for bit
+  //   top-k    no key that is left out may, by fp32 scores, be better than one that is taken; all
+  //            else is soft attention over the keys that were taken
   // where lowp is the textbook algorithm with the roundings of the contract; with `rounded_scores`
   // it rounds the scores to the input type as well.
   std::string check(bool rounded_scores = false) const;
@@ -55,6 +57,8 @@ class Reference {
   std::string check_lse(const Row& row) const;
   std::string check_weights(const Row& row) const;
   std::string check_hard(const Row& row) const;
+  std::string check_top(const Row& row) const;
+  std::string check_outputs(const Row& row, double tolerance) const;
 
   host::attention::Problem problem_;
   std::vector<Row> rows_;

@@ -173,6 +173,7 @@ class UnfusedOnCpu : public OnTensors {
 std::string products_decline(const Spec& spec) {
   if (spec.additive) return "additive scores are no matrix product";
   if (spec.hard) return "hard selection has no product with V";
+  if (spec.top) return "top-k selection has no product with V";
   return visible_pairs(spec) > 0 ? "" : "no key is visible";
 }
 

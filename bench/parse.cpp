@@ -17,7 +17,8 @@ namespace {
 std::string grammar() {
   std::string out =
       "cpu, cuda, f32, f16, bf16, full, causal, d<n>, dv<n>, b<n>, h<n>, hq<n>, hkv<n>, s<n>, "
-      "sq<n>, skv<n>, additive, hard, scale=<x>, softcap=<x>, top-left, offset=<n>, left=<n>, "
+      "sq<n>, skv<n>, additive, hard, top-k=<n>, scale=<x>, softcap=<x>, top-left, offset=<n>, "
+      "left=<n>, "
       "right=<n>";
   for (const host::attention::TensorRow& row : host::attention::kTensors)
     for (const std::string& field : fields_of(row)) out += ", " + field;
@@ -124,6 +125,11 @@ constexpr Option kOptions[] = {
        s->softcap =
            f.parsed(std::numeric_limits<float>::denorm_min(), kLargest, "a finite number above 0");
      }},
+    {"top-k", "selection",
+     [](const Field& f, Spec* s) {
+       s->top = true;
+       s->top_k = f.parsed<int64_t>(1, QKV_TOP_K_MAX, "a whole number of keys from 1 to 128");
+     }},
     {"offset", "alignment",
      [](const Field& f, Spec* s) {
        s->alignment = QKV_ALIGN_EXPLICIT;
@@ -161,8 +167,11 @@ class Parser {
     s.s_kv = extent("skv", extent("s", s.s_kv));
     if (s.heads_q % s.heads_kv != 0)
       refuse("problem has hq", s.heads_q, " and hkv", s.heads_kv, "; hkv must divide hq");
-    if (s.given[kIndex].there && !s.hard)
-      refuse("problem field '", seen_["index"], "' asks for the index; it needs field 'hard'");
+    if (s.given[kIndex].there && !s.hard && !s.top)
+      refuse("problem field '", seen_["index"],
+             "' asks for the index; it needs field 'hard' or 'top-k'");
+    if (s.given[kTopScores].there && !s.top)
+      refuse("problem field 'top-scores' asks for the best keys' scores; it needs field 'top-k'");
     if (s.given[kLengths].there && s.s_kv > INT32_MAX)
       refuse("problem field 'lengths' needs i32 lengths; skv", s.s_kv, " is more than 2^31 - 1");
     // One name for one problem.

@@ -92,6 +92,7 @@ std::vector<std::string> option_fields(const Spec& s) {
   };
   add(s.additive, "additive");
   add(s.hard, "hard");
+  add(s.top, "top-k=" + std::to_string(s.top_k));
   add(s.scale.has_value(), "scale=" + number(s.scale.value_or(0)));
   add(s.softcap > 0, "softcap=" + number(s.softcap));
   add(s.alignment == QKV_ALIGN_TOP_LEFT, "top-left");
@@ -261,7 +262,7 @@ double visible_pairs(const Spec& s) {
 }
 
 double flops(const Spec& s) {
-  return 2 * visible_pairs(s) * static_cast<double>(s.hard ? s.d_qk : s.d_qk + s.d_v);
+  return 2 * visible_pairs(s) * static_cast<double>(s.hard || s.top ? s.d_qk : s.d_qk + s.d_v);
 }
 
 double compulsory_bytes(const Spec& s) {

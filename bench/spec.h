@@ -32,8 +32,10 @@ struct Spec {
   int64_t batch = 1, heads_q = 8, heads_kv = 8;
   int64_t s_q = 2048, s_kv = 2048;
 
-  bool additive = false;       // score
-  bool hard = false;           // selection
+  bool additive = false;  // score
+  bool hard = false;      // selection
+  bool top = false;       // top-k selection, of top_k keys
+  int64_t top_k = 1;
   std::optional<float> scale;  // absent: the library's default
   float softcap = 0;           // 0: none
   qkv_alignment alignment = QKV_ALIGN_BOTTOM_RIGHT;
@@ -108,8 +110,8 @@ int64_t kv_length(const Spec& spec, int64_t batch);
 // mask tensor counts as dense.
 double visible_pairs(const Spec& spec);
 
-// 2 d_qk for a score and 2 d_v for its share of the output, per visible pair; hard selection has
-// scores alone.
+// 2 d_qk for a score and 2 d_v for its share of the output, per visible pair; hard and top-k
+// selection have scores alone.
 double flops(const Spec& spec);
 
 // Every element of every tensor read or written once.

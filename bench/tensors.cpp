@@ -115,7 +115,8 @@ qkv_attention_desc describe(const Spec& s, qkv_device device, const Addresses& a
   Attention out;
   out.weights_mode = static_cast<WeightsMode>(s.weights_mode);
   out.score = s.additive ? Score::kAdditive : Score::kDot;
-  out.selection = s.hard ? Selection::kHard : Selection::kSoft;
+  out.selection = s.hard ? Selection::kHard : s.top ? Selection::kTopK : Selection::kSoft;
+  if (s.top) out.top_k = static_cast<int32_t>(s.top_k);
   out.scale = s.scale;
   out.softcap = s.softcap;
   out.causal = s.causal;

@@ -11,6 +11,7 @@ std::string unfused_declines(const Spec& s) {
   const std::pair<bool, const char*> beyond[] = {
       {s.additive, "additive scores"},
       {s.hard, "hard selection"},
+      {s.top, "top-k selection"},
       {s.softcap > 0, "softcap"},
       {shifted, "a causal mask that is not bottom-right"},
       {s.left.has_value() || s.right.has_value(), "a window"},

@@ -70,6 +70,7 @@ const Family attention_family{
     "  b<n> hq<n> hkv<n>       batches, query heads, key heads; h<n>: both heads\n"
     "  sq<n> skv<n>            lengths; s<n>: both\n"
     "  additive  hard          score, selection; default: dot, soft\n"
+    "  top-k=<n>               selection: the best n keys\n"
     "  scale=<x> softcap=<x>\n"
     "  top-left  offset=<n>    alignment of the diagonal; default: bottom-right\n"
     "  left=<n> right=<n>      window\n" +

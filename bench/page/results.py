@@ -17,8 +17,8 @@ UNFUSED = "unfused"
 OWN = re.compile(r"qkv(_\w+)?|sm\d+_\w+|simt_\w+|cpu_\w+")
 
 # What a benchmark's name holds behind its shape: an option (bench/spec.h, bench/ops) or an implementation.
-OPTION = re.compile(r"(bshd|additive|hard|top-left|alibi|lengths|lse|index(32|64)|eq\d+|in\d+_out\d+|parts\d+"
-                    r"|[a-z0-9-]+=[^_]*)(_|$)")
+OPTION = re.compile(r"(bshd|additive|hard|top-left|alibi|lengths|lse|index(32|64)|top-scores|eq\d+|in\d+_out\d+"
+                    r"|parts\d+|[a-z0-9-]+=[^_]*)(_|$)")
 SHAPE = re.compile(r"b(?P<b>\d+)_(h(?P<h>\d+)|hq(?P<hq>\d+)_hkv(?P<hkv>\d+))"
                    r"_(s(?P<s>\d+)|sq(?P<sq>\d+)_skv(?P<skv>\d+))")
 WIDTHS = re.compile(r"d(?P<d>\d+)(_dv(?P<dv>\d+))?")

@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <memory>
 #include <optional>
 #include <utility>
@@ -24,6 +25,7 @@ using host::attention::kLse;
 using host::attention::kO;
 using host::attention::kTensorCount;
 using host::attention::kTensors;
+using host::attention::kTopScores;
 using host::attention::kWeights;
 using host::attention::TensorId;
 
@@ -36,7 +38,8 @@ struct OutputOption {
 constexpr OutputOption kOutputOptions[] = {
     {kO, "-o,--o", "The result, in --layout"},
     {kLse, "--lse", "log of the sum of exp(scores), [batch, heads, seq]"},
-    {kIndex, "--index", "Hard selection: the chosen key, [batch, heads, seq]"},
+    {kIndex, "--index", "The chosen key, [batch, heads, seq], or keys, [batch, heads, seq, k]"},
+    {kTopScores, "--top-scores", "Top-k selection: their scores, [batch, heads, seq, k]"},
     {kWeights, "--weights", "[batch, heads, seq q, seq k], see --weights-mode"},
 };
 
@@ -73,12 +76,17 @@ std::vector<Output> make_outputs(const AttendOptions& options, const Axes& main,
   const Axes rows = row_axes(main.size());
   Axes pairs = rows;  // the axes that the input files have
   pairs.push_back(3);
-  const bool hard = desc->selection == QKV_SELECT_HARD;
+  const bool chooses = desc->selection != QKV_SELECT_SOFT;
+  const bool top = desc->selection == QKV_SELECT_TOP_K;
   const auto wanted = [&](TensorId id) {
-    return !options.files[id].empty() || (options.check && (id == kLse || (id == kIndex && hard)));
+    if (!options.files[id].empty()) return true;
+    return options.check && (id == kLse || (id == kIndex && chooses) || (id == kTopScores && top));
   };
   if (wanted(kLse)) desc->lse = shape_only(QKV_TYPE_F32, b, h, s, 1, rows);
-  if (wanted(kIndex)) desc->index = shape_only(QKV_TYPE_I64, b, h, s, 1, rows);
+  const Axes& chosen = top ? pairs : rows;
+  const int64_t k = top ? std::max<int64_t>(desc->top_k, 1) : 1;
+  if (wanted(kIndex)) desc->index = shape_only(QKV_TYPE_I64, b, h, s, k, chosen);
+  if (wanted(kTopScores)) desc->top_scores = shape_only(QKV_TYPE_F32, b, h, s, k, chosen);
   if (wanted(kWeights)) {
     desc->weights = shape_only(QKV_TYPE_F32, b, h, s, desc->k.shape[2], pairs);
   }
@@ -88,7 +96,11 @@ std::vector<Output> make_outputs(const AttendOptions& options, const Axes& main,
   for (const OutputOption& option : kOutputOptions) {
     qkv_tensor* const tensor = &(desc->*kTensors[option.id].given);
     if (tensor->type == QKV_TYPE_NONE) continue;
-    const Axes& axes = option.id == kO ? main : option.id == kWeights ? pairs : rows;
+    const bool of_keys = option.id == kIndex || option.id == kTopScores;
+    const Axes& axes = option.id == kO         ? main
+                       : option.id == kWeights ? pairs
+                       : of_keys               ? chosen
+                                               : rows;
     outputs.push_back(
         {kTensors[option.id].word, options.files[option.id], make_array(axes, tensor), ""});
   }
@@ -139,8 +151,7 @@ int print_check(const OracleReport& report) {
                d.passed() ? "" : "  TOO LARGE");
   }
   if (report.other_choices > 0) {
-    fmt::print("        {} rows chose another key of nearly the same score; left out of o\n",
-               report.other_choices);
+    fmt::print("        {} rows chose other keys of nearly the same score\n", report.other_choices);
   }
   if (report.passed()) return kDone;
   throw Failure("the result differs from the oracle by more than rounding explains");

@@ -29,7 +29,7 @@ struct Demo {
 // Throws Failure if fp32 is further from the model than 1e-5.
 void show_model(const Demo& demo);
 
-// A query over books: soft and hard selection.
+// A query over books: soft, hard and top-k selection.
 void show_books(const Demo& demo);
 
 // One sentence of nine tokens from its hidden states on, step by step, with shapes.

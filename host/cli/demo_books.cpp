@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <charconv>
 #include <cstdio>
 
@@ -97,6 +98,29 @@ void show_hard(const Library& books, const Terminal& terminal, Comparison* on) {
   fmt::print("  {}\n{}", bold(terminal, books.titles[at]), wrap(books.books[at], 2));
 }
 
+void show_shelf(const Library& books, const Terminal& terminal, Comparison* on) {
+  constexpr int32_t kShelf = 3;
+  std::vector<float> o;
+  std::array<int64_t, kShelf> index{};
+  std::array<float, kShelf> scores{};
+  Attention problem = search(books, Selection::kTopK, &o);
+  problem.top_k = kShelf;
+  problem.index = bhsd(index.data(), 1, 1, 1, kShelf);
+  problem.top_scores = bhsd(scores.data(), 1, 1, 1, kShelf);
+  on->attend(problem, [&] {
+    for (const int64_t key : index)
+      if (key < 0 || key >= books.count)
+        throw Failure("top-k attention did not return three books");
+  });
+  fmt::print("{}", headline(terminal, "Top-k attention fills a shelf"));
+  fmt::print("The three best titles in order, with their scores; their books alone are mixed:\n\n");
+  for (size_t n = 0; n < index.size(); ++n) {
+    const auto at = static_cast<size_t>(index[n]);
+    fmt::print("  {}. {} {:.2f}\n", n + 1, fit(books.titles[at], 40), scores[n]);
+  }
+  fmt::print("\n");
+}
+
 }  // namespace
 
 void show_books(const Demo& demo) {
@@ -112,6 +136,7 @@ void show_books(const Demo& demo) {
   Comparison on(demo.places);
   show_soft(books, demo.terminal, &on);
   show_hard(books, demo.terminal, &on);
+  show_shelf(books, demo.terminal, &on);
   fmt::print("{}", on.text());
   std::fflush(stdout);
 }

@@ -83,9 +83,9 @@ bool can_be_named(const TensorRow& row) { return row.kind != host::attention::Wo
 
 void add_optional_tensors(const ExplainOptions& o, qkv_attention_desc* desc) {
   const struct {
-    int64_t batch, heads_q, heads_kv, s_q, s_kv, d_qk, d_v;
+    int64_t batch, heads_q, heads_kv, s_q, s_kv, d_qk, d_v, top_k;
   } sizes{desc->q.shape[0], desc->q.shape[1], desc->k.shape[1], desc->q.shape[2],
-          desc->k.shape[2], desc->q.shape[3], desc->v.shape[3]};
+          desc->k.shape[2], desc->q.shape[3], desc->v.shape[3], std::max<int64_t>(desc->top_k, 1)};
   for (const std::string& name : o.with) {
     const auto* found = std::find_if(kTensors.begin(), kTensors.end(), [&](const TensorRow& row) {
       return can_be_named(row) && name == row.word;

@@ -27,6 +27,7 @@ using host::attention::kIndex;
 using host::attention::kLse;
 using host::attention::kTensorCount;
 using host::attention::kTensors;
+using host::attention::kTopScores;
 using host::attention::kWeights;
 using host::attention::TensorId;
 
@@ -61,7 +62,8 @@ struct OutputOption {
 
 constexpr OutputOption kOutputOptions[] = {
     {kLse, "--lse", "log of the sum of exp(scores), [batch, heads, seq]"},
-    {kIndex, "--index", "Hard selection: the chosen key, [batch, heads, seq]"},
+    {kIndex, "--index", "The chosen key, [batch, heads, seq], or keys, [batch, heads, seq, k]"},
+    {kTopScores, "--top-scores", "Top-k selection: their scores, [batch, heads, seq, k]"},
     {kWeights, "--weights", "[batch, heads, seq q, seq k], see --weights-mode"},
 };
 
@@ -220,10 +222,14 @@ std::vector<Output> make_outputs(const LayerOptions& options, LayerInput* in) {
   for (const OutputOption& one : kOutputOptions) {
     const std::string& path = options.outputs[one.id];
     if (path.empty()) continue;
-    const bool all = one.id == kWeights;
+    const bool top = in->attention.selection == QKV_SELECT_TOP_K;
+    const bool of_keys = top && (one.id == kIndex || one.id == kTopScores);
+    const int64_t columns = one.id == kWeights ? s_kv
+                            : of_keys          ? std::max<int64_t>(in->attention.top_k, 1)
+                                               : 1;
     const qkv_type type = one.id == kIndex ? QKV_TYPE_I64 : QKV_TYPE_F32;
-    const Axes& axes = all ? pairs : rows;
-    add(kTensors[one.id].word, path, axes, shape_only(type, b, heads, s, all ? s_kv : 1, axes),
+    const Axes& axes = one.id == kWeights || of_keys ? pairs : rows;
+    add(kTensors[one.id].word, path, axes, shape_only(type, b, heads, s, columns, axes),
         &(in->attention.*kTensors[one.id].given));
   }
   return out;

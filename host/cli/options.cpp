@@ -182,9 +182,12 @@ void add_settings(CLI::App* app, ProblemOptions* o) {
   add_choice<qkv_score>(app, "--score", &o->score,
                         {{"dot", QKV_SCORE_DOT}, {"additive", QKV_SCORE_ADDITIVE}},
                         "q.k or w.tanh(q + k)");
-  add_choice<qkv_selection>(app, "--selection", &o->selection,
-                            {{"soft", QKV_SELECT_SOFT}, {"hard", QKV_SELECT_HARD}},
-                            "A mixture of all values, or the best one");
+  add_choice<qkv_selection>(
+      app, "--selection", &o->selection,
+      {{"soft", QKV_SELECT_SOFT}, {"hard", QKV_SELECT_HARD}, {"top-k", QKV_SELECT_TOP_K}},
+      "A mixture of all values, the best one, or a mixture of the best");
+  add_number<int32_t>(app, "--top-k", &o->top_k, "a number of keys",
+                      "Keys that --selection top-k mixes");
   add_number<double>(app, "--scale", &o->scale, "a finite number",
                      "Factor on the scores (default 1/sqrt(dim); additive: 1)");
   add_number<double>(app, "--softcap", &o->softcap, "a positive number, or 0 for none",

@@ -30,6 +30,7 @@ struct ProblemOptions {
 
   qkv_score score = QKV_SCORE_DOT;
   qkv_selection selection = QKV_SELECT_SOFT;
+  int32_t top_k = 0;
   qkv_weights_mode weights_mode = QKV_WEIGHTS_PROBABILITIES;
   std::optional<double> scale;
   double softcap = 0;

@@ -10,6 +10,7 @@
 #include "host/core/numeric.h"
 #include "host/ops/attention/problem.h"
 #include "host/ops/attention/reference/attention.h"
+#include "host/ops/attention/reference/selected.h"
 #include "qkv/qkv.hpp"
 
 namespace qkv::cli {
@@ -66,17 +67,52 @@ Difference compare(const char* name, const host::View& view, std::span<const dou
   return out;
 }
 
+std::vector<int64_t> dense(const host::View& index) {
+  std::vector<int64_t> out;
+  for (int64_t b = 0; b < index.shape[0]; ++b)
+    for (int64_t h = 0; h < index.shape[1]; ++h)
+      for (int64_t i = 0; i < index.shape[2]; ++i)
+        for (int64_t n = 0; n < index.shape[3]; ++n)
+          out.push_back(static_cast<int64_t>(load(index, b, h, i, n)));
+  return out;
+}
+
 // Rows whose own index is not the oracle's.
 std::vector<bool> other_choices(const host::View& index, const std::vector<int64_t>& want) {
-  std::vector<bool> other;
-  for (int64_t b = 0; b < index.shape[0]; ++b) {
-    for (int64_t h = 0; h < index.shape[1]; ++h) {
-      for (int64_t i = 0; i < index.shape[2]; ++i) {
-        other.push_back(load(index, b, h, i, 0) != static_cast<double>(want[other.size()]));
-      }
-    }
-  }
+  const std::vector<int64_t> own = dense(index);
+  const auto columns = static_cast<size_t>(index.shape[3]);
+  std::vector<bool> other(own.size() / columns);
+  for (size_t at = 0; at < own.size(); ++at)
+    if (own[at] != want[at]) other[at / columns] = true;
   return other;
+}
+
+// Top-k selection: the scores of the chosen keys against the best ones, which another choice has
+// only if it was as good, and the outputs over the keys that were chosen.
+void compare_top(const host::attention::Problem& problem, const reference::Result& exact,
+                 const reference::Result& textbook, const std::vector<bool>& none,
+                 OracleReport* report) {
+  std::vector<int64_t> chosen = exact.top;
+  if (problem.index.present()) {
+    chosen = dense(problem.index);
+    const std::vector<bool> other = other_choices(problem.index, exact.top);
+    report->other_choices = std::count(other.begin(), other.end(), true);
+  }
+  const reference::OverSelected soft(problem, chosen);
+  const reference::Result want = reference::attention(soft.problem);
+  const reference::Result by_hand =
+      reference::attention(soft.problem, reference::Precision::kInput);
+  report->outputs.push_back(compare("o", problem.o, want.o, by_hand.o, none));
+  if (problem.lse.present())
+    report->outputs.push_back(compare("lse", problem.lse, want.lse, by_hand.lse, none));
+  if (problem.top_scores.present())
+    report->outputs.push_back(
+        compare("top-scores", problem.top_scores, exact.top_scores, textbook.top_scores, none));
+  if (!problem.weights.present()) return;
+  const bool chooses = problem.weights_mode == QKV_WEIGHTS_PROBABILITIES;
+  report->outputs.push_back(compare("weights", problem.weights,
+                                    chooses ? want.weights : exact.weights,
+                                    chooses ? by_hand.weights : textbook.weights, none));
 }
 
 }  // namespace
@@ -96,6 +132,10 @@ OracleReport compare_with_oracle(qkv_attention_desc desc) {
   const reference::Result textbook = reference::attention(problem, reference::Precision::kInput);
   OracleReport report;
   const std::vector<bool> none(exact.lse.size(), false);
+  if (problem.selection == QKV_SELECT_TOP_K) {
+    compare_top(problem, exact, textbook, none, &report);
+    return report;
+  }
   std::vector<bool> skip = none;
   if (problem.index.present()) {
     skip = other_choices(problem.index, exact.index);

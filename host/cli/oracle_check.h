@@ -21,8 +21,9 @@ struct Difference {
 
 struct OracleReport {
   std::vector<Difference> outputs;
-  int64_t other_choices = 0;  // hard selection: rows where a near tie was decided otherwise; their
-                              // o and weights are left out
+  int64_t other_choices = 0;  // hard and top-k selection: rows where a near tie was decided
+                              // otherwise. Hard: their o and weights are left out; top-k: these are
+                              // compared with those over the keys that were chosen
   bool passed() const;
 };
 

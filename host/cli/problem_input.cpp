@@ -260,6 +260,7 @@ void apply_settings(const ProblemOptions& options, qkv_attention_desc* desc) {
   desc->threads = options.threads;
   desc->score = options.score;
   desc->selection = options.selection;
+  desc->top_k = options.top_k;
   desc->weights_mode = options.weights_mode;
   desc->scale_set = options.scale.has_value() ? 1 : 0;
   desc->scale = static_cast<float>(options.scale.value_or(0));

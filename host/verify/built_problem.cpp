@@ -51,6 +51,8 @@ qkv_type type_of(const Case& c, TensorId id) {
       return c.index;
     case kWeights:
       return c.weights;
+    case kTopScores:
+      return if_there(c.top_scores, QKV_TYPE_F32);
     case kAdditive:
       return if_there(c.score == QKV_SCORE_ADDITIVE, QKV_TYPE_F32);
     case kLengths:
@@ -212,6 +214,7 @@ qkv_attention_desc BuiltProblem::desc(bool images) const {
   desc.device_index = images ? 0 : place().index();
   desc.score = row_.score;
   desc.selection = row_.selection;
+  if (row_.selection == QKV_SELECT_TOP_K) desc.top_k = static_cast<int32_t>(row_.top_k);
   // A row may say what it has no use for; a descriptor may not.
   if (row_.weights != QKV_TYPE_NONE) desc.weights_mode = row_.weights_mode;
   desc.scale_set = row_.scale.has_value() ? 1 : 0;

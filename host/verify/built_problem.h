@@ -67,6 +67,7 @@ class BuiltProblem {
   const Tensor& lse = tensors_[kLse];
   const Tensor& index = tensors_[kIndex];
   const Tensor& weights = tensors_[kWeights];
+  const Tensor& top_scores = tensors_[kTopScores];
 };
 
 }  // namespace qkv::verify

@@ -214,6 +214,44 @@ void add_hard(Rows* rows) {
   group.add("window_padded", [](Case& c) { c.window(4, 4).layout = Layout::kPadded; });
 }
 
+// From one key to more than a query sees, over each option that shapes scores or hides keys.
+void add_top_k(Rows* rows) {
+  for (const qkv_score score : {QKV_SCORE_DOT, QKV_SCORE_ADDITIVE}) {
+    const Group group{
+        rows, score == QKV_SCORE_DOT ? "top_k_" : "top_k_additive_", {.score = score}};
+    for (const int64_t k : {1, 2, 7, 64, 128}) {
+      group.add(text(k), [&](Case& c) { c.select_top(k).sizes(21, 150); });
+      group.add(text(k, "_causal_lengths"), [&](Case& c) {
+        c.select_top(k).s_q = 70, c.causal = true, c.lengths = {5, 53};
+      });
+    }
+  }
+  Group group{rows, "top_k_", {.s_q = 5, .s_kv = 1201}};
+  group.base.select_top(64).index = QKV_TYPE_I64;
+  group.add("long");
+  group.add("no_scores", [](Case& c) { c.top_scores = false; });
+  group.add("no_lse", [](Case& c) { c.lse = false; });
+  group.add("fixed_split", [](Case& c) { c.fixed_split = 100; });
+  group.add("wide", [](Case& c) { c.dims(40, 300).s_kv = 70; });
+  group.base.inputs = {{kMask, kAllAxes}, {kBias, kHeads | kKeys}};
+  group.base.softcap = 3;
+  group.add("mask_bias_softcap");
+  group.add("window_padded",
+            [](Case& c) { c.select_top(7).window(4, 4).layout = Layout::kPadded; });
+  group.add("window_right", [](Case& c) { c.window(300, 5).top_k = 128; });
+  group.add("gqa_alibi", [](Case& c) {
+    c.heads(6, 2).select_top(10).inputs = {{kAlibi, kHeads}};
+    c.layout = Layout::kBhsd;
+  });
+  const Group decode{rows, "top_k_decode_", Case().one_head().sizes(1, 4200)};
+  for (const int64_t k : {1, 10, 128}) {
+    decode.add(text(k), [&](Case& c) { c.select_top(k); });
+    decode.add(text(k, "_gqa_lengths"),
+               [&](Case& c) { c.select_top(k).heads(8, 2).lengths = {4099}; });
+  }
+  decode.add("no_keys", [](Case& c) { c.select_top(3).heads(8, 2).lengths = {0}; });
+}
+
 // Weights in four modes, in fp32 and in the type of q, over everything that shapes them.
 void add_weights(Rows* rows) {
   constexpr const char* kModes[] = {"scores", "softcapped", "masked", "probabilities"};
@@ -232,6 +270,7 @@ void add_weights(Rows* rows) {
       group.add("_masked");
       group.add("_masked_hard",
                 [](Case& c) { c.selection = QKV_SELECT_HARD, c.index = QKV_TYPE_I32; });
+      group.add("_masked_top_k", [](Case& c) { c.select_top(9); });
     }
   }
   const Group group{rows, "weights_", {.batch = 1, .s_q = 3, .weights = kF32}};
@@ -262,12 +301,13 @@ void add_in_place(Rows* rows) {
   group.add("hard", [](Case& c) {
     c.selection = QKV_SELECT_HARD, c.index = QKV_TYPE_I64, c.dims(200, 200);
   });
+  group.add("top_k", [](Case& c) { c.select_top(20).dims(200, 200); });
 }
 
 void add_option_cases(Rows* rows) {
   for (const auto& add :
        {add_sizes, add_long, add_layouts, add_heads, add_dims, add_causal, add_windows, add_lengths,
-        add_inputs, add_scores, add_hard, add_weights, add_in_place})
+        add_inputs, add_scores, add_hard, add_top_k, add_weights, add_in_place})
     add(rows);
 }
 
@@ -293,6 +333,8 @@ void add_combined_cases(Rows* rows) {
     c.score = QKV_SCORE_ADDITIVE, c.selection = QKV_SELECT_HARD, c.index = QKV_TYPE_I64;
     c.weights_mode = QKV_WEIGHTS_MASKED;
   });
+  group.add("everything_additive_top_k",
+            [](Case& c) { c.select_top(11).score = QKV_SCORE_ADDITIVE; });
   Group{rows, "combined_"}.add("no_lse", [](Case& c) { c.causal = true, c.lse = false; });
 }
 

@@ -36,6 +36,7 @@ std::string describe(const Case& row) {
       << kLayouts[static_cast<int>(row.layout)] << '+' << row.misalign;
   if (row.score == QKV_SCORE_ADDITIVE) out << " additive";
   if (row.selection == QKV_SELECT_HARD) out << " hard";
+  if (row.selection == QKV_SELECT_TOP_K) out << " top-k " << row.top_k;
   if (row.scale) out << " scale " << *row.scale;
   if (row.softcap > 0) out << " softcap " << row.softcap;
   if (row.causal) out << " causal";
@@ -52,6 +53,7 @@ std::string describe(const Case& row) {
   if (row.fixed_split > 0) out << " splits of " << row.fixed_split;
   if (row.in_place) out << " in place";
   if (row.index != QKV_TYPE_NONE) out << " index " << type_label(row.index);
+  if (row.top_scores) out << " top-scores";
   if (row.weights != QKV_TYPE_NONE) {
     out << " weights " << type_label(row.weights) << " mode " << row.weights_mode;
   }

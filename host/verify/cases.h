@@ -15,7 +15,7 @@
 
 namespace qkv::verify {
 
-// The rows of the table of tensors, kQ to kWeights.
+// The rows of the table of tensors, kQ to kTopScores.
 using enum host::attention::TensorId;
 using host::attention::TensorId;
 
@@ -78,6 +78,7 @@ struct Case {
 
   qkv_score score = QKV_SCORE_DOT;
   qkv_selection selection = QKV_SELECT_SOFT;
+  int64_t top_k = 1;  // under top-k selection
   std::optional<float> scale{};
   float softcap = 0;
 
@@ -94,6 +95,7 @@ struct Case {
 
   bool lse = true;
   qkv_type index = QKV_TYPE_NONE;
+  bool top_scores = false;  // under top-k selection
   qkv_type weights = QKV_TYPE_NONE;
   qkv_weights_mode weights_mode = QKV_WEIGHTS_PROBABILITIES;
 
@@ -108,6 +110,11 @@ struct Case {
     return left = to_left, right = to_right, *this;
   }
   Case& top_left() { return alignment = QKV_ALIGN_TOP_LEFT, *this; }
+  Case& select_top(int64_t k) {  // with its outputs: without the index nothing judges a near tie
+    selection = QKV_SELECT_TOP_K, top_k = k, top_scores = true;
+    if (index == QKV_TYPE_NONE) index = QKV_TYPE_I32;
+    return *this;
+  }
   Case& shifted(int64_t by) { return alignment = QKV_ALIGN_EXPLICIT, offset = by, *this; }
 
   // Whether the weights output has the scores of keys past the length, too.

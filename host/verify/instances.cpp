@@ -93,7 +93,9 @@ std::string instance_of(const std::string& kernel, const Case& row, const std::s
   }
   if (kernel == "sm80_forward") return sm80_forward_instance(name, dim, rules, plan);
   return name + (row.score == QKV_SCORE_DOT ? " Dot" : " Additive") +
-         (row.selection == QKV_SELECT_SOFT ? " Soft" : " Hard");
+         (row.selection == QKV_SELECT_SOFT   ? " Soft"
+          : row.selection == QKV_SELECT_HARD ? " Hard"
+                                             : " TopK");
 }
 
 std::string combine_of(const Case& row, const std::string& plan) {

@@ -8,14 +8,18 @@
 //                  with the same roundings: from 256 elements on
 //   hard           the index names a key whose score is the best but for what may move scores; y is
 //                  compared with what that choice makes of it
+//   top-k          likewise: no key that is left out scores better than one that is taken, and y is
+//                  that of soft attention over the keys that were taken
 //
 // The layer in fp64 stands for itself: its Q, K and V are rounded to fp32 alone, as the contract
 // has it where the tensors are f32, and where they are 16 bits wide that is nothing.
 #include <algorithm>
 #include <cmath>
+#include <optional>
 #include <vector>
 
 #include "host/ops/attention/reference/attention.h"
+#include "host/ops/attention/reference/selected.h"
 #include "host/verify/layer_parts.h"
 
 namespace qkv::verify {
@@ -98,6 +102,7 @@ class LayerOracle {
   void choose_row(int64_t b, int64_t h, int64_t i);
   void project_o();
   int64_t chosen(size_t row) const;
+  std::string check_top_row(int64_t b, int64_t h, int64_t i) const;
   size_t row_at(int64_t b, int64_t h, int64_t i) const {
     return static_cast<size_t>((b * c_.heads_q + h) * c_.s_q + i);
   }
@@ -108,6 +113,8 @@ class LayerOracle {
   Dense q_, k_, v_;
   host::attention::Problem problem_;
   reference::Result result_, scores_;
+  std::optional<reference::OverSelected> over_;  // top-k: the problem by the keys that were taken,
+  std::vector<double> all_scores_;               // and the scores that were to choose from
   std::vector<double> moved_;  // what a score may be off by, [batch, heads_q, s_q, s_kv]
   std::vector<double> lse_error_, p_error_;  // of each row; the latter relative
   std::vector<double> o_, o_error_;          // [batch, heads_q, s_q, d_v]
@@ -164,6 +171,14 @@ void LayerOracle::attend() {
   problem_.type = q_.view.type;
   problem_.q = q_.view, problem_.k = k_.view, problem_.v = v_.view;
   problem_.o.type = q_.view.type;
+  if (c_.selection == QKV_SELECT_TOP_K) {
+    host::attention::Problem all = problem_;
+    all.weights_mode = QKV_WEIGHTS_MASKED;
+    all_scores_ = reference::attention(all, precision_).weights;
+    const std::vector<double> taken = got_.middle_.index.dense();
+    over_.emplace(problem_, std::vector<int64_t>(taken.begin(), taken.end()));
+    problem_ = over_->problem;
+  }
   result_ = reference::attention(problem_, precision_);
   host::attention::Problem masked = problem_;
   masked.weights_mode = QKV_WEIGHTS_MASKED;
@@ -214,6 +229,32 @@ int64_t LayerOracle::chosen(size_t row) const {
   const auto at = static_cast<int64_t>(row);
   return static_cast<int64_t>(
       index.get(at / c_.s_q / c_.heads_q, at / c_.s_q % c_.heads_q, at % c_.s_q, 0));
+}
+
+// Top-k: as many keys as there are to take, each once, and of those that are left out none that is
+// better by more than what may move scores.
+std::string LayerOracle::check_top_row(int64_t b, int64_t h, int64_t i) const {
+  const double* const scores = all_scores_.data() + row_at(b, h, i) * static_cast<size_t>(c_.s_kv);
+  std::vector<char> taken(static_cast<size_t>(c_.s_kv));
+  int64_t keys = 0, count = 0;
+  for (int64_t j = 0; j < c_.s_kv; ++j) keys += scores[j] == -kInf ? 0 : 1;
+  double worst = kInf;
+  for (int64_t n = 0; n < c_.top_k; ++n) {
+    const auto j = static_cast<int64_t>(got_.middle_.index.get(b, h, i, n));
+    if (j == -1) continue;
+    if (j < 0 || j >= c_.s_kv || scores[j] == -kInf || taken[static_cast<size_t>(j)] != 0)
+      return host::text("index[", b, ", ", h, ", ", i, ", ", n, "] is ", j);
+    taken[static_cast<size_t>(j)] = 1;
+    ++count;
+    worst = std::min(worst, scores[j] + score_error(b, h, i, j));
+  }
+  if (count != std::min(keys, c_.top_k))
+    return host::text("index[", b, ", ", h, ", ", i, ", :] has ", count, " of ", keys, " keys");
+  for (int64_t j = 0; count == c_.top_k && j < c_.s_kv; ++j)
+    if (taken[static_cast<size_t>(j)] == 0 && scores[j] - score_error(b, h, i, j) > worst)
+      return host::text("index[", b, ", ", h, ", ", i, ", :] lacks key ", j, ", which scores ",
+                        scores[j], "; the worst one at most ", worst);
+  return {};
 }
 
 // Everything that may move in a row of scores, and what follows for LSE and probabilities.
@@ -334,6 +375,10 @@ Judgement LayerOracle::judge(const LayerOracle& lowp) const {
     compare("weights", at, weights[at], want,
             moved + ulp(got_.middle_.weights.view.type, want) / 2);
   }
+  for (int64_t b = 0; over_.has_value() && b < c_.batch; ++b)
+    for (int64_t h = 0; h < c_.heads_q; ++h)
+      for (int64_t i = 0; i < c_.s_q; ++i)
+        if (out.wrong.empty()) out.wrong = check_top_row(b, h, i);
   for (size_t row = 0; hard && row < scores_.index.size(); ++row) {
     const int64_t best = scores_.index[row], own = chosen(row);
     const double* const scores = scores_.weights.data() + row * keys;

@@ -302,6 +302,10 @@ std::vector<LayerCase> layer_cases() {
   out.add("hard_without_o", [](LayerCase& l, Case& a) {
     a.selection = QKV_SELECT_HARD, l.e_y = 0, l.packed = true, a.weights = QKV_TYPE_F32;
   });
+  out.add("top_k", [](LayerCase&, Case& a) { a.select_top(4).causal = true; });
+  out.add("top_k_without_o", [](LayerCase& l, Case& a) {
+    a.select_top(30), l.e_y = 0, l.packed = true, a.weights = QKV_TYPE_F32;
+  });
   out.add("empty_batch", [](LayerCase&, Case& a) { a.batch = 0; });
   out.add("empty_queries", [&](LayerCase& l, Case& a) { cross(l, a), a.sizes(0, 5); });
   return std::move(out.rows);
@@ -309,7 +313,7 @@ std::vector<LayerCase> layer_cases() {
 
 std::vector<std::byte> BuiltLayer::output_bits() const {
   std::vector<std::byte> bits = y.bits();
-  for (const TensorId id : {kLse, kIndex, kWeights}) {
+  for (const TensorId id : {kLse, kIndex, kWeights, kTopScores}) {
     const std::vector<std::byte> own = middle_[id].bits();
     bits.insert(bits.end(), own.begin(), own.end());
   }

@@ -49,7 +49,10 @@ std::vector<Option> make_options() {
   std::vector<Option> options = {
       field<qkv_type>("type", &Case::type, {QKV_TYPE_F32, QKV_TYPE_F16, QKV_TYPE_BF16}),
       field<qkv_score>("score", &Case::score, {QKV_SCORE_DOT, QKV_SCORE_ADDITIVE}),
-      field<qkv_selection>("selection", &Case::selection, {QKV_SELECT_SOFT, QKV_SELECT_HARD}),
+      {"selection",
+       {[](Case&) {}, [](Case& row) { row.selection = QKV_SELECT_HARD; },
+        [](Case& row) { row.selection = QKV_SELECT_TOP_K, row.top_k = 3; },
+        [](Case& row) { row.selection = QKV_SELECT_TOP_K, row.top_k = 70; }}},
       field<Layout>("layout", &Case::layout,
                     {Layout::kBshd, Layout::kBhsd, Layout::kSbhd, Layout::kPacked, Layout::kPadded,
                      Layout::kOddPadded, Layout::kSharedKv, Layout::kRepeatedKv}),
@@ -80,6 +83,7 @@ std::vector<Option> make_options() {
         }}},
       field<bool>("lse", &Case::lse, {true, false}),
       field<qkv_type>("index", &Case::index, {QKV_TYPE_NONE, QKV_TYPE_I32, QKV_TYPE_I64}),
+      field<bool>("top scores", &Case::top_scores, {false, true}),
       {"weights",
        {[](Case&) {}, [](Case& row) { row.weights = QKV_TYPE_F32; },
         [](Case& row) { row.weights = row.type; }}},
@@ -122,13 +126,17 @@ class Rules {
   bool allow_ordered(Value a, Value b) const {
     const bool packed = a.option == layout_ && a.value == 3;
     if (packed && (b.option == sizes_ || b.option == dims_)) return b.value == 0;
-    if (a.option == index_ && a.value > 0 && b.option == selection_) return b.value == 1;
+    // Top-k selection is judged by its index.
+    if (a.option == index_ && b.option == selection_)
+      return a.value > 0 ? b.value > 0 : b.value < 2;
+    if (a.option == top_scores_ && a.value > 0 && b.option == selection_) return b.value > 1;
+    if (a.option == top_scores_ && a.value > 0 && b.option == index_) return b.value > 0;
     return true;
   }
 
   size_t layout_ = option_named("layout"), sizes_ = option_named("sizes"),
          dims_ = option_named("dims"), index_ = option_named("index"),
-         selection_ = option_named("selection");
+         selection_ = option_named("selection"), top_scores_ = option_named("top scores");
 };
 
 constexpr size_t kUnset = SIZE_MAX;

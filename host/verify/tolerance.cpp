@@ -4,7 +4,11 @@
 #include <cmath>
 #include <cstdlib>
 #include <fstream>
+#include <set>
 #include <sstream>
+#include <utility>
+
+#include "host/ops/attention/reference/selected.h"
 
 namespace qkv::verify {
 namespace {
@@ -392,6 +396,71 @@ std::string Tolerance::check_hard(const BuiltProblem& got) const {
   return {};
 }
 
+// One row of the index and, if there are any, of top_scores.
+std::string Tolerance::check_top_row(size_t row, const int64_t* index, const double* scores) const {
+  const auto error = [&](int64_t j) {
+    const double s = score(row, j);
+    return std::isfinite(s) ? bounds_[row].score[static_cast<size_t>(j)] : 0;
+  };
+  int64_t keys = 0;
+  std::vector<int64_t> nans;
+  for (int64_t j = 0; j < p_.s_kv; ++j) {
+    keys += score(row, j) == -kInf ? 0 : 1;
+    if (std::isnan(score(row, j))) nans.push_back(j);
+  }
+  const auto what = [&](int64_t n) {
+    return host::text(element("index", row, n), " is ", index[n], ", ");
+  };
+  std::set<int64_t> taken;
+  double worst = kInf;  // no key that is left out may clearly beat it
+  for (int64_t n = 0; n < p_.top_k; ++n) {
+    const int64_t j = index[n];
+    if (n >= keys) {
+      if (j != -1) return what(n) + host::text("the row has ", keys, " keys: -1");
+      if (scores != nullptr && scores[n] != -kInf)
+        return host::text(element("top_scores", row, n), " is ", scores[n], "; there is no key");
+      continue;
+    }
+    if (j < 0 || j >= p_.s_kv || score(row, j) == -kInf) return what(n) + "no key of the row";
+    if (!taken.insert(j).second) return what(n) + "which stands there twice";
+    const double s = score(row, j);
+    if (n < std::ssize(nans) ? j != nans[static_cast<size_t>(n)] : std::isnan(s))
+      return what(n) + "keys that score NaN come first, in their order";
+    if (!std::isnan(s)) worst = std::min(worst, s + error(j));
+    if (n > std::ssize(nans) && s - error(j) > score(row, index[n - 1]) + error(index[n - 1]))
+      return what(n) + "which scores better than the one before it";
+    if (scores == nullptr) continue;
+    if (kind(scores[n]) != kind(round_to(QKV_TYPE_F32, s)) ||
+        (std::isfinite(s) && !(std::abs(scores[n] - s) <= error(j))))
+      return host::text(element("top_scores", row, n), " is ", scores[n], "; the oracle says ", s,
+                        ", ", error(j), " is allowed");
+    if (n <= std::ssize(nans)) continue;
+    if (!(scores[n] < scores[n - 1] || (scores[n] == scores[n - 1] && index[n - 1] < j)))
+      return host::text(element("top_scores", row, n), " is ", scores[n], " of key ", j,
+                        ", out of order");
+  }
+  for (int64_t j = 0; j < p_.s_kv; ++j) {
+    const double s = score(row, j);
+    if (std::isnan(s) || taken.contains(j) || std::ssize(taken) < p_.top_k) continue;
+    if (s - error(j) > worst)
+      return host::text("key ", j, " of ", element("index", row, 0), " is left out; it scores ", s,
+                        ", the worst one that is taken at most ", worst);
+  }
+  return {};
+}
+
+std::string Tolerance::check_top(const BuiltProblem& got) const {
+  const std::vector<double> dense = got.index.dense(), scores = got.top_scores.dense();
+  const std::vector<int64_t> index(dense.begin(), dense.end());
+  for (size_t row = 0; row < oracle_.index.size(); ++row) {
+    const size_t at = row * static_cast<size_t>(p_.top_k);
+    std::string wrong =
+        check_top_row(row, index.data() + at, scores.empty() ? nullptr : scores.data() + at);
+    if (!wrong.empty()) return wrong;
+  }
+  return {};
+}
+
 // Adds the figures of an accepted result to the file QKV_ACCURACY: backend, type, and per case the
 // largest error and the sum of squares, of O and of the textbook's, the largest |O|, and the
 // largest error of LSE over 1 + |LSE|. tests/attention/accuracy.sh makes a table of them.
@@ -419,7 +488,29 @@ void Tolerance::record_accuracy(const BuiltProblem& got) const {
       << '\t' << largest << '\t' << lse_error << '\n';
 }
 
+// Top-k selection: the index, then the outputs over the keys that it names. Weights before the
+// selection are those of all keys.
+Judgement Tolerance::judge_top(const BuiltProblem& got) const {
+  if (!got.index.present()) return {"top-k selection without an index: nothing judges near ties"};
+  Judgement j;
+  j.wrong = check_top(got);
+  if (!j.wrong.empty()) return j;
+  const std::vector<double> dense = got.index.dense();
+  const reference::OverSelected soft(p_, {dense.begin(), dense.end()});
+  j = Tolerance(soft.problem).judge_outputs(got);
+  if (j.wrong.empty() && p_.weights.present() && p_.weights_mode != QKV_WEIGHTS_PROBABILITIES)
+    j.wrong = check_weights(got.weights.dense(), got.weights.view.type, &j.worst);
+  return j;
+}
+
 Judgement Tolerance::judge(const BuiltProblem& got) const {
+  if (p_.selection == QKV_SELECT_TOP_K) return judge_top(got);
+  Judgement j = judge_outputs(got);
+  if (j.wrong.empty()) record_accuracy(got);
+  return j;
+}
+
+Judgement Tolerance::judge_outputs(const BuiltProblem& got) const {
   Judgement j;
   const auto check = [&](auto&& rule) {
     if (j.wrong.empty()) j.wrong = rule();
@@ -432,10 +523,9 @@ Judgement Tolerance::judge(const BuiltProblem& got) const {
     check([&] { return check_statistics(o); });
   }
   if (got.lse.present()) check([&] { return check_lse(got.lse.dense(), &j.worst); });
-  if (got.weights.present()) {
+  if (p_.weights.present()) {
     check([&] { return check_weights(got.weights.dense(), got.weights.view.type, &j.worst); });
   }
-  if (j.wrong.empty()) record_accuracy(got);
   return j;
 }
 

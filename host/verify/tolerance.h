@@ -39,6 +39,10 @@ struct Judgement {
   double worst = 0;
 };
 
+// Under top-k selection the index is judged first: a key that is left out may score better than one
+// that is taken by what fp32 scores may confuse, and no more. Everything else is then judged as
+// soft attention over the keys that were taken.
+
 // The oracle's answer to a problem, and what may differ from it.
 class Tolerance {
  public:
@@ -88,6 +92,10 @@ class Tolerance {
   std::string check_statistics(const std::vector<double>& o) const;
   std::string check_bias(const std::vector<double>& o, bool away) const;
   std::string check_hard(const BuiltProblem& got) const;
+  std::string check_top_row(size_t row, const int64_t* index, const double* scores) const;
+  std::string check_top(const BuiltProblem& got) const;
+  Judgement judge_top(const BuiltProblem& got) const;
+  Judgement judge_outputs(const BuiltProblem& got) const;
   void record_accuracy(const BuiltProblem& got) const;
   std::string element(const char* name, size_t row, int64_t last) const;
 

@@ -8,6 +8,7 @@
  *   S = -inf where key j is hidden from query i (length, causal, window, mask)
  *   soft:  P = softmax(S),  O = P V,        LSE = log(sum(exp(S)))
  *   hard:  j* = argmax(S),  O = V[j*],      LSE = S[j*]; lowest j on ties
+ *   top-k: softmax over the k best keys alone; O and LSE over these; lowest j on ties
  *
  * Tensors have four axes in the logical order [batch, heads, seq, dim]; the memory layout (BSHD,
  * BHSD, packed QKV, ...) is a matter of strides, counted in elements. A query that sees no key, or
@@ -171,8 +172,15 @@ typedef int32_t qkv_selection;
 enum {
   QKV_SELECT_SOFT = 0, /**< softmax over the visible keys */
   QKV_SELECT_HARD =
-      1 /**< the best visible key alone; a NaN score beats every number, the lowest j wins ties */
+      1, /**< the best visible key alone; a NaN score beats every number, the lowest j wins ties */
+  QKV_SELECT_TOP_K = 2 /**< softmax over the top_k best visible keys, ordered as hard selection's: a
+                          NaN score beats every number (O and LSE are NaN then), the lowest j wins
+                          ties. Keys that score -inf are never selected. With fewer keys than top_k,
+                          all of them. Values of other keys do not count, whatever they are */
 };
+
+/** Keys that top-k selection takes at most. */
+#define QKV_TOP_K_MAX 128
 
 /** Which key lies on a query's diagonal: j = i + offset. Used by causal, window and ALiBi.
  * is_causal of ONNX's Attention (as of ONNX 1.23) is causal with: past_key given,
@@ -196,7 +204,8 @@ enum {
   QKV_WEIGHTS_SCORES = 0,       /**< scaled scores of all Skv keys, hidden ones included */
   QKV_WEIGHTS_SOFTCAPPED = 1,   /**< after softcap, hidden keys included */
   QKV_WEIGHTS_MASKED = 2,       /**< after bias, ALiBi and mask: -inf where hidden */
-  QKV_WEIGHTS_PROBABILITIES = 3 /**< 0 where hidden; one-hot under hard selection */
+  QKV_WEIGHTS_PROBABILITIES = 3 /**< 0 where hidden; one-hot under hard selection, 0 but for the
+                                   selected keys under top-k */
 };
 
 /** Bits of qkv_attention_desc.flags. */
@@ -227,8 +236,8 @@ typedef struct qkv_tensor {
  * input.
  *
  * A setting that would have no effect is refused (QKV_INVALID_COMBINATION): scale without
- * scale_set, offset without QKV_ALIGN_EXPLICIT, weights_mode without weights. 0.1.0 let it pass,
- * and a descriptor of its size still may. */
+ * scale_set, offset without QKV_ALIGN_EXPLICIT, weights_mode without weights, top_k without
+ * QKV_SELECT_TOP_K. 0.1.0 let the first three pass, and a descriptor of its size still may. */
 typedef struct qkv_attention_desc {
   size_t struct_size; /**< sizeof(qkv_attention_desc) as the caller compiled it */
 
@@ -248,7 +257,9 @@ typedef struct qkv_attention_desc {
                          nest, each longer than what the shorter ones reach; may stand in q's
                          place, see above */
   qkv_tensor lse;     /**< [B, Hq, Sq, 1]   optional output, f32, natural logarithm */
-  qkv_tensor index;   /**< [B, Hq, Sq, 1]   optional output of hard selection, i32 or i64 */
+  qkv_tensor index;   /**< [B, Hq, Sq, 1]   optional output of hard selection, i32 or i64; of top-k
+                         selection [B, Hq, Sq, top_k], best first, -1 behind the last key there is;
+                         stride of top_k is 1 */
   qkv_tensor weights; /**< [B, Hq, Sq, Skv] optional output, f32 or the type of q */
   qkv_weights_mode weights_mode; /**< default QKV_WEIGHTS_PROBABILITIES; another needs weights */
 
@@ -306,10 +317,14 @@ typedef struct qkv_attention_desc {
 
   /* 0.1.0 ends here. */
 
-  int32_t threads;   /**< CPU: at most so many threads, and never more than OpenMP would use for the
-                        caller at the time of the call; 0 (default): as many as that and as the
-                        problem has work for. Results do not depend on it. CUDA: without effect */
-  int32_t reserved1; /**< 0 */
+  int32_t threads; /**< CPU: at most so many threads, and never more than OpenMP would use for the
+                      caller at the time of the call; 0 (default): as many as that and as the
+                      problem has work for. Results do not depend on it. CUDA: without effect */
+  int32_t top_k; /**< keys of top-k selection, 1 to QKV_TOP_K_MAX; more than there are is allowed. 0
+                    under any other selection */
+  qkv_tensor top_scores; /**< [B, Hq, Sq, top_k] optional output of top-k selection, f32: S of the
+                            keys in index, in its order, -inf behind the last; stride of top_k is
+                            1 */
 } qkv_attention_desc;
 
 /** Answer of qkv_query, written up to the caller's struct_size. Texts are zero-terminated and cut
@@ -413,9 +428,9 @@ typedef struct qkv_layer_desc {
                    nest as of attention's o. Shares no element with another tensor */
 
   /** Everything else of attention: score, selection, scale, softcap, masks, lengths, its outputs
-   * lse, index and weights; null: the defaults. From qkv_attention_desc_init; of its fields q, k,
-   * v, o, device, device_index, flags, workspace, workspace_size and threads stay as that left
-   * them. Read by the call, not kept. */
+   * lse, index, weights and top_scores; null: the defaults. From qkv_attention_desc_init; of its
+   * fields q, k, v, o, device, device_index, flags, workspace, workspace_size and threads stay as
+   * that left them. Read by the call, not kept. */
   const qkv_attention_desc* attention;
 
   uint64_t flags;        /**< QKV_FLAG_* */

@@ -111,8 +111,8 @@ Tensor bshd(T* data, int64_t batch, int64_t seq, int64_t heads, int64_t dim) {
   return strided(data, {batch, heads, seq, dim}, {seq * heads * dim, dim, heads * dim, 1});
 }
 
-/// Contiguous [batch, heads, seq, dim]. Also serves LSE and index (dim 1), bias, mask and weights
-/// (dim s_kv).
+/// Contiguous [batch, heads, seq, dim]. Also serves LSE and index (dim 1; top_k), bias, mask and
+/// weights (dim s_kv).
 template <class T>
 Tensor bhsd(T* data, int64_t batch, int64_t heads, int64_t seq, int64_t dim) {
   return strided(data, {batch, heads, seq, dim}, {heads * seq * dim, seq * dim, dim, 1});
@@ -161,7 +161,11 @@ enum class Device : int32_t {
   kCuda = QKV_DEVICE_CUDA
 };
 enum class Score : int32_t { kDot = QKV_SCORE_DOT, kAdditive = QKV_SCORE_ADDITIVE };
-enum class Selection : int32_t { kSoft = QKV_SELECT_SOFT, kHard = QKV_SELECT_HARD };
+enum class Selection : int32_t {
+  kSoft = QKV_SELECT_SOFT,
+  kHard = QKV_SELECT_HARD,
+  kTopK = QKV_SELECT_TOP_K
+};
 enum class Alignment : int32_t {
   kBottomRight = QKV_ALIGN_BOTTOM_RIGHT,
   kTopLeft = QKV_ALIGN_TOP_LEFT,
@@ -183,6 +187,8 @@ struct Attention {
 
   Score score = Score::kDot;
   Selection selection = Selection::kSoft;
+  int32_t top_k = 0;    ///< of Selection::kTopK: so many keys
+  Tensor top_scores{};  ///< of Selection::kTopK: their scores
   std::optional<float> scale{};
   float softcap = 0;
 
@@ -228,6 +234,8 @@ struct Attention {
     d.kv_lengths = kv_lengths;
     d.fixed_split_size = fixed_split_size;
     d.threads = threads;
+    d.top_k = top_k;
+    d.top_scores = top_scores;
     return d;
   }
 };

@@ -8,7 +8,7 @@ namespace qkv::kernels {
 
 enum class Type : int32_t { kF32 = 1, kF16 = 2, kBF16 = 3 };  // qkv_type's numbers
 enum class Score : int32_t { kDot = 0, kAdditive = 1 };       // qkv_score's
-enum class Selection : int32_t { kSoft = 0, kHard = 1 };      // qkv_selection's
+enum class Selection : int32_t { kSoft, kHard, kTopK };       // qkv_selection's
 enum class Weights : int32_t {
   kScores,
   kSoftcapped,
@@ -35,7 +35,7 @@ struct ForwardArgs {
   Tensor lse;  // [batch, heads_q,  s_q] fp32; data may be null
 
   // Optional, for the kernels that take them; data may be null.
-  Tensor index;            // [batch, heads_q, s_q] int64 or int32
+  Tensor index;            // [batch, heads_q, s_q] int64 or int32; top-k: [.., k], its stride 1
   Tensor weights;          // [batch, heads_q, s_q, s_kv] fp32 or as q
   PairTensor mask;         // [batch, heads_q, s_q, s_kv] bytes, 0 hides the key
   PairTensor bias;         // [batch, heads_q, s_q, s_kv] fp32 or as q

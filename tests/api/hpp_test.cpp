@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <cstdlib>
+#include <limits>
 #include <memory>
 #include <type_traits>
 
@@ -108,6 +109,8 @@ TEST(Hpp, DescriptorHasAllFields) {
   EXPECT_EQ(plain.device, QKV_DEVICE_AUTO);
   EXPECT_EQ(plain.flags, 0u);
   EXPECT_EQ(plain.threads, 0);
+  EXPECT_EQ(plain.top_k, 0);
+  EXPECT_EQ(plain.top_scores.type, QKV_TYPE_NONE);
   a.lse = qkv::bhsd(x + 2, 1, 1, 1, 1);
   a.index = qkv::bhsd(best, 1, 1, 1, 1);
   a.weights = qkv::bhsd(x + 3, 1, 1, 1, 1);
@@ -157,6 +160,16 @@ TEST(Hpp, DescriptorHasAllFields) {
   a.device = Device::kAuto;
   qkv::attention(a);  // and it runs: the key is hidden
   EXPECT_EQ(best[0], -1);
+  a.selection = Selection::kTopK;
+  a.top_k = 1;
+  a.top_scores = qkv::bhsd(x + 8, 1, 1, 1, 1);
+  EXPECT_EQ(a.desc().selection, QKV_SELECT_TOP_K);
+  EXPECT_EQ(a.desc().top_k, 1);
+  EXPECT_EQ(a.desc().top_scores.data, x + 8);
+  best[0] = 7;
+  qkv::attention(a);
+  EXPECT_EQ(best[0], -1);
+  EXPECT_EQ(x[8], -std::numeric_limits<float>::infinity());
 }
 
 TEST(Hpp, ErrorsAreExceptions) {

@@ -183,7 +183,7 @@ std::vector<uint64_t> codes(int64_t n) {
 TEST_P(EveryType, SelectionProbe) {
   for (int64_t gap : {0, 3}) {
     for (int64_t s_kv : {1, 64, 131, 704, 1033}) {
-      for (qkv_selection selection : {QKV_SELECT_SOFT, QKV_SELECT_HARD}) {
+      for (qkv_selection selection : {QKV_SELECT_SOFT, QKV_SELECT_HARD, QKV_SELECT_TOP_K}) {
         Attention a(GetParam(),
                     {.batch = 2,
                      .heads_q = 4,
@@ -195,6 +195,7 @@ TEST_P(EveryType, SelectionProbe) {
                      .gap = gap},
                     kNaN);
         a.p.selection = selection;
+        if (selection == QKV_SELECT_TOP_K) a.p.top_k = 2;
         const std::vector<uint64_t> code = codes(s_kv);
         const auto sign = [&](int64_t j, int64_t d) {
           return (code[static_cast<size_t>(j)] >> d & 1) != 0 ? 1.0f : -1.0f;

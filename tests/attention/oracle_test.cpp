@@ -313,6 +313,51 @@ const Hard kHard[] = {
 INSTANTIATE_TEST_SUITE_P(Rows, OracleHard, testing::ValuesIn(kHard),
                          [](const auto& row) { return std::string(row.param.name); });
 
+// The same, the two best of four; values 3, 6, 12, 24.
+struct Top {
+  const char* name;
+  std::vector<float> k;
+  std::vector<int64_t> index;
+  double o, lse;
+};
+
+class OracleTop : public testing::TestWithParam<Top> {};
+
+TEST_P(OracleTop, MixesTheBestTwo) {
+  const Top& row = GetParam();
+  SmallProblem p({.s_kv = 4});
+  p.q = {1};
+  p.k = row.k;
+  p.desc.k.data = p.k.data();
+  p.v = {3, 6, 12, 24};
+  p.desc.v.data = p.v.data();
+  p.desc.selection = QKV_SELECT_TOP_K;
+  p.desc.top_k = 2;
+  const Result r = solve(p.desc);
+  EXPECT_EQ(r.top, row.index);
+  expect_near(r.o, {row.o});
+  expect_near(r.lse, {row.lse});
+  for (size_t n = 0; n < 2; ++n) {
+    const double want = row.index[n] < 0 ? -kInf : row.k[static_cast<size_t>(row.index[n])];
+    expect_near({r.top_scores[n]}, {want});
+  }
+  for (int64_t j = 0; j < 4; ++j)
+    EXPECT_EQ(r.weights[static_cast<size_t>(j)] != 0, j == row.index[0] || j == row.index[1]) << j;
+}
+
+const Top kTop[] = {
+    {"order", {1, 5, 2, 5}, {1, 3}, 15, 5 + std::log(2.0)},
+    {"mixture", {0, 1, -7, -7}, {1, 0}, (6 * kE + 3) / (kE + 1), std::log(kE + 1)},
+    {"lowest_index_wins_ties", {2, 2, 2, 2}, {0, 1}, 4.5, 2 + std::log(2.0)},
+    {"nan_beats_numbers", {1, kNaN, 9, 3}, {1, 2}, kNaN, kNaN},
+    {"first_nans_win", {kNaN, kInfF, kNaN, kNaN}, {0, 2}, kNaN, kNaN},
+    {"infinity", {1, 2, kInfF, 0}, {2, 1}, kNaN, kNaN},
+    {"minus_infinity_never_wins", {-kInfF, -kInfF, -kInfF, -kInfF}, {-1, -1}, 0, -kInf},
+    {"fewer_than_two", {-kInfF, 7, -kInfF, -kInfF}, {1, -1}, 6, 7},
+};
+INSTANTIATE_TEST_SUITE_P(Rows, OracleTop, testing::ValuesIn(kTop),
+                         [](const auto& row) { return std::string(row.param.name); });
+
 TEST(Oracle, ScoresOfMinusInfinityMakeAnEmptyRow) {
   SmallProblem p({.s_kv = 2});
   std::vector<float> bias{-kInfF, -kInfF};

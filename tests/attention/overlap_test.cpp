@@ -250,13 +250,14 @@ TEST(T27_Aliases, QInPlaceWithWeightsOnTheCpu) {
     std::vector<float> weights(2 * kRows * 100, 7.0f);
     p.desc.flags = QKV_FLAG_ALLOW_ALLOCATION;
     p.desc.selection = selection;
+    if (selection == QKV_SELECT_TOP_K) p.desc.top_k = 5;
     p.desc.weights = contiguous(weights, QKV_TYPE_F32, {1, 2, kRows, 100});
     p.desc.weights_mode = mode;
     if (in_place) p.desc.o.data = p.q.data();
     EXPECT_EQ(qkv_attention(&p.desc, nullptr), QKV_SUCCESS) << qkv_last_error();
     return std::array{in_place ? p.q : p.o, p.lse, weights};
   };
-  for (const qkv_selection selection : {QKV_SELECT_SOFT, QKV_SELECT_HARD})
+  for (const qkv_selection selection : {QKV_SELECT_SOFT, QKV_SELECT_HARD, QKV_SELECT_TOP_K})
     for (qkv_weights_mode mode = 0; mode < 4; ++mode)
       EXPECT_EQ(run(selection, mode, true), run(selection, mode, false))
           << "selection " << selection << ", mode " << mode;
@@ -307,6 +308,8 @@ TEST(T27_Aliases, QInPlaceOnAGpuWhereTheKernelReadsQFirst) {
   run(QKV_TYPE_F32, 500, "simt_forward", nothing);
   run(QKV_TYPE_F16, 64, "sm80_hard", hard);
   run(QKV_TYPE_F32, 500, "simt_general", hard);
+  run(QKV_TYPE_F32, 500, "simt_general",
+      [](qkv_attention_desc& d) { d.selection = QKV_SELECT_TOP_K, d.top_k = 3; });
   run(QKV_TYPE_F32, 127, "simt_general", softcap);
   run(QKV_TYPE_F32, 129, "", softcap);
   run(QKV_TYPE_F32, 64, "", weights);

@@ -202,6 +202,8 @@ qkv_tensor pair_tensor(qkv_type type) {
   return {nullptr, type, 0, {2, 4, 100, 200}, {80000, 20000, 200, 1}};
 }
 
+void select_top(qkv_attention_desc& d) { d.selection = QKV_SELECT_TOP_K, d.top_k = 10; }
+
 const Decline kDeclines[] = {
     {"old_device", "needs sm_75 or newer, the device is sm_70", [](qkv_attention_desc&) {}, "", 70},
     {"additive", "computes scaled dot scores only",
@@ -211,6 +213,7 @@ const Decline kDeclines[] = {
      }},
     {"hard", "computes soft selection only",
      [](qkv_attention_desc& d) { d.selection = QKV_SELECT_HARD; }},
+    {"top_k", "computes soft selection only", select_top},
     {"weights", "does not write attention weights",
      [](qkv_attention_desc& d) { d.weights = pair_tensor(QKV_TYPE_F32); }},
     {"softcap", "has no softcap, softcap is 2.5", [](qkv_attention_desc& d) { d.softcap = 2.5f; }},
@@ -274,6 +277,7 @@ const Decline kSm80Declines[] = {
      }},
     {"hard", "computes soft selection only",
      [](qkv_attention_desc& d) { d.selection = QKV_SELECT_HARD; }, "sm80_hard"},
+    {"top_k", "computes soft selection only", select_top, "simt_general"},
     {"weights", "does not write attention weights",
      [](qkv_attention_desc& d) { d.weights = pair_tensor(QKV_TYPE_F32); }},
     {"odd_dim", "takes dims that are multiples of 8 up to 256, one here is 68",
@@ -311,6 +315,7 @@ const Decline kSm90Declines[] = {
      }},
     {"hard", "computes soft selection only",
      [](qkv_attention_desc& d) { d.selection = QKV_SELECT_HARD; }, "sm80_hard"},
+    {"top_k", "computes soft selection only", select_top, "simt_general"},
     {"weights", "does not write attention weights",
      [](qkv_attention_desc& d) { d.weights = pair_tensor(QKV_TYPE_F32); }},
     {"mask", "", [](qkv_attention_desc& d) { d.mask = pair_tensor(QKV_TYPE_BOOL); },
@@ -464,6 +469,7 @@ const Decline kTf32x3Declines[] = {
      "simt_forward", 120},
     {"hard", "computes soft selection only",
      [](qkv_attention_desc& d) { d.selection = QKV_SELECT_HARD; }, "simt_general", 90},
+    {"top_k", "computes soft selection only", select_top, "simt_general", 90},
     {"weights", "does not write attention weights",
      [](qkv_attention_desc& d) { d.weights = pair_tensor(QKV_TYPE_F32); }, "simt_general", 90},
     {"odd_dim", "takes dims that are multiples of 4 up to 128, one here is 66",
@@ -537,6 +543,10 @@ TEST_P(Sm80Hard, Declines) {
   expect_reason("sm80_hard", row);
 }
 
+TEST(Sm80HardAndTopK, Declines) {
+  expect_reason("sm80_hard", {"top_k", "computes hard selection only", select_top, "simt_general"});
+}
+
 INSTANTIATE_TEST_SUITE_P(Reasons, Sm80Hard, testing::ValuesIn(kHardDeclines),
                          [](const auto& row) { return std::string(row.param.name); });
 INSTANTIATE_TEST_SUITE_P(Reasons, Sm80Tf32x3, testing::ValuesIn(kTf32x3Declines),
@@ -583,6 +593,10 @@ TEST(Plans, T10_OfHostileSizesAreMadeOrRefused) {
     if (random.bits() % 2 == 0) desc.fixed_split_size = size(1);
     if (random.bits() % 4 == 0) desc.softcap = 3;
     if (random.bits() % 4 == 0) desc.selection = QKV_SELECT_HARD;
+    if (random.bits() % 4 == 0) {
+      desc.selection = QKV_SELECT_TOP_K;
+      desc.top_k = static_cast<int32_t>(random.integer(1, QKV_TOP_K_MAX));
+    }
     desc.causal = random.bits() % 2 == 0;
     const qkv_type type = std::array{QKV_TYPE_F32, QKV_TYPE_F16, QKV_TYPE_BF16}[random.bits() % 3];
     for (qkv_tensor* t : {&desc.q, &desc.k, &desc.v, &desc.o}) t->type = type;
@@ -718,6 +732,7 @@ const Difference kDifferences[] = {
     {"window_of_causal", true, [](FullProblem& f) { f.desc.causal = 1, f.desc.window_right = 3; }},
     {"device", false, [](FullProblem& f) { f.desc.device = QKV_DEVICE_CUDA; }},
     {"selection", false, [](FullProblem& f) { f.desc.selection = QKV_SELECT_HARD; }},
+    {"top_k", false, [](FullProblem& f) { f.select_top(3); }},
     {"score", false,
      [](FullProblem& f) {
        f.desc.score = QKV_SCORE_ADDITIVE, f.desc.additive_weight = f.additive_weight;

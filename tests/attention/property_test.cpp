@@ -66,7 +66,11 @@ rc::Gen<Case> any_case() {
                   Layout::kOddPadded, Layout::kSharedKv, Layout::kRepeatedKv)),
       set(&Case::misalign, inRange<int64_t>(0, 9)),
       set(&Case::score, element<qkv_score>(QKV_SCORE_DOT, QKV_SCORE_ADDITIVE)),
-      set(&Case::selection, element<qkv_selection>(QKV_SELECT_SOFT, QKV_SELECT_HARD)),
+      set(&Case::selection,
+          element<qkv_selection>(QKV_SELECT_SOFT, QKV_SELECT_HARD, QKV_SELECT_TOP_K)),
+      set(&Case::top_k, weightedOneOf<int64_t>({{2, inRange<int64_t>(1, 12)},
+                                                {1, inRange<int64_t>(1, QKV_TOP_K_MAX + 1)}})),
+      set(&Case::top_scores, rc::gen::arbitrary<bool>()),
       set(&Case::scale, element<std::optional<float>>(std::nullopt, 0.0f, 1.0f, -0.7f, 2.5f)),
       set(&Case::softcap, element(0.0f, 0.0f, 1.0f, 20.0f)),
       set(&Case::causal, rc::gen::arbitrary<bool>()),
@@ -85,7 +89,12 @@ rc::Gen<Case> any_case() {
   return rc::gen::map(built, [](Case row) {
     row.heads_q *= row.heads_kv;
     if (row.layout == Layout::kPacked) row.s_kv = row.s_q, row.d_v = row.d_qk;
-    if (row.selection != QKV_SELECT_HARD) row.index = QKV_TYPE_NONE;
+    if (row.selection == QKV_SELECT_SOFT) row.index = QKV_TYPE_NONE;
+    if (row.selection != QKV_SELECT_TOP_K) {
+      row.top_k = 1, row.top_scores = false;
+    } else if (row.index == QKV_TYPE_NONE) {
+      row.index = QKV_TYPE_I32;  // judges near ties
+    }
     if (row.weights == QKV_TYPE_BF16) row.weights = row.type;
     for (int32_t& length : row.lengths) length %= static_cast<int32_t>(row.s_kv + 1);
     return row;
@@ -99,6 +108,7 @@ RC_GTEST_PROP(Property, RandomProblemsMatchTheOracle, ()) {
       *element(Fill::kZero, Fill::kNaN, Fill::kPositiveInf, Fill::kNegativeInf, Fill::kMax);
   const auto fit = *element(Memory::Fit::kRoomy, Memory::Fit::kExact);
   RC_CLASSIFY(row.selection == QKV_SELECT_HARD, "hard");
+  RC_CLASSIFY(row.selection == QKV_SELECT_TOP_K, "top-k");
   RC_CLASSIFY(row.score == QKV_SCORE_ADDITIVE, "additive");
   RC_CLASSIFY(row.weights != QKV_TYPE_NONE, "weights");
   BuiltProblem built(row, {.seed = seed, .fill = fill, .fit = fit});
@@ -184,7 +194,7 @@ std::vector<Field> fields() {
   QKV_TEST_FIELD(flags)
   QKV_TEST_FIELD(workspace_size)
   QKV_TEST_FIELD(threads)
-  QKV_TEST_FIELD(reserved1)
+  QKV_TEST_FIELD(top_k)
 #undef QKV_TEST_FIELD
   return all;
 }

@@ -65,7 +65,7 @@ const Edit kEdits[] = {
      [](F& f) { --f.desc.struct_size; }},
     {"struct_size_between_releases",
      QKV_INVALID_STRUCT_SIZE,
-     {"struct_size is 1716", "this library knows 1712, 1720"},
+     {"struct_size is 1716", "this library knows 1712, 1800"},
      [](F& f) { f.desc.struct_size = 1716; }},
     {"struct_size_absurd",
      QKV_INVALID_STRUCT_SIZE,
@@ -132,7 +132,6 @@ const Edit kEdits[] = {
      QKV_UNSUPPORTED_RESERVED,
      {"o.type is f8_e5m2"},
      [](F& f) { f.desc.o.type = QKV_TYPE_F8_E5M2; }},
-    {"reserved1", QKV_INVALID_VALUE, {"reserved1 is 1"}, [](F& f) { f.desc.reserved1 = 1; }},
     {"reserved0_of_0_1_0",
      QKV_INVALID_VALUE,
      {"reserved0 is 1", "must be 0"},
@@ -515,13 +514,57 @@ const Edit kEdits[] = {
      [](F& f) { f.desc.additive_weight = f.additive_weight; }},
 };
 
+const Edit kTopKEdits[] = {
+    {"top_scores_of_hard",
+     QKV_INVALID_COMBINATION,
+     {"top_scores is set", "top-k selection"},
+     [](F& f) { f.desc.selection = QKV_SELECT_HARD, f.desc.top_scores = f.desc.lse; }},
+    {"top_k_of_soft",
+     QKV_INVALID_COMBINATION,
+     {"top_k is 3", "selection is 0", "QKV_SELECT_TOP_K (2)"},
+     [](F& f) { f.desc.top_k = 3; }},
+    {"top_k_zero", QKV_INVALID_VALUE, {"top_k is 0", "1 to 128"}, [](F& f) { f.select_top(0); }},
+    {"top_k_negative",
+     QKV_INVALID_VALUE,
+     {"top_k is -1", "1 to 128"},
+     [](F& f) { f.select_top(-1); }},
+    {"top_k_large",
+     QKV_INVALID_VALUE,
+     {"top_k is 129", "1 to 128"},
+     [](F& f) { f.select_top(129); }},
+    {"top_k_of_0_1_0",
+     QKV_INVALID_VALUE,
+     {"top_k is 0", "1 to 128"},
+     [](F& f) { f.as_0_1_0(), f.select_top(3); }},
+    {"top_k_index_of_one",
+     QKV_INVALID_SHAPE,
+     {"index.shape[3] (top_k) is 1", "must be 2"},
+     [](F& f) { f.select_top(2), f.desc.index = f.index; }},
+    {"top_scores_apart",
+     QKV_INVALID_STRIDE,
+     {"top_scores.stride[3] is 2", "innermost stride must be 1"},
+     [](F& f) {
+       f.select_top(2), f.desc.top_scores = f.weights;
+       f.desc.top_scores.shape[3] = f.desc.top_scores.stride[3] = 2;
+     }},
+    {"top_scores_narrow",
+     QKV_INVALID_TYPE,
+     {"top_scores.type is f16", "allowed: f32"},
+     [](F& f) {
+       f.select_top(5), f.desc.top_scores = f.weights;
+       f.desc.top_scores.type = QKV_TYPE_F16;
+     }},
+};
+
 }  // namespace
 
 std::vector<Refusal> descriptor_refusals() {
   std::vector<Refusal> rows;
-  for (const Edit& edit : kEdits) {
+  const auto add = [&rows](const Edit& edit) {
     rows.push_back({edit.name, edit.status, edit.says, [&edit] { return refuse(edit); }});
-  }
+  };
+  for (const Edit& edit : kEdits) add(edit);
+  for (const Edit& edit : kTopKEdits) add(edit);
   return rows;
 }
 

@@ -114,7 +114,7 @@ TEST(Valid, SettingsWithoutEffectOfOlderCallers) {
   f.desc.scale = 0.5f;
   f.desc.offset = 3;
   f.desc.weights_mode = QKV_WEIGHTS_SCORES;
-  f.desc.threads = -1, f.desc.reserved1 = 5;  // not theirs: not read
+  f.desc.threads = -1, f.desc.top_k = 5;  // not theirs: not read
   ASSERT_EQ(qkv_attention(&f.desc, nullptr), QKV_SUCCESS) << qkv_last_error();
   EXPECT_EQ(f.outputs(), plain);
 }

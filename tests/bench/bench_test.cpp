@@ -32,6 +32,7 @@ constexpr const char* kLines[] = {
     "left=4:right=2:mask=qk:bias32=1:alibi:lengths:lse:index64:weights32=2:split=64:threads=3:"
     "v=648.24.80",
     "fwd:cpu:f32:d8:full:b2:hq4:hkv2:sq5:skv7:hard:index32:weights=3:split=9223372036854775807",
+    "fwd:cpu:f32:d8:full:b2:hq4:hkv2:sq5:skv7:top-k=128:index32:weights=3:top-scores",
     "fwd:cpu:f32:d8:full:b2:hq4:hkv2:sq5:skv7:scale=0:offset=0:left=0:right=1:mask=bhqk:bias=1",
     "fwd:cpu:f16:d8:full:b2:hq4:hkv2:sq5:skv7:scale=1.17549435e-38:softcap=7.88860905e-31:mask=1:"
     "bias=bhk",
@@ -116,7 +117,10 @@ TEST(BenchLine, RefusalsNameTheField) {
   expect("fwd:top-left:offset=1", "offset=1", "stands beside 'top-left'");
   expect("fwd:bias=1:bias32=1", "bias32=1", "stands beside 'bias=1'");
   expect("fwd:d8:d8", "d8", "stands beside 'd8'");
-  expect("fwd:index32", "index32", "needs field 'hard'");
+  expect("fwd:index32", "index32", "needs field 'hard' or 'top-k'");
+  expect("fwd:top-scores:hard", "top-scores", "needs field 'top-k'");
+  expect("fwd:top-k=129", "top-k=129", "from 1 to 128");
+  expect("fwd:hard:top-k=2", "top-k=2", "stands beside 'hard'");
   EXPECT_THROW(bench::parse("fwd:hq6:hkv4"), std::invalid_argument);
 }
 
@@ -213,6 +217,9 @@ TEST(BenchCheck, TakesTheRightAndFindsTheWrong) {
            "fwd:bf16:d16:full:b2:hq4:hkv2:sq9:skv14:additive:top-left:bias32=1:lse:weights32=0",
            "fwd:f16:d16:full:b2:hq4:hkv2:sq9:skv14:hard:lengths:lse:index64:weights=3",
            "fwd:f32:d16:full:b2:hq4:hkv2:sq9:skv14:additive:hard:lse:index32:weights=2",
+           "fwd:f16:d16:full:b2:hq4:hkv2:sq9:skv14:top-k=3:lengths:lse:index64:weights=3:top-"
+           "scores",
+           "fwd:f32:d16:full:b2:hq4:hkv2:sq9:skv14:additive:top-k=20:lse:index32:weights=2",
        }) {
     const Tensors tensors(bench::parse(line));
     const Reference reference(tensors.problem());

@@ -67,11 +67,12 @@ class AttendTest : public testing::Test {
   void expect_oracle(const std::vector<std::string>& options, const Attention& problem,
                      double tolerance = 1e-5) {
     std::vector<std::string> more = options;
-    const bool hard = problem.selection == Selection::kHard;
-    for (const char* name : {"o", "lse", "weights", "index"}) {
-      if (std::string(name) == "index" && !hard) continue;
-      more.push_back("--" + std::string(name));
-      more.push_back("@out_" + std::string(name));
+    const bool soft = problem.selection == Selection::kSoft;
+    const bool top = problem.selection == Selection::kTopK;
+    for (const std::string name : {"o", "lse", "weights", "index", "top-scores"}) {
+      if ((name == "index" && soft) || (name == "top-scores" && !top)) continue;
+      more.push_back("--" + name);
+      more.push_back("@out_" + name);
     }
     more.push_back("--check");
     const Outcome outcome = attend(more, inputs());
@@ -81,10 +82,14 @@ class AttendTest : public testing::Test {
     expect_close(load_floats(folder_ / "out_lse.npy", {kB, kHq, kSq}), want.lse, tolerance, "lse");
     expect_close(load_floats(folder_ / "out_weights.npy", {kB, kHq, kSq, kSkv}), want.weights,
                  tolerance, "weights");
-    if (!hard) return;
+    if (soft) return;
     const io::Array index = io::load_npy(folder_ / "out_index.npy");
     const auto chosen = index.view().as<int64_t>();
-    EXPECT_TRUE(std::equal(chosen.begin(), chosen.end(), want.index.begin(), want.index.end()));
+    const std::vector<int64_t>& keys = top ? want.top : want.index;
+    EXPECT_TRUE(std::equal(chosen.begin(), chosen.end(), keys.begin(), keys.end()));
+    if (top)
+      expect_close(load_floats(folder_ / "out_top-scores.npy", {kB, kHq, kSq, problem.top_k}),
+                   want.top_scores, tolerance, "top-scores");
   }
 
   void expect_refused(const Outcome& outcome, const std::vector<std::string>& words) const {
@@ -155,6 +160,10 @@ TEST_F(AttendTest, EveryOptionMeansWhatTheContractSays) {
          a->score = Score::kAdditive;
          a->additive_weight = w;
        }},
+      {{"--selection", "top-k", "--top-k", "3"},
+       [](Attention* a) { a->selection = Selection::kTopK, a->top_k = 3; }},
+      {{"--selection", "top-k", "--top-k", "5", "--mask", "@mask"},  // more than some queries see
+       [&](Attention* a) { a->selection = Selection::kTopK, a->top_k = 5, a->mask = mask; }},
       {{"--weights-mode", "scores"}, [](Attention* a) { a->weights_mode = WeightsMode::kScores; }},
       {{"--weights-mode", "softcapped", "--softcap", "2"},
        [](Attention* a) {
@@ -320,6 +329,8 @@ TEST_F(AttendTest, BadInputIsRefusedWithItsReason) {
       {{"--score", "additive"}, {"additive_weight", "absent"}},
       {{"--score", "cosine"}, {"--score", "cosine", "dot, additive"}},
       {{"--index", "@index"}, {"index", "only hard selection"}},
+      {{"--selection", "top-k"}, {"top_k is 0", "1 to 128"}},
+      {{"--top-k", "3"}, {"top_k is 3", "only QKV_SELECT_TOP_K"}},
       {{"--scale", "big"}, {"--scale", "big", "a finite number"}},
       {{"--scale", "inf"}, {"scale is inf", "finite"}},
       {{"--softcap", "-1"}, {"softcap is -1"}},

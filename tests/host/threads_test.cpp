@@ -45,6 +45,7 @@ void make(int kind, FullProblem* f) {
   qkv_attention_desc& d = f->desc;
   if (kind % 2 == 1) d.causal = 1;
   if (kind % 3 == 1) d.selection = QKV_SELECT_HARD, d.index = f->index;
+  if (kind % 6 == 4) d.selection = QKV_SELECT_TOP_K, d.top_k = 1;  // the index has room for one
   if (kind % 3 == 2) d.weights = f->weights, d.weights_mode = kind % 4;
   if (kind % 4 == 2) d.bias = f->bias;
   if (kind % 4 == 3) d.score = QKV_SCORE_ADDITIVE, d.additive_weight = f->additive_weight;

@@ -232,6 +232,10 @@ TEST(Repro, SaysAllOfAProblem) {
             "fwd:cuda:bf16:d40:dv24:full:b2:hq6:hkv3:sq7:skv9:additive:hard:scale=-0.5:softcap=30:"
             "offset=-3:left=4:right=2:mask=qk:bias32=1:alibi:lengths:lse:index64:weights32=2:"
             "split=64:threads=3:v=648.24.80");
+  p.selection = QKV_SELECT_TOP_K, p.top_k = 10;
+  p.top_scores = {nullptr, QKV_TYPE_F32, {2, 6, 7, 10}, {420, 70, 10, 1}};
+  EXPECT_NE(host::attention::repro(p).find(":additive:top-k=10:scale"), std::string::npos);
+  EXPECT_NE(host::attention::repro(p).find(":weights32=2:top-scores:split"), std::string::npos);
   p.right = 0, p.alignment = QKV_ALIGN_TOP_LEFT;
   EXPECT_NE(host::attention::repro(p).find(":causal:"), std::string::npos);
   EXPECT_NE(host::attention::repro(p).find(":top-left:left=4:mask"), std::string::npos);

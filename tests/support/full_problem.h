@@ -37,6 +37,11 @@ struct FullProblem : SmallProblem {
     desc.reserved0 = 0;
   }
 
+  void select_top(int32_t keys) {
+    desc.selection = QKV_SELECT_TOP_K;
+    desc.top_k = keys;
+  }
+
   // All options in: hard selection over additive scores, with everything that shapes them.
   void use_everything() {
     desc.score = QKV_SCORE_ADDITIVE;

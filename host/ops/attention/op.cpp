@@ -29,6 +29,7 @@ bool is_empty(const Problem& p) { return p.empty(); }
 void add_key(const Problem& p, PlanKey* key) {
   const std::array words{int64_t{p.score},
                          int64_t{p.selection},
+                         p.top_k,
                          p.batch,
                          p.heads_q,
                          p.heads_kv,
@@ -61,6 +62,11 @@ const char* sharing(const Problem& p, const View& memory) {
 }
 
 // --- the problem for people
+
+std::string selection_text(const Problem& p) {
+  if (p.selection == QKV_SELECT_TOP_K) return host::text("top-k ", p.top_k);
+  return p.selection == QKV_SELECT_SOFT ? "soft" : "hard";
+}
 
 const char* score_name(qkv_score score) { return score == QKV_SCORE_DOT ? "dot" : "additive"; }
 
@@ -98,10 +104,9 @@ std::string text(const Problem& p) {
   return text_line("problem", "batch ", p.batch, ", heads ", p.heads_q, "/", p.heads_kv, ", s_q ",
                    p.s_q, ", s_kv ", p.s_kv, ", d_qk ", p.d_qk, ", d_v ", p.d_v, ", ",
                    type_name(p.type)) +
-         text_line("options", "score ", score_name(p.score), ", selection ",
-                   p.selection == QKV_SELECT_SOFT ? "soft" : "hard", ", scale ", p.scale, ", mask ",
-                   mask_text(p), p.softcap > 0 ? host::text(", softcap ", p.softcap) : "",
-                   inputs_text(p));
+         text_line("options", "score ", score_name(p.score), ", selection ", selection_text(p),
+                   ", scale ", p.scale, ", mask ", mask_text(p),
+                   p.softcap > 0 ? host::text(", softcap ", p.softcap) : "", inputs_text(p));
 }
 
 // --- the problem in one word
@@ -150,6 +155,7 @@ std::string repro(const Problem& p) {
       p.batch, ":hq", p.heads_q, ":hkv", p.heads_kv, ":sq", p.s_q, ":skv", p.s_kv);
   if (p.score == QKV_SCORE_ADDITIVE) out += ":additive";
   if (p.selection == QKV_SELECT_HARD) out += ":hard";
+  if (p.selection == QKV_SELECT_TOP_K) out += host::text(":top-k=", p.top_k);
   if (p.scale != default_scale(p.score, p.d_qk)) out += ":scale=" + number(p.scale);
   if (p.softcap > 0) out += ":softcap=" + number(p.softcap);
   if (p.alignment == QKV_ALIGN_TOP_LEFT) out += ":top-left";

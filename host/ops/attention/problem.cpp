@@ -31,7 +31,7 @@ constexpr size_t kSizes[] = {
 Status check_enums(const qkv_attention_desc& desc) {
   QKV_RETURN_IF_ERROR(check_enum("device", desc.device, QKV_DEVICE_CUDA));
   QKV_RETURN_IF_ERROR(check_enum("score", desc.score, QKV_SCORE_ADDITIVE));
-  QKV_RETURN_IF_ERROR(check_enum("selection", desc.selection, QKV_SELECT_HARD));
+  QKV_RETURN_IF_ERROR(check_enum("selection", desc.selection, QKV_SELECT_TOP_K));
   QKV_RETURN_IF_ERROR(check_enum("weights_mode", desc.weights_mode, QKV_WEIGHTS_PROBABILITIES));
   QKV_RETURN_IF_ERROR(check_enum("alignment", desc.alignment, QKV_ALIGN_EXPLICIT));
   return {};
@@ -51,8 +51,6 @@ Status check_reserved(const qkv_attention_desc& desc) {
     QKV_REQUIRE(tensor.type == QKV_TYPE_NONE && tensor.data == nullptr, QKV_UNSUPPORTED_RESERVED,
                 name, " is set; it is reserved for a later version and must be absent");
   }
-  QKV_REQUIRE(desc.reserved1 == 0, QKV_INVALID_VALUE, "reserved1 is ", desc.reserved1,
-              "; it must be 0");
   constexpr uint64_t kFlags = QKV_FLAG_ALLOW_ALLOCATION;
   QKV_REQUIRE((desc.flags & ~kFlags) == 0, QKV_INVALID_ENUM, "flags is ", desc.flags,
               "; only the bits ", kFlags, " are known");
@@ -110,9 +108,23 @@ Status check_factors(const qkv_attention_desc& desc, Problem* p) {
   return {};
 }
 
+Status check_top_k(const qkv_attention_desc& desc, Problem* p) {
+  if (desc.selection != QKV_SELECT_TOP_K) {
+    QKV_REQUIRE(desc.top_k == 0, QKV_INVALID_COMBINATION, "top_k is ", desc.top_k,
+                ", but selection is ", desc.selection, "; only QKV_SELECT_TOP_K (",
+                QKV_SELECT_TOP_K, ") reads it");
+    return {};
+  }
+  QKV_REQUIRE(desc.top_k >= 1 && desc.top_k <= QKV_TOP_K_MAX, QKV_INVALID_VALUE, "top_k is ",
+              desc.top_k, "; it must be 1 to ", QKV_TOP_K_MAX, " keys");
+  p->top_k = desc.top_k;
+  return {};
+}
+
 Status check_options(const qkv_attention_desc& desc, Problem* p) {
   p->score = desc.score;
   p->selection = desc.selection;
+  QKV_RETURN_IF_ERROR(check_top_k(desc, p));
   p->weights_mode = desc.weights_mode;
   p->alignment = desc.alignment;
 
@@ -163,7 +175,9 @@ Spec spec_of(const TensorRow& row, const Extents& extents, qkv_type main) {
           row.use,
           row.innermost,
           row.broadcast,
-          row.shape[3] == Extent::kSkv ? "keys" : "dim"};
+          row.shape[3] == Extent::kSkv    ? "keys"
+          : row.shape[3] == Extent::kTopK ? "top_k"
+                                          : "dim"};
 }
 
 // q, k and v give the problem its sizes and type.
@@ -218,8 +232,10 @@ Status check_other_tensors(const qkv_attention_desc& desc, Need need, Problem* p
         check_tensor(spec_of(row, extents, p->type), tensor, need, &(p->*row.view)));
   }
 
-  QKV_REQUIRE(!p->index.present() || p->selection == QKV_SELECT_HARD, QKV_INVALID_COMBINATION,
-              "index is set; only hard selection has an index");
+  QKV_REQUIRE(!p->index.present() || p->selection != QKV_SELECT_SOFT, QKV_INVALID_COMBINATION,
+              "index is set; only hard selection and top-k selection have one");
+  QKV_REQUIRE(!p->top_scores.present() || p->selection == QKV_SELECT_TOP_K, QKV_INVALID_COMBINATION,
+              "top_scores is set; only top-k selection has them");
   QKV_REQUIRE(p->index.type != QKV_TYPE_I32 || p->s_kv <= INT32_MAX, QKV_INVALID_TYPE,
               "index.type is i32, but k has ", p->s_kv, " keys; i64 is needed");
   const bool additive = p->score == QKV_SCORE_ADDITIVE;

@@ -21,6 +21,7 @@ inline constexpr int64_t kUnbounded = int64_t{1} << 61;
 struct Problem : AnyProblem {
   qkv_score score = QKV_SCORE_DOT;
   qkv_selection selection = QKV_SELECT_SOFT;
+  int64_t top_k = 1;  // keys that a query selects: 1 but under top-k selection
 
   int64_t batch = 0, heads_q = 0, heads_kv = 0, s_q = 0, s_kv = 0, d_qk = 0, d_v = 0;
   qkv_type type = QKV_TYPE_F32;  // of q, k, v and o
@@ -30,9 +31,10 @@ struct Problem : AnyProblem {
   View v;      // [batch, heads_kv, s_kv, d_v]
   View o;      // [batch, heads_q,  s_q,  d_v]
   View lse;    // [batch, heads_q,  s_q,  1]     f32; may be absent
-  View index;  // [batch, heads_q,  s_q,  1]     i32 or i64; may be absent; only with hard selection
+  View index;  // [batch, heads_q,  s_q,  top_k] i32 or i64; may be absent; not with soft selection
   View weights;  // [batch, heads_q,  s_q,  s_kv]  f32 or type; may be absent
   qkv_weights_mode weights_mode = QKV_WEIGHTS_PROBABILITIES;
+  View top_scores;  // [batch, heads_q,  s_q,  top_k] f32; may be absent; only with top-k selection
 
   float scale = 1;    // resolved
   float softcap = 0;  // 0: none
@@ -86,14 +88,16 @@ enum TensorId : size_t {
   kLse,
   kIndex,
   kWeights,
+  kTopScores,
   kTensorCount
 };
 
 inline constexpr TensorId kRequired[] = {kQ, kK, kV, kO};
-inline constexpr TensorId kOutputs[] = {kO, kLse, kIndex, kWeights};  // what a run writes
+// What a run writes.
+inline constexpr TensorId kOutputs[] = {kO, kLse, kIndex, kWeights, kTopScores};
 
 // How long an axis is, by the problem's sizes; in the order of extents_of().
-enum class Extent { kOne, kBatch, kHeadsQ, kHeadsKv, kSq, kSkv, kDqk, kDv };
+enum class Extent { kOne, kBatch, kHeadsQ, kHeadsKv, kSq, kSkv, kDqk, kDv, kTopK };
 
 // What a tensor's elements may be.
 enum class Element {
@@ -177,22 +181,25 @@ inline constexpr std::array<TensorRow, kTensorCount> kTensors{{
     {QKV_TENSOR(lse), {Extent::kBatch, Extent::kHeadsQ, Extent::kSq, Extent::kOne},
      Element::kF32, Use::kOutput, Innermost::kAny, 0, Word::kPlain, "lse", "does not write LSE",
      Values::kNone, "log of the sum of exp(scores)"},
-    {QKV_TENSOR(index), {Extent::kBatch, Extent::kHeadsQ, Extent::kSq, Extent::kOne},
-     Element::kIndex, Use::kOutput, Innermost::kAny, 0, Word::kInteger, "index",
-     "does not write an index", Values::kNone, "hard selection: the chosen key"},
+    {QKV_TENSOR(index), {Extent::kBatch, Extent::kHeadsQ, Extent::kSq, Extent::kTopK},
+     Element::kIndex, Use::kOutput, Innermost::kOne, 0, Word::kInteger, "index",
+     "does not write an index", Values::kNone, "hard and top-k selection: the chosen keys"},
     {QKV_TENSOR(weights), {Extent::kBatch, Extent::kHeadsQ, Extent::kSq, Extent::kSkv},
      Element::kWide, Use::kOutput, Innermost::kOne, 0, Word::kMode, "weights",
      "does not write attention weights", Values::kNone, "attention weights"},
+    {QKV_TENSOR(top_scores), {Extent::kBatch, Extent::kHeadsQ, Extent::kSq, Extent::kTopK},
+     Element::kF32, Use::kOutput, Innermost::kOne, 0, Word::kPlain, "top-scores",
+     "does not write top_scores", Values::kNone, "top-k selection: the chosen keys' scores"},
 #undef QKV_TENSOR
 }};
 // clang-format on
 
 // Every Extent of sizes that have the problem's names, and the shape of a tensor among them.
-using Extents = std::array<int64_t, 8>;
+using Extents = std::array<int64_t, 9>;
 
 template <class Sizes>
 constexpr Extents extents_of(const Sizes& n) {
-  return {1, n.batch, n.heads_q, n.heads_kv, n.s_q, n.s_kv, n.d_qk, n.d_v};
+  return {1, n.batch, n.heads_q, n.heads_kv, n.s_q, n.s_kv, n.d_qk, n.d_v, n.top_k};
 }
 
 constexpr Shape shape_of(const TensorRow& row, const Extents& extents) {

@@ -1,6 +1,6 @@
 // simt_general: all of the contract on plain CUDA cores, for what no faster kernel takes. Dot or
-// additive scores; softcap, bias, ALiBi, any mask; soft or hard selection; LSE, index and weights;
-// any d_qk and d_v.
+// additive scores; softcap, bias, ALiBi, any mask; soft, hard or top-k selection; LSE, index,
+// top_scores and weights; any d_qk and d_v.
 //
 // One block computes kTileQ query rows of one (batch, head) and, under soft selection, one slice of
 // O's columns. It walks over the keys that at least one of its rows sees, kTileKv at a time, and
@@ -20,6 +20,7 @@
 #include <type_traits>
 
 #include "kernels/attention/simt_general/policy.h"
+#include "kernels/attention/simt_general/top_k.cuh"
 #include "kernels/core/forward_args.h"
 #include "kernels/core/mask.h"
 #include "kernels/core/numeric.cuh"
@@ -174,6 +175,8 @@ struct SoftSelection {
   OnlineSoftmax<softmax_carry(Tile::kType)> softmax[kRows];
   float rO[kRows][kChunks * kCols] = {};
 
+  __device__ explicit SoftSelection(const TopKArgs&) {}
+
   // One more tile of keys: `keys` scores from key j0 on.
   __device__ void update(const Tile& tile, float (&rS)[kRows][kKeys], int j0, int keys) {
     __syncthreads();  // all warps have read Q and K: P and V may overwrite them
@@ -251,7 +254,7 @@ struct HardSelection {
   float best[kRows];
   int at[kRows];
 
-  __device__ HardSelection() {
+  __device__ explicit HardSelection(const TopKArgs&) {
 #pragma unroll
     for (int r = 0; r < kRows; ++r) best[r] = -INFINITY, at[r] = -1;
   }
@@ -338,15 +341,17 @@ static __device__ void write_weights(const Tile& tile, const SelectionState& sel
 
 template <Type kType, Score kScore, Selection kSelection>
 static __global__ void __launch_bounds__(kSimtGeneralThreads, kSimtGeneralMinBlocks)
-    simt_general(const __grid_constant__ ForwardArgs args, unsigned slices) {
+    simt_general(const __grid_constant__ ForwardArgs args, const __grid_constant__ TopKArgs top,
+                 unsigned slices) {
   using Tile = GeneralTile<kType, kScore>;
-  using SelectionState =
-      std::conditional_t<kSelection == Selection::kSoft, SoftSelection<Tile>, HardSelection<Tile>>;
+  using SelectionState = std::conditional_t<
+      kSelection == Selection::kSoft, SoftSelection<Tile>,
+      std::conditional_t<kSelection == Selection::kHard, HardSelection<Tile>, TopKSelection<Tile>>>;
   __shared__ typename Tile::Smem smem;
 
   const Tile tile = Tile::of_block(args, smem, slices);
   const KeyRange visible = tile.mask.visible_keys(tile.i0, tile.rows);
-  SelectionState selection;
+  SelectionState selection(top);
   // From a multiple of kTileKv on: in which tile a key is, and so in which order a row is summed
   // up, does not depend on the rows beside it.
   const int first = visible.begin / Tile::kTileKv * Tile::kTileKv;
@@ -367,7 +372,7 @@ static __global__ void __launch_bounds__(kSimtGeneralThreads, kSimtGeneralMinBlo
       tile.each_row(args.lse, [&](int r, int64_t offset) {
         static_cast<float*>(args.lse.data)[offset] = selection.lse(r);
       });
-    if (args.index.data != nullptr)
+    if (kSelection == Selection::kHard && args.index.data != nullptr)
       tile.each_row(args.index, [&](int r, int64_t offset) {
         if (args.index_i64)
           static_cast<int64_t*>(args.index.data)[offset] = selection.index(r);

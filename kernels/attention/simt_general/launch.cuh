@@ -14,18 +14,23 @@ namespace qkv::kernels {
 template <Type kType, Score kScore, Selection kSelection>
 int prepare_simt_general_instance() {
   cudaFuncAttributes attributes;
-  return cudaFuncGetAttributes(&attributes, simt_general<kType, kScore, kSelection>);
+  const int error = cudaFuncGetAttributes(&attributes, simt_general<kType, kScore, kSelection>);
+  if (error != cudaSuccess || kSelection != Selection::kTopK) return error;
+  return cudaFuncSetAttribute(simt_general<kType, kScore, kSelection>,
+                              cudaFuncAttributeMaxDynamicSharedMemorySize,
+                              simt_general_list_bytes(kSelection, kSimtGeneralMaxTopK));
 }
 
 template <Type kType, Score kScore, Selection kSelection>
-int launch_simt_general_instance(const ForwardArgs& args, void* stream) {
-  const int64_t slices = simt_general_slices(kSelection == Selection::kHard, args.d_v);
+int launch_simt_general_instance(const ForwardArgs& args, const TopKArgs& top, void* stream) {
+  const int64_t slices = simt_general_slices(kSelection, args.d_v);
   const int64_t blocks = grid_blocks(kSimtGeneralTileQ, slices, args.batch, args.heads_q, args.s_q);
   if (blocks == 0) return cudaSuccess;
-  if (blocks > kMaxBlocks) return cudaErrorInvalidValue;
+  if (blocks > kMaxBlocks || top.k < 1 || top.k > kSimtGeneralMaxTopK) return cudaErrorInvalidValue;
+  const auto lists = static_cast<size_t>(simt_general_list_bytes(kSelection, top.k));
   simt_general<kType, kScore, kSelection>
-      <<<static_cast<unsigned>(blocks), kSimtGeneralThreads, 0,
-         static_cast<cudaStream_t>(stream)>>>(args, static_cast<unsigned>(slices));
+      <<<static_cast<unsigned>(blocks), kSimtGeneralThreads, lists,
+         static_cast<cudaStream_t>(stream)>>>(args, top, static_cast<unsigned>(slices));
   return cudaGetLastError();
 }
 

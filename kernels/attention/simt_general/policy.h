@@ -3,6 +3,8 @@
 
 #include <cstdint>
 
+#include "kernels/core/best_key.h"
+#include "kernels/core/forward_args.h"
 #include "kernels/core/simt_smem.h"
 
 namespace qkv::kernels {
@@ -17,10 +19,24 @@ inline constexpr int32_t kSimtGeneralWeightBytes = sizeof(float) * kSimtChunk;  
 // all of the scores.
 inline constexpr int32_t kSimtGeneralSlice = 128;
 
-// Blocks for each tile of query rows. Hard selection copies rows of V, whatever their width.
-constexpr int64_t simt_general_slices(bool hard, int64_t d_v) {
+// Blocks for each tile of query rows. Hard and top-k selection read the chosen rows of V alone,
+// whatever their width.
+constexpr int64_t simt_general_slices(Selection selection, int64_t d_v) {
   const int64_t slices = (d_v + kSimtGeneralSlice - 1) / kSimtGeneralSlice;
-  return hard || slices == 0 ? 1 : slices;
+  return selection != Selection::kSoft || slices == 0 ? 1 : slices;
+}
+
+// What top-k selection is told beside ForwardArgs.
+struct TopKArgs {
+  int32_t k = 1;  // keys of a row, up to kSimtGeneralMaxTopK
+  Tensor scores;  // [batch, heads_q, s_q, k] fp32; data may be null
+};
+
+// Shared memory beside the tiles: top-k selection's lists.
+inline constexpr int32_t kSimtGeneralMaxTopK = 128;
+constexpr int32_t simt_general_list_bytes(Selection selection, int32_t top_k) {
+  if (selection != Selection::kTopK) return 0;
+  return kSimtGeneralTileQ * top_k * static_cast<int32_t>(sizeof(BestKey));
 }
 
 }  // namespace qkv::kernels

@@ -22,6 +22,7 @@
 #include "host/ops/attention/cpu/softmax.h"
 #include "host/ops/attention/cpu/tile_products.h"
 #include "host/ops/attention/cpu/tiles.h"
+#include "host/ops/attention/cpu/top_k.h"
 #include "host/ops/attention/cpu/weights.h"
 
 namespace qkv::cpu {
@@ -68,6 +69,7 @@ class Worker {
         bf16_(products.shape().bf16),
         width_(score_width(p, policy.few_rows)),
         soft_(p.selection == QKV_SELECT_SOFT),
+        top_k_(p.selection == QKV_SELECT_TOP_K),
         wants_scores_(p.weights.present() && p.weights_mode != QKV_WEIGHTS_PROBABILITIES),
         wants_hidden_scores_(p.scores_all_keys()),
         transforms_(p.softcap > 0 || p.bias.present() || p.alibi_slopes.present() ||
@@ -135,6 +137,8 @@ class Worker {
       if (bf16_ && q.rows < tile_q_) {
         std::fill_n(scratch_.p16, tile_q_ * tile_kv_, uint16_t{0});  // the padding rows of P
       }
+    } else if (top_k_) {
+      scratch_.top.clear(tile_q_);
     } else {
       std::fill_n(scratch_.index, tile_q_, int64_t{-1});
     }
@@ -256,6 +260,10 @@ class Worker {
   }
 
   bool select(const QueryTile& q, const KeyTile& tile) {
+    if (top_k_) {
+      running_top_k(score_tile(q, tile), tile.first, scratch_.top);
+      return true;
+    }
     if (!soft_) {
       running_argmax(score_tile(q, tile), tile.first, scratch_.m, scratch_.index);
       return true;
@@ -294,6 +302,10 @@ class Worker {
     for (int64_t r = 0; r < q.rows; ++r) {
       const int64_t h = q.head(r), i = q.query(r);
       std::byte* o = row_of(p_.o, q.b, h, i);
+      if (top_k_) {
+        finish_top(q, r, o);
+        continue;
+      }
       const bool seen = soft_ ? scratch_.l[r] != 0 : scratch_.index[r] >= 0;
       if (!seen) {
         std::memset(o, 0, row_bytes);
@@ -303,18 +315,48 @@ class Worker {
         std::memcpy(o, row_of(p_.v, q.b, q.h_kv, scratch_.index[r]), row_bytes);
       }
       if (p_.lse.present()) *p_.lse.at<float>(q.b, h, i) = lse(r, seen);
-      if (p_.index.type == QKV_TYPE_I32) {
-        *p_.index.at<int32_t>(q.b, h, i) = static_cast<int32_t>(scratch_.index[r]);
-      } else if (p_.index.type == QKV_TYPE_I64) {
-        *p_.index.at<int64_t>(q.b, h, i) = scratch_.index[r];
-      }
+      if (p_.index.present()) store_index(q.b, h, i, 0, scratch_.index[r]);
+    }
+  }
+
+  void store_index(int64_t b, int64_t h, int64_t i, int64_t n, int64_t key) const {
+    if (p_.index.type == QKV_TYPE_I32) {
+      *p_.index.at<int32_t>(b, h, i, n) = static_cast<int32_t>(key);
+    } else {
+      *p_.index.at<int64_t>(b, h, i, n) = key;
+    }
+  }
+
+  // The same of a row of top-k selection: softmax over its keys, whose values are read here alone.
+  void finish_top(const QueryTile& q, int64_t r, std::byte* o) {
+    const int64_t h = q.head(r), i = q.query(r);
+    scratch_.top.rank(r);
+    const RankedKey* const keys = scratch_.top.row(r);
+    const TopSum sum = weigh(scratch_.top, r, scratch_.weights);
+    std::fill_n(scratch_.o, p_.d_v, 0.0f);
+    auto* const v = static_cast<float*>(scratch_.v);
+    for (int64_t n = 0; n < sum.count; ++n) {
+      to_float(row_of(p_.v, q.b, q.h_kv, keys[n].key), p_.type, 1, p_.d_v, v);
+      for (int64_t d = 0; d < p_.d_v; ++d) scratch_.o[d] += scratch_.weights[n] * v[d];
+    }
+    const bool seen = sum.count > 0;
+    divide(scratch_.o, p_.d_v, seen ? sum.l : 1.0f, o, p_.type);
+    if (p_.lse.present()) *p_.lse.at<float>(q.b, h, i) = seen ? log_sum(sum.m, sum.l) : -kInf;
+    for (int64_t n = 0; n < p_.top_k; ++n) {
+      const RankedKey key = n < sum.count ? keys[n] : RankedKey{-kInf, -1};
+      if (p_.index.present()) store_index(q.b, h, i, n, key.key);
+      if (p_.top_scores.present()) *p_.top_scores.at<float>(q.b, h, i, n) = key.score;
     }
   }
 
   float lse(int64_t r, bool seen) const {
     if (!seen) return -kInf;
     if (!soft_) return scratch_.m[r];
-    return static_cast<float>(scratch_.m[r] + std::log(static_cast<double>(scratch_.l[r])));
+    return log_sum(scratch_.m[r], scratch_.l[r]);
+  }
+
+  static float log_sum(float m, float l) {
+    return static_cast<float>(m + std::log(static_cast<double>(l)));
   }
 
   static std::byte* row_of(const host::View& x, int64_t b, int64_t h, int64_t i) {
@@ -324,6 +366,10 @@ class Worker {
   // What the tiles did not store: keys that no tile computed, and the probabilities, which need the
   // final m and l and so the scores a second time.
   bool finish_weights(const QueryTile& q, const KeyRange& wanted) {
+    if (top_k_ && wants(QKV_WEIGHTS_PROBABILITIES)) {
+      store_top_weights(q);
+      return true;
+    }
     if (!soft_ && wants(QKV_WEIGHTS_PROBABILITIES)) {
       store_one_hot(p_, q, scratch_.index);
       return true;
@@ -346,6 +392,16 @@ class Worker {
     return true;
   }
 
+  void store_top_weights(const QueryTile& q) {
+    fill_weights(p_, q, 0, p_.s_kv, 0.0f);
+    for (int64_t r = 0; r < q.rows; ++r) {
+      scratch_.top.rank(r);
+      const TopSum sum = weigh(scratch_.top, r, scratch_.weights);
+      for (int64_t n = 0; n < sum.count; ++n) scratch_.weights[n] /= sum.l;
+      store_chosen(p_, q, r, scratch_.top.row(r), scratch_.weights, sum.count);
+    }
+  }
+
   const Problem& p_;
   const Policy& policy_;
   const int64_t tile_q_, tile_kv_;
@@ -355,7 +411,7 @@ class Worker {
   const Scratch scratch_;
   const bool bf16_;
   const int64_t width_;  // of Q and K as operands
-  const bool soft_;
+  const bool soft_, top_k_;
   const bool wants_scores_, wants_hidden_scores_;
   const bool transforms_;  // scores get more than a scale before the selection
   const SoftmaxState state_;

@@ -44,6 +44,11 @@ void store_weights(const host::attention::Problem& p, const QueryTile& q, const 
   }
 }
 
+void store_chosen(const host::attention::Problem& p, const QueryTile& q, int64_t row,
+                  const RankedKey* keys, const float* weights, int64_t count) {
+  for (int64_t n = 0; n < count; ++n) store_row(p.weights, q, row, keys[n].key, weights + n, 1);
+}
+
 void store_one_hot(const host::attention::Problem& p, const QueryTile& q, const int64_t* index) {
   fill_weights(p, q, 0, p.s_kv, 0.0f);
   const float one = 1.0f;

@@ -19,6 +19,10 @@ void fill_weights(const host::attention::Problem& p, const QueryTile& q, int64_t
 void store_weights(const host::attention::Problem& p, const QueryTile& q, const KeyTile& tile,
                    const float* s);
 
+// Row `row` of top-k selection: weights[n] of its n-th key, 0 of all others.
+void store_chosen(const host::attention::Problem& p, const QueryTile& q, int64_t row,
+                  const RankedKey* keys, const float* weights, int64_t count);
+
 // One-hot rows of hard selection; all zero where index[r] is -1.
 void store_one_hot(const host::attention::Problem& p, const QueryTile& q, const int64_t* index);
 

@@ -14,6 +14,7 @@ static_assert(static_cast<int>(kernels::Score::kDot) == QKV_SCORE_DOT);
 static_assert(static_cast<int>(kernels::Score::kAdditive) == QKV_SCORE_ADDITIVE);
 static_assert(static_cast<int>(kernels::Selection::kSoft) == QKV_SELECT_SOFT);
 static_assert(static_cast<int>(kernels::Selection::kHard) == QKV_SELECT_HARD);
+static_assert(static_cast<int>(kernels::Selection::kTopK) == QKV_SELECT_TOP_K);
 static_assert(static_cast<int>(kernels::Weights::kScores) == QKV_WEIGHTS_SCORES);
 static_assert(static_cast<int>(kernels::Weights::kSoftcapped) == QKV_WEIGHTS_SOFTCAPPED);
 static_assert(static_cast<int>(kernels::Weights::kMasked) == QKV_WEIGHTS_MASKED);
@@ -27,7 +28,8 @@ std::string TilePlan::text() const {
 
 std::string decline_options(const Problem& p, const Takes& takes) {
   if (p.score != QKV_SCORE_DOT && !takes.additive) return "computes scaled dot scores only";
-  if (p.selection != QKV_SELECT_SOFT && !takes.hard) return "computes soft selection only";
+  const bool selects = p.selection == QKV_SELECT_TOP_K ? takes.top_k : takes.hard;
+  if (p.selection != QKV_SELECT_SOFT && !selects) return "computes soft selection only";
   const auto refused = [&](Use use) {
     for (size_t id = std::size(kRequired); id < kTensorCount; ++id) {
       const TensorRow& row = kTensors[id];

@@ -31,7 +31,7 @@ constexpr uint32_t tensor_set(std::initializer_list<TensorId> ids) {
 // What a kernel computes beside plain soft attention. What is not listed here, also what later
 // versions add, it declines.
 struct Takes {
-  bool additive = false, hard = false, softcap = false;
+  bool additive = false, hard = false, top_k = false, softcap = false;
   uint32_t tensors = 0;  // the optional ones
 };
 

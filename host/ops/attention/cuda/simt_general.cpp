@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "host/core/kernel_tensor.h"
 #include "host/core/overlap.h"
 #include "host/ops/attention/cuda/common.h"
 #include "host/ops/attention/op.h"
@@ -11,14 +12,18 @@
 namespace qkv::host::attention {
 namespace {
 
+kernels::Selection selection_of(const Problem& p) {
+  return static_cast<kernels::Selection>(p.selection);
+}
+
 int64_t general_slices(const Problem& p) {
-  return kernels::simt_general_slices(p.selection == QKV_SELECT_HARD, p.d_v);
+  return kernels::simt_general_slices(selection_of(p), p.d_v);
 }
 
 std::string general_decline(const Problem& p, const DeviceInfo& device) {
   constexpr Takes kTakes{
-      true, true, true,
-      tensor_set({kMask, kBias, kAlibi, kAdditive, kLengths, kLse, kIndex, kWeights})};
+      true, true, true, true,
+      tensor_set({kMask, kBias, kAlibi, kAdditive, kLengths, kLse, kIndex, kWeights, kTopScores})};
   if (std::string reason = decline_options(p, kTakes); !reason.empty()) return reason;
   return decline_simt(p, device, kernels::kSimtGeneralTileQ, general_slices(p));
 }
@@ -29,12 +34,17 @@ void general_plan(const Problem& p, const DeviceInfo&, TilePlan* plan) {
   plan->smem_bytes = static_cast<int32_t>(
       kernels::simt_smem_bytes(kernels::kSimtGeneralTileQ, kernels::kSimtGeneralTileKv));
   if (p.score == QKV_SCORE_ADDITIVE) plan->smem_bytes += kernels::kSimtGeneralWeightBytes;
+  plan->smem_bytes +=
+      kernels::simt_general_list_bytes(selection_of(p), static_cast<int32_t>(p.top_k));
 }
 
 #if QKV_HAS_CUDA
 kernels::SimtGeneralChoice general_choice(const Problem& p) {
-  return {kernel_type(p), static_cast<kernels::Score>(p.score),
-          static_cast<kernels::Selection>(p.selection)};
+  return {kernel_type(p), static_cast<kernels::Score>(p.score), selection_of(p)};
+}
+
+kernels::TopKArgs top_k_args(const Problem& p) {
+  return {static_cast<int32_t>(p.top_k), kernel_tensor(p.top_scores)};
 }
 
 Status general_prepare(const Problem& p, const CudaRuntime& cuda, TilePlan*) {
@@ -44,7 +54,8 @@ Status general_prepare(const Problem& p, const CudaRuntime& cuda, TilePlan*) {
 
 Status queue_general(const Problem& p, const TilePlan&, const CudaRuntime& cuda, const Run& run) {
   return cuda.queue(run, [&] {
-    return kernels::launch_simt_general(general_choice(p), forward_args(p), run.stream);
+    return kernels::launch_simt_general(general_choice(p), forward_args(p), top_k_args(p),
+                                        run.stream);
   });
 }
 #else

@@ -122,6 +122,22 @@ class Row {
   int64_t offset_;
 };
 
+// The keys that top-k selection takes, in order: NaN beats every number, the lowest j wins ties,
+// -inf never counts.
+template <class Real>
+std::vector<size_t> best_keys(const std::vector<Real>& s, int64_t most) {
+  std::vector<size_t> keys;
+  for (size_t j = 0; j < s.size(); ++j)
+    if (s[j] != static_cast<Real>(-kInf)) keys.push_back(j);
+  const auto count = std::min(static_cast<std::ptrdiff_t>(most), std::ssize(keys));
+  std::partial_sort(keys.begin(), keys.begin() + count, keys.end(), [&](size_t a, size_t b) {
+    if (std::isnan(s[a]) != std::isnan(s[b])) return std::isnan(s[a]);
+    return s[a] > s[b] || (!(s[b] > s[a]) && a < b);
+  });
+  keys.resize(static_cast<size_t>(count));
+  return keys;
+}
+
 template <class Real>
 void attend_row(const Problem& p, const Keys<Real>& keys, int64_t b, int64_t h, int64_t i,
                 Precision precision, Result* result) {
@@ -160,32 +176,38 @@ void attend_row(const Problem& p, const Keys<Real>& keys, int64_t b, int64_t h, 
   }
   const Real m = s[static_cast<size_t>(best)];
 
-  // Probabilities.
-  std::vector<Real> prob(n, 0);
-  Real l = 0;
-  for (size_t j = 0; j < n; ++j) {
-    if (p.selection == QKV_SELECT_HARD) {
-      prob[j] = static_cast<int64_t>(j) == best ? Real{1} : Real{0};
-    } else {
-      prob[j] = visible[j] ? std::exp(s[j] - m) : Real{0};
-      l += prob[j];
-    }
-  }
-  if (p.selection == QKV_SELECT_HARD) l = 1;
-  result->lse[out] = static_cast<double>(p.selection == QKV_SELECT_HARD ? m : m + std::log(l));
-  if (p.weights_mode == QKV_WEIGHTS_PROBABILITIES) {
-    for (size_t j = 0; j < n; ++j) {  // hidden keys stay at 0, whatever l is
-      if (visible[j]) weights[j] = static_cast<double>(prob[j] / l);
+  // The keys that count: those that have a weight to give.
+  std::vector<char> counts(n);
+  if (p.selection == QKV_SELECT_SOFT) counts = visible;
+  if (p.selection == QKV_SELECT_HARD) counts[static_cast<size_t>(best)] = 1;
+  if (p.selection == QKV_SELECT_TOP_K) {
+    size_t at = out * static_cast<size_t>(p.top_k);
+    for (const size_t j : best_keys(s, p.top_k)) {
+      counts[j] = 1;
+      result->top[at] = static_cast<int64_t>(j);
+      result->top_scores[at++] = static_cast<double>(s[j]);
     }
   }
 
-  // O = P V over the keys that have a weight to give: the values of hidden keys and, under hard
-  // selection, of the others do not count, whatever they are.
+  // Probabilities.
+  const bool hard = p.selection == QKV_SELECT_HARD;
+  std::vector<Real> prob(n, 0);
+  Real l = 0;
+  for (size_t j = 0; j < n; ++j) {
+    if (counts[j]) prob[j] = hard ? Real{1} : std::exp(s[j] - m);
+    l += prob[j];
+  }
+  result->lse[out] = static_cast<double>(hard ? m : m + std::log(l));
+  if (p.weights_mode == QKV_WEIGHTS_PROBABILITIES) {
+    for (size_t j = 0; j < n; ++j) {  // the others stay at 0, whatever l is
+      if (counts[j]) weights[j] = static_cast<double>(prob[j] / l);
+    }
+  }
+
+  // O = P V: the values of keys that do not count do not matter, whatever they are.
   std::vector<Real> sum(static_cast<size_t>(p.d_v), 0);
   for (size_t j = 0; j < n; ++j) {
-    const bool counts =
-        p.selection == QKV_SELECT_HARD ? static_cast<int64_t>(j) == best : visible[j];
-    if (!counts) continue;
+    if (!counts[j]) continue;
     Real weight = prob[j];
     if (precision == Precision::kInput) {
       const double carry = p.type == QKV_TYPE_F16 ? 0x1p15 : 1;  // P is rounded carried up
@@ -221,6 +243,10 @@ Result attention(const Problem& p, Precision precision) {
   result.lse.assign(rows, 0.0);
   result.index.assign(rows, -1);
   result.weights.assign(rows * static_cast<size_t>(p.s_kv), 0.0);
+  if (p.selection == QKV_SELECT_TOP_K) {
+    result.top.assign(rows * static_cast<size_t>(p.top_k), -1);
+    result.top_scores.assign(result.top.size(), -kInf);
+  }
   if (precision == Precision::kDouble) {
     attend<double>(p, precision, &result);
   } else {

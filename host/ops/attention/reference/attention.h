@@ -22,6 +22,10 @@ struct Result {
   std::vector<double> lse;      // [batch, heads_q, s_q]
   std::vector<int64_t> index;   // [batch, heads_q, s_q]; best key, also under soft selection
   std::vector<double> weights;  // [batch, heads_q, s_q, s_kv] in problem.weights_mode
+  // [batch, heads_q, s_q, top_k] under top-k selection: the chosen keys and their scores, best
+  // first; -1 and -inf where there are no more.
+  std::vector<int64_t> top;
+  std::vector<double> top_scores;
 };
 
 // Reads the problem's inputs (host memory); writes none of its outputs.
