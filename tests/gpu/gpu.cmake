@@ -156,7 +156,6 @@ if(TARGET vgpu-run)
     "QKV_COUNTED_WORK=\"${CMAKE_CURRENT_SOURCE_DIR}/attention/counted_work.md\"")
   qkv_counting_test(split_work GTest::gtest_main)
   qkv_counting_test(sm90_work GTest::gtest_main)
-  qkv_counting_test(sm90_wide_work GTest::gtest_main)
 
   add_test(NAME vgpu_short_splits COMMAND vgpu-run --device a100 --seed 1 --sms 8 --
     $<TARGET_FILE:gpu_contract_test_virtual> --gtest_brief=1 --gtest_filter=*/tails_split_*)
