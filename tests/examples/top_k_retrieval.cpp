@@ -10,7 +10,7 @@
 
 constexpr int64_t kTitles = 100000, kDim = 128, kShelf = 10, kQueries = 3;
 
-// "A Quiet History of Northern Gardens": 20 x 50 x 100 of them.
+// "A Quiet History of Northern Gardens, volume 3": 20 x 5 x 10 x 10 of them, in 10 volumes each.
 std::string title(int64_t n) {
   const char* const moods[] = {"Quiet",  "Short",  "Secret", "Lost",    "Practical",
                                "Golden", "Broken", "New",    "Great",   "Curious",
