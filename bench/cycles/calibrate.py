@@ -27,7 +27,7 @@ WHEELS = ("fa3-fwd==0.0.3", "vllm-flash-attn==2.6.2")
 KNOWN = (
     ("FlashAttention-3<128x176, full>", 90, "published", {512: 467, 4096: 638, 16384: 648}),
     ("FlashAttention-2<128x64>", 80, "published", {16384: 220}),
-    ("sm90_forward<bf16, plain>", 90, "measured", {512: 433, 4096: 663, 16384: 703}),
+    ("sm90_forward<bf16, 128, plain>", 90, "measured", {512: 433, 4096: 663, 16384: 703}),
     ("sm80_forward<bf16, 128, tall>", 90, "measured", {512: 282, 4096: 349, 16384: 368}),
 )
 

@@ -112,7 +112,7 @@ def markdown(head, body):
 def estimates():
     """TFLOP/s by length that the clock gives today's sm90_forward in bf16, no mask."""
     kept, _ = cycles.read()
-    block, tile_of_few = kept["sm90_forward<bf16, plain>", "sm_90"]
+    block, tile_of_few = kept["sm90_forward<bf16, 128, plain>", "sm_90"]
     result = SimpleNamespace(block=block, tile=tile_of_few - cycles.BLOCKS * block)
     tiles = SimpleNamespace(tile_q=128, tile_kv=128, dim=128, wgmma=True)
     machine = machines.at_point(machines.H100, True, "typical")

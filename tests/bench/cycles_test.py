@@ -205,7 +205,7 @@ class Protocol(unittest.TestCase):
 
 
 class Table(unittest.TestCase):
-    NAME = ("sm90_forward<bf16, plain>", "sm_90")
+    NAME = ("sm90_forward<bf16, 128, plain>", "sm_90")
 
     def check(self, now, kept, assembler="13.0.88"):
         with tempfile.TemporaryDirectory() as folder:
@@ -231,7 +231,7 @@ class Table(unittest.TestCase):
             self.assertEqual(self.check({self.NAME: now}, {self.NAME: (2048, 17000)})[0], 0)
 
     def test_rows_that_come_and_go_fail(self):
-        other = ("sm90_forward<f16, plain>", "sm_90")
+        other = ("sm90_forward<f16, 128, plain>", "sm_90")
         self.assertEqual(self.check({self.NAME: (1, 1), other: (1, 1)}, {self.NAME: (1, 1)})[0], 1)
         self.assertEqual(self.check({self.NAME: (1, 1)}, {self.NAME: (1, 1), other: (1, 1)})[0], 1)
 
