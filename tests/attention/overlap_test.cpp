@@ -303,7 +303,9 @@ TEST(T27_Aliases, QInPlaceOnAGpuWhereTheKernelReadsQFirst) {
   };
   const auto softcap = [](qkv_attention_desc& d) { d.softcap = 5; };
   run(QKV_TYPE_F16, 128, "sm90_forward", nothing);
-  run(QKV_TYPE_F16, 64, "sm80_forward", nothing);
+  run(QKV_TYPE_F16, 64, "sm80_forward",
+      [](qkv_attention_desc& d) { d.scale = -1, d.scale_set = 1; });
+  run(QKV_TYPE_F16, 512, "sm90_wide", nothing);
   run(QKV_TYPE_F32, 64, "sm80_tf32x3", nothing);
   run(QKV_TYPE_F32, 500, "simt_forward", nothing);
   run(QKV_TYPE_F16, 64, "sm80_hard", hard);

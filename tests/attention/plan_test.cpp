@@ -338,7 +338,7 @@ const Decline kSm90Declines[] = {
     {"odd_dim", "takes dims that are multiples of 8 up to 256, one here is 100",
      [](qkv_attention_desc& d) { d = shapes(1, 1, 1, 8, 8, 128, 100); }, "simt_forward"},
     {"wide", "takes dims that are multiples of 8 up to 256, one here is 264",
-     [](qkv_attention_desc& d) { d = shapes(1, 1, 1, 8, 8, 264, 64); }, "simt_forward"},
+     [](qkv_attention_desc& d) { d = shapes(1, 1, 1, 8, 8, 264, 64); }, "sm90_wide"},
     {"no_keys", "needs keys, there are none",
      [](qkv_attention_desc& d) { d = shapes(1, 1, 1, 8, 0, 128, 128); }, "sm80_forward"},
     {"stride", "needs strides that are multiples of 8, k.stride[2] is 516",
