@@ -114,7 +114,10 @@ void Cluster::report_spin(FindingKind kind, const std::string& message) {
 }
 
 void Cluster::resolve_block(bool alone) {
-  if (bulk.advance()) return;
+  if (bulk.advance()) {
+    ++events;  // copies that arrive are progress, however many are awaited
+    return;
+  }
   if (events != seen_events_) idle_rounds_ = 0;
   seen_events_ = events;
   bool resolved = false;

@@ -400,6 +400,42 @@ TEST_P(AsyncFindings, CleanTwinIsClean) {
   }
 }
 
+// All threads wait for a load while stores arrive in memory, which have read shared memory: that is
+// no deadlock, however many there are.
+TEST(AsyncProgress, StoresArriveWhileAllWaitForALoad) {
+  constexpr int kStores = 128;
+  std::string body = init() + "st.shared.v2.u32 [%r30], {%t, %t};\n" + kFence + kSync +
+                     "@!%p0 bra L;\n mov.u32 %r5, 16;\n";
+  for (int n = 0; n < kStores; ++n)
+    body += "add.u64 %rd1, %o, " + std::to_string(n * 16) +
+            ";\n cp.async.bulk.global.shared::cta.bulk_group [%rd1], [%r31], %r5;\n";
+  body +=
+      "cp.async.bulk.commit_group;\n cp.async.bulk.wait_group.read 0;\n"
+      "mbarrier.arrive.expect_tx.shared.b64 _, [%r29], 16;\n add.u32 %r4, %r31, 1024;\n"
+      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%r4], [%i], %r5, "
+      "[%r29];\nL:\n" +
+      wait(0) + "@!%p0 bra E;\n cp.async.bulk.wait_group 0;\nE:\n";
+  for (u64 seed = 1; seed <= 20; ++seed) {
+    std::vector<u8> out(kStores * 16), in(1024, 1);
+    Tensor tensor;
+    tensor.argument = 1;
+    tensor.type = 2;
+    tensor.dims = {16, 16};
+    tensor.strides = {64};
+    tensor.box = {16, 8};
+    tensor.steps = {1, 1};
+    LaunchSpec spec;
+    spec.block = 64;
+    spec.seed = seed;
+    spec.asynchrony = Asynchrony::kLate;
+    const Observed o = observe(
+        kernel(body, false), "k", spec,
+        {{&out}, {&in}, {nullptr, 0, false, &tensor}, {nullptr, 0, false, &tensor}}, "h100");
+    EXPECT_EQ(o.error, "");
+    for (const Finding& f : o.findings) ADD_FAILURE() << f.str();
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Machine, AsyncFindings, testing::ValuesIn(pairs()),
                          [](const auto& info) { return std::string(info.param.name); });
 
