@@ -217,15 +217,15 @@ void add_warpgroup_widths(Rows* rows) {
                 {"192", 192, 128, 136, 104},
                 {"256", 256, 256, 200, 216}};
   int turn = 0;  // types alternate
-  for (const auto& [name, d_qk, d_v, smaller_qk, smaller_v] : widths) {
-    Group group{rows, text("warpgroups", name, "_"), Case().dims(d_qk, d_v)};
+  for (const auto& width : widths) {
+    Group group{rows, text("warpgroups", width.name, "_"), Case().dims(width.d_qk, width.d_v)};
     group.base.batch = 1;
     Group one_head = group;
     one_head.base.one_head();
     const auto type = [&] { return ++turn % 2 == 0 ? kF16 : kBf16; };
     one_head.add("square", {kF16}, [](Case& c) { c.sizes(256, 256).causal = true; });
     group.add("gqa_smaller", {type()}, [&](Case& c) {
-      c.heads(4, 2).sizes(200, 390).dims(smaller_qk, smaller_v).causal = true;
+      c.heads(4, 2).sizes(200, 390).dims(width.smaller_qk, width.smaller_v).causal = true;
     });
     one_head.add("lengths", {kF16}, [](Case& c) {
       c.batch = 5, c.sizes(70, 390).lengths = {65, 256, 128, 385, 0}, c.lse = false;
@@ -239,7 +239,7 @@ void add_warpgroup_widths(Rows* rows) {
     });
     group.add("one_row", {type()}, [](Case& c) { c.batch = 2, c.sizes(1, 700).causal = true; });
     one_head.add("softcap_lengths", {type()}, [&](Case& c) {
-      c.batch = 6, c.sizes(60, 640).dims(smaller_qk, smaller_v).softcap = 2;
+      c.batch = 6, c.sizes(60, 640).dims(width.smaller_qk, width.smaller_v).softcap = 2;
       c.lengths = {600, 0, 1, 100, 1, 1};
     });
     for (const float softcap : {0.0f, 2.0f}) {

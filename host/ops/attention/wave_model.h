@@ -106,7 +106,8 @@ struct Candidate {
 
   // Multiprocessors of the device, or groups of them, that take blocks.
   double places(const DeviceInfo& device) const {
-    return static_cast<double>(device.sm_count / multiprocessors);
+    const int32_t whole = device.sm_count / multiprocessors;
+    return whole;
   }
 };
 
