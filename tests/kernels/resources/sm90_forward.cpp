@@ -10,14 +10,13 @@ static const KernelResources kResources("attention/sm90_forward", [](KernelResou
   const auto add = [&](const Argument& type, int d_qk, int d_v, Sm90Variant variant,
                        const Argument& label) {
     const Sm90Shape& shape = *sm90_shape(d_qk, d_v, variant == Sm90Variant::kRules);
-    kernel->add({type, argument(d_qk), argument(d_v), label},
-                {.threads = shape.threads(),
-                 .dynamic_smem = shape.smem_bytes(),
-                 .oldest = 90,
-                 .newest = 90});
+    kernel->add({type, argument(d_qk), argument(d_v), label}, {.threads = shape.threads(),
+                                                               .dynamic_smem = shape.smem_bytes(),
+                                                               .oldest = 90,
+                                                               .newest = 90});
   };
-#define QKV_SM90_FORWARD(type, d_qk, d_v, variant)                                           \
-  add(argument("Type", Type::k##type, #type), d_qk, d_v, Sm90Variant::k##variant,            \
+#define QKV_SM90_FORWARD(type, d_qk, d_v, variant)                                \
+  add(argument("Type", Type::k##type, #type), d_qk, d_v, Sm90Variant::k##variant, \
       argument("Sm90Variant", Sm90Variant::k##variant, #variant));
 #include "kernels/attention/sm90_forward/instances.inc"
 });
