@@ -18,7 +18,7 @@ class SplitBits : public EachType {
     constexpr int64_t kDims[] = {1, 2, 40, 64, 128};
     constexpr int64_t kSplits[] = {1, 48, 64, 100, 512};
     const int64_t d = kDims[random->integer(0, 4)];
-    row.dims(d, d).sizes(random->integer(1, 140), random->integer(1, 300));
+    row.dims(d, d).sizes(random->integer(1, 140), random->integer(1, 400));
     row.fixed_split = kSplits[random->integer(0, 4)];
     row.causal = random->integer(0, 1) == 0;
     row.shifted(random->integer(-20, 200));
@@ -27,6 +27,7 @@ class SplitBits : public EachType {
     if (random->integer(0, 2) == 0)
       row.lengths = {static_cast<int32_t>(random->integer(0, row.s_kv))};
     if (random->integer(0, 3) == 0) row.inputs[kAlibi] = {.axes = kHeads};
+    if (random->integer(0, 3) == 0) row.inputs[kBias] = {.axes = kHeads | kQueries | kKeys};
     return row;
   }
 };
@@ -38,6 +39,11 @@ TEST_P(SplitBits, T13_ChunksOfQueries) {
     Random random(test_seed() + static_cast<uint64_t>(round));
     const Case row = random_case(&random);
     BuiltProblem whole(row, {.seed = test_seed()});
+    if (row.has(kAlibi)) {  // slopes whose products with distances have to be rounded
+      whole[kAlibi].each([&](int64_t b, int64_t h, int64_t i, int64_t d) {
+        whole[kAlibi].set(b, h, i, d, 0.0371 / static_cast<double>(h + 1));
+      });
+    }
     ASSERT_EQ(whole.run(), QKV_SUCCESS) << qkv_last_error() << '\n' << replay(row);
     ASSERT_TRUE(accepted(whole));
     for (const int64_t queries : {int64_t{1}, random.integer(1, row.s_q)}) {
@@ -54,6 +60,11 @@ TEST_P(SplitBits, T13_ChunksOfQueries) {
       if (row.has(kAlibi)) {
         alone[kAlibi].each([&](int64_t b, int64_t h, int64_t i, int64_t d) {
           alone[kAlibi].set(b, h, i, d, whole[kAlibi].get(b, h, i, d));
+        });
+      }
+      if (row.has(kBias)) {
+        alone[kBias].each([&](int64_t b, int64_t h, int64_t i, int64_t j) {
+          alone[kBias].set(b, h, i, j, whole[kBias].get(b, h, first + i, j));
         });
       }
       ASSERT_EQ(alone.run(), QKV_SUCCESS) << qkv_last_error() << '\n' << replay(row);

@@ -94,7 +94,7 @@ inline constexpr Sm90Shape kSm90Shapes[] = {
 // 256 dims of V none are left.
 inline constexpr Sm90Shape kSm90RulesShapes[] = {
     {64, 64, 2, 96, 48, 2, 8, 96, false, 1300},    //
-    {96, 96, 2, 96, 48, 2, 6, 96, false, 1300},    //
+    {96, 96, 2, 80, 48, 2, 6, 80, false, 1300},    //
     {128, 128, 2, 80, 48, 2, 6, 80, false, 1500},  //
     {192, 128, 2, 80, 48, 2, 4, 80, false, 1700},  //
 };

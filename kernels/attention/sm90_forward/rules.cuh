@@ -64,23 +64,22 @@ class Sm90Rules {
     }
     const float scale = args_.forward.scale;
     if (has(kSm90Alibi)) {
-      // The keys are all before a row's query or all behind it: -slope |distance| is linear.
+      // The keys are all before a row's query or all behind it.
       float slope[2], first[2];
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
-        const int distance = distance_[half] - key;  // of the lane's first key
-        slope[half] = distance > 0 ? slope_[half] : -slope_[half];
-        first[half] = -slope[half] * static_cast<float>(distance);
+        slope[half] = distance_[half] - key > 0 ? slope_[half] : -slope_[half];
+        first[half] = at_first_key(slope[half], half, key);
       }
       each<kTileKv>(rS, [&](float& s, int half, int n) {
-        s = fmaf(s, scale, fmaf(slope[half], static_cast<float>(n), first[half]));
+        s = with_alibi(s, scale, slope[half], first[half], n);
       });
     }
     if (has(kSm90BiasPairs)) {
       const float factor = has(kSm90Alibi) ? 1 : scale;
       each<kTileKv>(rS, [&](float& s, int half, int n) {
         const auto pair = reinterpret_cast<const Pair&>(ahead[half][n / 8]);
-        s = fmaf(s, factor, to_float(n % 2 == 0 ? pair.x : pair.y));
+        s = with_bias(s, factor, to_float(n % 2 == 0 ? pair.x : pair.y));
       });
     }
     if (has(kSm90MaskPairs)) {
@@ -91,29 +90,31 @@ class Sm90Rules {
     }
   }
 
-  // The scores of any block, key by key; `lane_key` is the lane's first of 8.
+  // The scores of any block, key by key, with the same bits as by apply(): which of them a row's
+  // block takes depends on its neighbours. `lane_key` is the lane's first of 8.
   template <int kKeys, int kScores>
   __device__ void apply_one_by_one(float (&rS)[kScores], const KeyRange (&visible)[2], int key,
                                    int lane_key) const {
     const ForwardArgs& forward = args_.forward;
-    const bool scales = scales_scores(args_);
-    const float scale = forward.scale, softcap = forward.softcap;
-    const float inverse = softcap > 0 ? scale / softcap : 0;
+    const bool alibi = has(kSm90Alibi), biased = has(kSm90BiasPairs | kSm90BiasOneByOne);
+    const float softcap = forward.softcap, inverse = softcap > 0 ? forward.scale / softcap : 0;
+    const float factor = softcap > 0 ? 1 : forward.scale;
     const int64_t bias_col = forward.bias.col, mask_col = forward.mask.col;
     each<kKeys>(rS, [&](float& s, int half, int n) {
       const int j = key + n;
       const bool sees =
           j + lane_key >= visible[half].begin && j + lane_key < visible[half].end &&
           (!has(kSm90MaskPairs | kSm90MaskOneByOne) || mask_[half][j * mask_col] != 0);
-      if (scales) s = softcap > 0 ? softcap * tanhf(s * inverse) : s * scale;
-      if (has(kSm90BiasPairs | kSm90BiasOneByOne) && sees) {
-        if (forward.bias_f32)
-          s += reinterpret_cast<const float*>(bias_[half])[j * bias_col];
-        else
-          s += to_float(reinterpret_cast<const T*>(bias_[half])[j * bias_col]);
+      if (softcap > 0) s = softcap * tanhf(s * inverse);
+      if (alibi) {
+        const float slope = distance_[half] - j > 0 ? slope_[half] : -slope_[half];
+        s = with_alibi(s, factor, slope, at_first_key(slope, half, key), n);
       }
-      if (has(kSm90Alibi))
-        s = fmaf(-slope_[half], fabsf(static_cast<float>(distance_[half] - j)), s);
+      if (biased && sees)
+        s = with_bias(s, alibi ? 1 : factor,
+                      forward.bias_f32
+                          ? reinterpret_cast<const float*>(bias_[half])[j * bias_col]
+                          : to_float(reinterpret_cast<const T*>(bias_[half])[j * bias_col]));
       if (!sees) s = -INFINITY;
     });
   }
@@ -127,6 +128,18 @@ class Sm90Rules {
   struct alignas(4) Pair {
     T x, y;
   };
+  // S factor - slope |distance|, linear on either side of the row's query: `slope` is negative
+  // behind it, `first` the value at the lane's first key of the block.
+  static __device__ float with_alibi(float s, float factor, float slope, float first, int n) {
+    return fmaf(s, factor, fmaf(slope, static_cast<float>(n), first));
+  }
+  __device__ float at_first_key(float slope, int half, int key) const {
+    return __fmul_rn(-slope, static_cast<float>(distance_[half] - key));
+  }
+  static __device__ float with_bias(float s, float factor, float bias) {
+    return fmaf(s, factor, bias);
+  }
+
   // Whether the block has keys on both sides of the row's query.
   __device__ bool near(int half, int key) const {
     return distance_[half] - key >= 0 && distance_[half] - key < kTileKv;
