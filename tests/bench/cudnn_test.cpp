@@ -184,17 +184,22 @@ constexpr const char* kH100 =
     R"("cudaDeviceId":0})";
 
 TEST(Cudnn, RecognisesTheGraphAsAttention) {
-  // Its engines ask for the driver's library, which the toolkit has a stub of.
+  // Cudnn's other tests hold the graph against a stand-in on every machine; this one asks cuDNN
+  // itself and runs where it is installed, a package of Python's included. Its engines ask for the
+  // driver's library, of which the toolkit has a stub.
+  constexpr const char* kWhere =
+      "; runs where libcudnn is installed, the stand-in's tests run here";
   if (dlopen("libcuda.so.1", RTLD_NOW) == nullptr && dlopen(QKV_CUDA_STUB, RTLD_NOW) == nullptr)
-    GTEST_SKIP() << "libcuda.so.1 is not here: " << dlerror();
+    GTEST_SKIP() << "libcuda.so.1 is not here: " << dlerror() << kWhere;
   const Cudnn& library = Cudnn::instance();
-  if (!library.missing().empty()) GTEST_SKIP() << library.missing().substr(0, 200);
+  if (!library.missing().empty()) GTEST_SKIP() << library.missing().substr(0, 200) << kWhere;
   const auto accepts = [&](const std::string& line) {
     return bench::cudnn_accepts(library, bench::cudnn_problem(bench::parse(line), 0.1f), kH100);
   };
   if (const std::string why = accepts("fwd:cuda:bf16:d128:s512");
       why.find("propert") != std::string::npos)
-    GTEST_SKIP() << "cuDNN " << library.version() << " takes no device that is not here: " << why;
+    GTEST_SKIP() << "cuDNN " << library.version() << " takes no device that is not here: " << why
+                 << kWhere;
   for (const char* line :
        {"fwd:cuda:bf16:d128:s512", "fwd:cuda:f16:d64:causal:b2:hq8:hkv2:s512",
         "fwd:cuda:bf16:d128:causal:sq128:skv640", "fwd:cuda:bf16:d128:causal:left=127:s1024",
