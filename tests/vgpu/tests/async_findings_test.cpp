@@ -401,11 +401,12 @@ TEST_P(AsyncFindings, CleanTwinIsClean) {
 }
 
 // All threads wait for a load while stores arrive in memory, which have read shared memory: that is
-// no deadlock, however many there are.
+// no deadlock, however many there are. An atomic makes CTAs take turns, which are counted.
 TEST(AsyncProgress, StoresArriveWhileAllWaitForALoad) {
   constexpr int kStores = 128;
   std::string body = init() + "st.shared.v2.u32 [%r30], {%t, %t};\n" + kFence + kSync +
-                     "@!%p0 bra L;\n mov.u32 %r5, 16;\n";
+                     "@!%p0 bra L;\n mov.u32 %r5, 16;\n atom.global.add.u32 %r1, [%o+" +
+                     std::to_string(kStores * 16) + "], 1;\n";
   for (int n = 0; n < kStores; ++n)
     body += "add.u64 %rd1, %o, " + std::to_string(n * 16) +
             ";\n cp.async.bulk.global.shared::cta.bulk_group [%rd1], [%r31], %r5;\n";
@@ -416,7 +417,7 @@ TEST(AsyncProgress, StoresArriveWhileAllWaitForALoad) {
       "[%r29];\nL:\n" +
       wait(0) + "@!%p0 bra E;\n cp.async.bulk.wait_group 0;\nE:\n";
   for (u64 seed = 1; seed <= 20; ++seed) {
-    std::vector<u8> out(kStores * 16), in(1024, 1);
+    std::vector<u8> out(kStores * 16 + 16), in(1024, 1);
     Tensor tensor;
     tensor.argument = 1;
     tensor.type = 2;
