@@ -217,7 +217,10 @@ void Reference::bound_errors(Row* row) const {
     const double s = row->scores[static_cast<size_t>(j)];
     const double terms = scale * fixed * (dot ? norm(p.k, j, p.d_qk) : 1);
     double error = kE * terms * (kLambda * root + (dot ? 4 : 12));
-    if (p.softcap > 0) error += 8 * kE * std::min<double>(p.softcap, terms);
+    if (p.softcap > 0)
+      error += p.type != QKV_TYPE_F32 && p.softcap <= 128
+                   ? 20 * kE * p.softcap
+                   : 8 * kE * std::min<double>(p.softcap, terms);
     if (p.bias.present()) error += 4 * kE * std::abs(load(p.bias, p.bias.offset(0, 0, 0, j)));
     if (p.alibi_slopes.present()) {
       const auto distance = static_cast<double>(std::llabs(p.explicit_offset) + p.s_kv);

@@ -85,9 +85,9 @@ def sm90_forward(kernel_type, dim_qk, dim_v, variant):
     """kernels/README.md, sm90_forward: S1, A1 and so on are the turns, K+, K- and so on the mbarriers."""
     shapes = SM90_RULES_SHAPES if variant == "rules" else SM90_SHAPES
     warpgroups, tile_kv, q_buffers, kv_buffers = shapes[dim_qk, dim_v]
-    ahead = q_buffers == 2 and warpgroups == 2 and variant == "plain"  # the next tile's first Q K^T
+    ahead = q_buffers == 2 and warpgroups == 2 and variant != "rules" and (variant, dim_qk) != ("softcap", 96)  # the next tile's first Q K^T
     qk, pv = (f"HGMMA.64x{tile_kv}x", dim_qk // 16), (f"HGMMA.64x{dim_v}x", tile_kv // 16)
-    exponentials = [] if variant == "softcap" else [("MUFU.EX2", tile_kv // 2 + 2)]  # tanh has some of its own
+    exponentials = [("MUFU.EX2", tile_kv // 2 * (2 if variant == "softcap" else 1) + 2)]
     panels = -(-dim_v // 64)
     store = [("STSM", dim_v // 16), ("UTMASTG", panels)]  # O, by the leading lane
     stored = [("DEPBAR.LE SB0", 1), ("SYNCS.ARRIVE", 1)]  # shared memory has been read
@@ -139,7 +139,7 @@ def sm90_wide(kernel_type, softcap):
     loop begins behind Q K^T of a block and ends behind that of the next one. Of two blocks in step each copies half of
     every piece for both."""
     stages, k_pieces, v_pieces, cluster = 8, 8, 4, 2
-    weights = [] if softcap else [("MUFU.EX2", 66)]
+    weights = [("MUFU.EX2", 130 if softcap else 66)]
     narrow = [("HGMMA.64x64x", 0), ("HGMMA.64x192x", 0)]  # of fewer columns of O
     wide, release = "HGMMA.64x256x", r"SYNCS.ARRIVE\S*RED"
     qk = ("HGMMA.64x128x", 4 * k_pieces)

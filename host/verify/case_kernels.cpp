@@ -177,6 +177,12 @@ void add_warpgroups(Rows* rows) {
   one_head.add("softcap_lengths", [](Case& c) {
     c.batch = 6, c.sizes(60, 640).softcap = 2, c.lengths = {600, 0, 1, 100, 1, 1};
   });
+  // The largest softcap of the short formula, and one that goes by the rules.
+  one_head.add("softcap_128", {kF16}, [](Case& c) {
+    c.batch = 2, c.sizes(130, 300).softcap = 128, c.scale = 8, c.lengths = {300, 131};
+  });
+  one_head.add("softcap_129", {kBf16},
+               [](Case& c) { c.sizes(130, 300).softcap = 129, c.causal = true; });
   // The first block of keys is the first warpgroup's alone, and the next tile has one block.
   for (const float softcap : {0.0f, 2.0f}) {
     one_head.add(softcap > 0 ? "softcap_window" : "short_window", [&](Case& c) {
@@ -336,6 +342,7 @@ void add_wide(Rows* rows) {
   one_head.add("softcap_lengths", {kF16}, [](Case& c) {
     c.batch = 3, c.sizes(10, 400).softcap = 2, c.lengths = {385, 0, 2};
   });
+  one_head.add("softcap_128", {kBf16}, [](Case& c) { c.sizes(64, 300).softcap = 128; });
   group.base.fixed_split = 128;
   group.add("splits", {kF16}, [](Case& c) { c.heads(4, 2).sizes(40, 520).causal = true; });
   group.add("splits_lengths", {kBf16}, [](Case& c) {

@@ -177,7 +177,7 @@ void add_scores(Rows* rows) {
   for (const float factor : {0.0f, 1.0f, -0.5f, 8.0f})
     scale.add(factor < 0 ? "negative" : text(factor), [&](Case& c) { c.scale = factor; });
   Group softcap{rows, "softcap_", {.scale = 2.0f}};
-  for (const float cap : {0.5f, 30.0f}) {
+  for (const float cap : {0.5f, 30.0f, 5000.0f}) {
     const std::string label = cap < 1 ? "small" : text(cap);
     softcap.base.softcap = cap;
     softcap.add(label);

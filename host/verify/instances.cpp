@@ -80,11 +80,12 @@ std::string instance_of(const std::string& kernel, const Case& row, const std::s
   }
   if (kernel == "sm90_forward") {
     const bool reads = row.has(kMask) || row.has(kBias) || row.has(kAlibi);
-    const kernels::Sm90Shape& shape = *kernels::sm90_shape(row.d_qk, row.d_v, reads);
+    const kernels::Sm90Variant variant = kernels::sm90_variant(reads, row.softcap);
+    const kernels::Sm90Shape& shape = *kernels::sm90_shape(row.d_qk, row.d_v, variant);
     return host::text(name, " ", shape.d_qk, " ", shape.d_v,
-                      reads             ? " Rules"
-                      : row.softcap > 0 ? " Softcap"
-                                        : " Plain");
+                      variant == kernels::Sm90Variant::kRules     ? " Rules"
+                      : variant == kernels::Sm90Variant::kSoftcap ? " Softcap"
+                                                                  : " Plain");
   }
   if (kernel == "sm90_wide") return name + (row.softcap > 0 ? " true" : " false");
   if (kernel == "sm80_hard") {

@@ -13,9 +13,10 @@
 namespace qkv::verify {
 namespace {
 
-constexpr double kE = 0x1p-24;      // unit roundoff of fp32
-constexpr double kLambda = 6;       // of the probabilistic error bound
-constexpr double kTiny = 0x1p-126;  // what fp32 arithmetic may flush to zero
+constexpr double kE = 0x1p-24;       // unit roundoff of fp32
+constexpr double kLambda = 6;        // of the probabilistic error bound
+constexpr float kFastSoftcap = 128;  // of 16-bit types, whose error is a part of the cap: qkv.h
+constexpr double kTiny = 0x1p-126;   // what fp32 arithmetic may flush to zero
 
 double element_of(const host::View& view, int64_t b, int64_t h, int64_t i, int64_t d) {
   const auto* base = static_cast<const std::byte*>(view.data);
@@ -98,7 +99,9 @@ Tolerance::Tolerance(const host::attention::Problem& problem)
 
 // A score s = scale * sum_n x_n, then softcap, bias and ALiBi: the sum by the probabilistic bound,
 // every later operation with an error of at most 4 e of its operands (their roundings, and 4 ulp
-// for tanh). A weight 2^(s - m): the score's error, and the rounding of s, m and s - m.
+// for tanh; a softcap of up to kFastSoftcap with 16-bit types: 20 e of the cap, as
+// kernels/core/warpgroup_scores.cuh counts). A weight 2^(s - m): the score's error, and the
+// rounding of s, m and s - m.
 void Tolerance::bound_row(int64_t b, int64_t h, int64_t i, const KeySize* keys) {
   const size_t row = row_at(b, h, i);
   RowBound& bound = bounds_[row];
@@ -120,7 +123,10 @@ void Tolerance::bound_row(int64_t b, int64_t h, int64_t i, const KeySize* keys) 
     if (kind(s) != Kind::kFinite && !p_.weights.present()) continue;
     const double terms = scale * fixed * (dot ? keys[at].k : 1);
     double error = kE * terms * (kLambda * root + (dot ? 4 : 12));
-    if (p_.softcap > 0) error += 8 * kE * std::min<double>(p_.softcap, terms);
+    if (p_.softcap > 0)
+      error += p_.type != QKV_TYPE_F32 && p_.softcap <= kFastSoftcap
+                   ? 20 * kE * p_.softcap
+                   : 8 * kE * std::min<double>(p_.softcap, terms);
     const bool hidden = kind(s) != Kind::kFinite;
     if (p_.bias.present() && !hidden) error += 4 * kE * std::abs(element_of(p_.bias, b, h, i, j));
     if (p_.alibi_slopes.present()) {

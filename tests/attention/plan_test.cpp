@@ -73,7 +73,8 @@ TEST_P(PlanOn, EveryWidth) {
     const host::Status status = make_plan(problem, device, &plan);
     ASSERT_TRUE(status.ok()) << status.reason();
     int32_t tile_q = 0, tile_kv = 0, threads = 0, smem = 48 * 1024;
-    if (const kernels::Sm90Shape* shape = kernels::sm90_shape(96, d_v, false);
+    if (const kernels::Sm90Shape* shape =
+            kernels::sm90_shape(96, d_v, kernels::Sm90Variant::kPlain);
         device.compute == 90 && d_v % 8 == 0 && shape != nullptr) {
       EXPECT_STREQ(plan.kernel->name, "sm90_forward");
       EXPECT_EQ(plan_tiles(plan).tile_q, shape->tile_q());
@@ -327,7 +328,8 @@ const Decline kSm90Declines[] = {
      },
      "sm90_forward"},
     {"wide_alibi",
-     "takes mask, bias and ALiBi up to 192 dims of Q and 128 of V, here are 128 and 136",
+     "takes mask, bias, ALiBi and a softcap above 128 up to 192 dims of Q and 128 of V, here are "
+     "128 and 136",
      [](qkv_attention_desc& d) {
        d = shapes(1, 4, 4, 8, 8, 128, 136);
        d.alibi_slopes = {nullptr, QKV_TYPE_F32, 0, {1, 4, 1, 1}, {0, 1, 0, 0}};

@@ -68,7 +68,8 @@ class Sm90Work : public testing::TestWithParam<Case> {};
 // On one multiprocessor, where plans do not split.
 TEST_P(Sm90Work, IsTheMinimalCover) {
   const Case& row = GetParam();
-  const kernels::Sm90Shape& shape = *kernels::sm90_shape(row.d_qk, row.d_v, false);
+  const kernels::Sm90Shape& shape =
+      *kernels::sm90_shape(row.d_qk, row.d_v, kernels::Sm90Variant::kPlain);
   const Work want = minimal_work(row, shape);
   int launches = 0;
   for (const auto& launch : counted_launches(row, "--device h100 --sms 1")) {

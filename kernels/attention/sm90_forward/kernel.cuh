@@ -23,6 +23,7 @@
 #include "kernels/attention/sm90_forward/producer.cuh"
 #include "kernels/attention/sm90_forward/rules.cuh"
 #include "kernels/core/numeric.cuh"
+#include "kernels/core/warpgroup_scores.cuh"
 #include "kernels/ptx/barrier.h"
 #include "kernels/ptx/opaque.h"
 #include "kernels/ptx/setmaxnreg.h"
@@ -50,14 +51,19 @@ struct Sm90Forward {
   static_assert((kShape.warpgroups - 1) * kSm90Rows <= kTileKv,
                 "their first keys differ by a block");
   using Rules = Sm90Rules<T, kTileKv>;
-  // The next tile's first Q K^T beside the epilogue: with a softcap registers do not suffice.
-  static constexpr bool kAhead = kShape.ahead && !kSoftcap;
+  // The next tile's first Q K^T beside the epilogue. With 96 dims and a softcap registers do not
+  // suffice.
+  static constexpr bool kAhead = kShape.ahead && !(kSoftcap && kDimQk == 96);
+
+  // A softcapped score's exponent is at most 2 kLargestFastSoftcap log2(e).
+  static constexpr bool kCoarse = !kSoftcap;
+  static_assert(2 * kLargestFastSoftcap * kLog2E < kCoarseExponent);
 
   // Whether a warpgroup finds out at a tile's end that only others see the first block, instead of
   // with the tile. ptxas needs more registers than there are (C7511) for the one here, for the
   // other there.
   static constexpr bool kLateRead =
-      kVariant == Sm90Variant::kPlain ? kDimQk == 128 : kSoftcap && (kDimQk == 96 || kDimQk == 256);
+      kVariant == Sm90Variant::kPlain ? kDimQk == 128 : kSoftcap && kDimQk == 256;
 
   // The blocks of keys that the warpgroup's rows see of a tile; none if last < first.
   struct Blocks {
@@ -71,7 +77,7 @@ struct Sm90Forward {
   Shared& shared;
   const int warpgroup;
   const int lane;
-  const float factor;   // log2(e), with the scale folded in, or the softcap
+  const float factor;   // log2(e), times what the scores lack: the scale, or twice the softcap
   const float inverse;  // scale / softcap
 
   typename Shared::QRing q;
@@ -94,7 +100,7 @@ struct Sm90Forward {
         shared(shared),
         warpgroup(warpgroup),
         lane(static_cast<int>(threadIdx.x) % 32),
-        factor((kSoftcap                               ? args.forward.softcap
+        factor((kSoftcap                               ? 2 * args.forward.softcap
                 : kRules && Rules::scales_scores(args) ? 1
                                                        : args.forward.scale) *
                kLog2E),
@@ -182,7 +188,7 @@ struct Sm90Forward {
     if constexpr (kRules)
       rules.template apply_one_by_one<kKeys>(rS, visible, block * kTileKv, lane % 4 * 2);
     else
-      Block::template apply_mask<kKeys>(rS, visible, block * kTileKv + lane % 4 * 2);
+      mask_scores<kKeys>(rS, visible, block * kTileKv + lane % 4 * 2);
   }
   __device__ bool needs_mask(int block) const {
     return block * kTileKv < unmasked.begin || unmasked.end - block * kTileKv < kTileKv;
@@ -195,13 +201,15 @@ struct Sm90Forward {
       issue_qk<kKeys>();
       finish_qk();
     }
-    if constexpr (kSoftcap) Block::apply_softcap(rS, inverse);
-    if (kRules || needs_mask(blocks.last)) mask_block<kKeys>(blocks.last);
+    const bool masked = kRules || needs_mask(blocks.last);
+    if (kSoftcap && masked) mask_block<kKeys>(blocks.last);
+    if constexpr (kSoftcap) softcap_scores(rS, inverse);
+    if (masked) mask_block<kKeys>(blocks.last);
     float rescale[2];
-    if (Block::template raise_max<kKeys>(rS, softmax, rescale, factor))
-      Block::template exponentials<0, kKeys, true>(rS, softmax, factor);
+    if (raise_max<kKeys>(rS, softmax, rescale, factor) && kCoarse)
+      weigh_scores<0, kKeys, true>(rS, softmax, factor);
     else
-      Block::template exponentials<0, kKeys, false>(rS, softmax, factor);
+      weigh_scores<0, kKeys, false>(rS, softmax, factor);
     Block::template pack_p<kKeys>(rP, rS);
     if (has_s) release_q_before();
   }
@@ -219,24 +227,25 @@ struct Sm90Forward {
     if constexpr (kRules && !kMasked) rules.load(ahead, block * kTileKv);
     ptx::wgmma_wait_group<1>(rS);
     release_kv(k);
-    if constexpr (kSoftcap) Block::apply_softcap(rS, inverse);
+    if constexpr (kSoftcap && kMasked) mask_block<kTileKv>(block);
+    if constexpr (kSoftcap) softcap_scores(rS, inverse);
     if constexpr (kRules && !kMasked) rules.apply(rS, ahead, block * kTileKv);
     if constexpr (kMasked) mask_block<kTileKv>(block);
     float rescale[2];
-    const bool coarse = Block::template raise_max<kTileKv>(rS, softmax, rescale, factor);
+    const bool coarse = raise_max<kTileKv>(rS, softmax, rescale, factor) && kCoarse;
     // P V runs during the maximum and the first exponentials; then V's buffer is passed on, and
     // the other exponentials run while the next block is on its way. The barrier keeps ptxas
-    // from moving the wait for P V up. With a mask or softcap registers do not suffice for it.
-    constexpr bool kSplit = kVariant == Sm90Variant::kPlain && !kMasked;
+    // from moving the wait for P V up. With masks and rules registers do not suffice for it.
+    constexpr bool kSplit = !kRules && !kMasked;
     constexpr int kBefore = kSplit ? kShape.keys_before_pv : kTileKv;
     if (coarse)
-      Block::template exponentials<0, kTileKv, true>(rS, softmax, factor);
+      weigh_scores<0, kTileKv, true>(rS, softmax, factor);
     else
-      Block::template exponentials<0, kBefore, false>(rS, softmax, factor);
+      weigh_scores<0, kBefore, false>(rS, softmax, factor);
     if constexpr (kSplit) ptx::sync_warp_after(softmax[0].l + softmax[1].l);
     ptx::wgmma_wait_group<0>(rO);
     release_kv(v);
-    if (!coarse) Block::template exponentials<kBefore, kTileKv, false>(rS, softmax, factor);
+    if (!coarse) weigh_scores<kBefore, kTileKv, false>(rS, softmax, factor);
     Block::template pack_p<kTileKv>(rP, rS);
 #pragma unroll
     for (int x = 0; x < kDimV / 2; ++x) rO[x] *= rescale[x / 2 % 2];
@@ -291,7 +300,16 @@ struct Sm90Forward {
   }
   __device__ const typename Shared::Work& work() const { return shared.work[q.work()]; }
 
-  // O and LSE out. Where the next tile allows it, Q K^T of its last block is computed beside it.
+  // O and LSE out, the maxima with them as scores.
+  __device__ void write_tile() {
+    if constexpr (kSoftcap)
+#pragma unroll
+      for (Softmax& of_row : softmax) of_row.m = softcapped_score(of_row.m, args.forward.softcap);
+    Epilogue::write(args, shared, q.before(), rO, softmax, kSoftcap ? kLog2E : factor);
+  }
+
+  // The end of a tile. Where the next tile allows it, Q K^T of its last block is computed beside
+  // it.
   __device__ void end_tile() {
     has_s = kAhead && pv_pending && blocks.to_last;
     if (has_s && blocks.half) {
@@ -302,7 +320,7 @@ struct Sm90Forward {
       ptx::wgmma_wait_group<0>(rO);
       if (pv_pending) release_kv(v);
       ptx::barrier_sync(kQRead + warpgroup, kSm90WarpgroupThreads);
-      Epilogue::write(args, shared, q.before(), rO, softmax, factor);
+      write_tile();
       release_q_before();
     }
   }
@@ -311,7 +329,7 @@ struct Sm90Forward {
     issue_qk<kKeys>();
     ptx::wgmma_wait_group<1>(rO);
     release_kv(v);
-    Epilogue::write(args, shared, q.before(), rO, softmax, factor);
+    write_tile();
     finish_qk();
   }
 
@@ -348,12 +366,11 @@ struct Sm90Forward {
 };
 
 template <Type kType, int kDimQk, int kDimV, Sm90Variant kVariant>
-static __global__ void __launch_bounds__(
-    sm90_shape(kDimQk, kDimV, kVariant == Sm90Variant::kRules)->threads(), 1)
+static __global__ void __launch_bounds__(sm90_shape(kDimQk, kDimV, kVariant)->threads(), 1)
     sm90_forward(const __grid_constant__ Sm90ForwardArgs args) {
   using Kernel = Sm90Forward<kType, kDimQk, kDimV, kVariant>;
   using Shared = typename Kernel::Shared;
-  constexpr Sm90Shape kShape = *sm90_shape(kDimQk, kDimV, kVariant == Sm90Variant::kRules);
+  constexpr Sm90Shape kShape = *sm90_shape(kDimQk, kDimV, kVariant);
   static_assert(sizeof(Shared) <= kShape.smem_bytes());
   static_assert(kShape.warpgroups * kShape.math_registers() + kShape.producer_registers() <=
                 kShape.launch_registers() * (kShape.warpgroups + 1));

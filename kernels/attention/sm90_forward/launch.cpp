@@ -33,7 +33,7 @@ uint32_t rules_of(const ForwardArgs& args) {
 }  // namespace
 
 int prepare_sm90_forward(Type type, int32_t d_qk, int32_t d_v, Sm90Variant variant) {
-  const Sm90Shape* shape = sm90_shape(d_qk, d_v, variant == Sm90Variant::kRules);
+  const Sm90Shape* shape = sm90_shape(d_qk, d_v, variant);
   if (shape == nullptr) return cudaErrorInvalidValue;
 #define QKV_SM90_FORWARD(kType, kDimQk, kDimV, kVariant)                            \
   if (type == Type::k##kType && shape->d_qk == (kDimQk) && shape->d_v == (kDimV) && \
@@ -47,7 +47,7 @@ int launch_sm90_forward(Type type, const Sm90Maps& templates, const ForwardArgs&
                         const Sm90Tiles& tiles, void* stream) {
   const int64_t all_tiles = tiles.schedule.blocks();
   if (all_tiles == 0) return cudaSuccess;
-  const Sm90Shape* shape = sm90_shape(args.d_qk, args.d_v, tiles.variant == Sm90Variant::kRules);
+  const Sm90Shape* shape = sm90_shape(args.d_qk, args.d_v, tiles.variant);
   if (all_tiles > kSm90MaxTiles || tiles.blocks < 1 || shape == nullptr)
     return cudaErrorInvalidValue;
   Sm90ForwardArgs kernel_args;

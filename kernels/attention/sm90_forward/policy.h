@@ -3,6 +3,8 @@
 
 #include <cstdint>
 
+#include "kernels/core/softcap.h"
+
 namespace qkv::kernels {
 
 // A math warpgroup has 64 query rows of a tile, a wgmma's; each of its warps 16.
@@ -19,8 +21,13 @@ inline constexpr int32_t kSm90Panel = kSm90PanelBytes / 2;
 enum class Sm90Variant : int32_t {
   kPlain,    // length, causal mask and window
   kSoftcap,  // and tanh
-  kRules,    // and all the rest: mask, bias, ALiBi, a softcap beside them
+  kRules,    // and all the rest: mask, bias, ALiBi, a softcap beside them, a large one
 };
+// `pairs`: there is a mask, a bias or ALiBi.
+constexpr Sm90Variant sm90_variant(bool pairs, float softcap) {
+  if (pairs || softcap > kLargestFastSoftcap) return Sm90Variant::kRules;
+  return softcap > 0 ? Sm90Variant::kSoftcap : Sm90Variant::kPlain;
+}
 
 // Which rules a launch has (Sm90ForwardArgs::rules). In pairs: neighbouring keys can be loaded as
 // one.
@@ -55,6 +62,9 @@ struct Sm90Shape {
   // Of a block of keys, for the plan: what the tensor cores need, or more by the clock in
   // bench/cycles where exponentials hold them up (an estimate).
   int32_t cycles;
+
+  // Whether registers suffice for a softcap.
+  constexpr bool takes_softcap() const { return warpgroups == 2; }
 
   constexpr int32_t tile_q() const { return warpgroups * kSm90Rows; }
   // A producer warpgroup, of which one warp works, comes on top.
@@ -99,13 +109,15 @@ inline constexpr Sm90Shape kSm90RulesShapes[] = {
     {192, 128, 2, 80, 48, 2, 4, 80, false, 1700},  //
 };
 // Null: none has.
-constexpr const Sm90Shape* sm90_shape(int64_t d_qk, int64_t d_v, bool rules) {
+constexpr const Sm90Shape* sm90_shape(int64_t d_qk, int64_t d_v, Sm90Variant variant) {
   const auto first = [&](const auto& shapes) -> const Sm90Shape* {
-    for (const Sm90Shape& shape : shapes)
+    for (const Sm90Shape& shape : shapes) {
+      if (variant == Sm90Variant::kSoftcap && !shape.takes_softcap()) continue;
       if (d_qk <= shape.d_qk && d_v <= shape.d_v) return &shape;
+    }
     return nullptr;
   };
-  return rules ? first(kSm90RulesShapes) : first(kSm90Shapes);
+  return variant == Sm90Variant::kRules ? first(kSm90RulesShapes) : first(kSm90Shapes);
 }
 
 inline constexpr int64_t kSm90MaxTiles = 1 << 30;  // their numbers and a grid more fit 31 bits

@@ -50,7 +50,8 @@ struct Sm90KvRing {
 
 template <class T, int kDimQk, int kDimV, bool kRules>
 struct Sm90Shared {
-  static constexpr Sm90Shape kShape = *sm90_shape(kDimQk, kDimV, kRules);
+  static constexpr Sm90Shape kShape =
+      *sm90_shape(kDimQk, kDimV, kRules ? Sm90Variant::kRules : Sm90Variant::kPlain);
   static_assert(kShape.d_qk == kDimQk && kShape.d_v == kDimV);
   static_assert(kShape.kv_stages % 2 == 0 || kShape.k_bytes() == kShape.v_bytes());
   static_assert(kShape.d_v <= kShape.d_qk, "O fits into Q's place");

@@ -20,8 +20,8 @@
 #include "kernels/attention/sm90_wide/epilogue.cuh"
 #include "kernels/attention/sm90_wide/math.cuh"
 #include "kernels/attention/sm90_wide/producer.cuh"
-#include "kernels/attention/sm90_wide/softmax.cuh"
 #include "kernels/core/numeric.cuh"
+#include "kernels/core/warpgroup_scores.cuh"
 #include "kernels/ptx/opaque.h"
 #include "kernels/ptx/setmaxnreg.h"
 #include "kernels/ptx/wgmma.h"
@@ -37,17 +37,16 @@ struct Sm90WideFirst : Sm90WideMath<kType, 0> {
   using Math = Sm90WideMath<kType, 0>;
   using T = typename Math::T;
   using Shared = typename Math::Shared;
-  using Block = Sm90WideSoftmax<kType>;
   using Math::args, Math::shared, Math::ring, Math::turn, Math::rO;
 
-  const float factor;   // log2(e), with the scale folded in, or the softcap
+  const float factor;   // log2(e), times what the scores lack: the scale, or twice the softcap
   const float inverse;  // scale / softcap
-  typename Block::Scores rS;
-  typename Block::State state[2];
+  float rS[kSm90WideTileKv / 2];  // as core/warpgroup_scores.cuh has it
+  OnlineSoftmax<softmax_carry(kType)> state[2];
 
   __device__ Sm90WideFirst(const Sm90WideArgs& args, Shared& shared)
       : Math(args, shared),
-        factor((kSoftcap ? args.forward.softcap : args.forward.scale) * kLog2E),
+        factor((kSoftcap ? 2 * args.forward.softcap : args.forward.scale) * kLog2E),
         inverse(kSoftcap ? args.forward.scale / args.forward.softcap : 0) {}
 
   // rS = Q K^T, panel by panel. In the tile's second block and later ones it is issued behind P V
@@ -91,7 +90,7 @@ struct Sm90WideFirst : Sm90WideMath<kType, 0> {
     const int row = ptx::opaque(shared.work.tile.row + Math::warp_row()) + Math::lane() / 4;
     const KeyRange visible[2] = {shared.work.mask.keys(args.schedule.query(row)),
                                  shared.work.mask.keys(args.schedule.query(row + 8))};
-    Block::apply_mask(rS, visible, block * kSm90WideTileKv + Math::lane() % 4 * 2);
+    mask_scores<kSm90WideTileKv>(rS, visible, block * kSm90WideTileKv + Math::lane() % 4 * 2);
   }
   __device__ bool needs_mask(int block) const {
     const KeyRange unmasked = shared.work.unmasked;
@@ -130,16 +129,20 @@ struct Sm90WideFirst : Sm90WideMath<kType, 0> {
 
   // P of a block whose S is there.
   __device__ void weigh(int block) {
-    if constexpr (kSoftcap) Block::apply_softcap(rS, inverse);
-    if (needs_mask(block)) mask_block(block);
+    const bool masked = needs_mask(block);
+    if constexpr (kSoftcap) {
+      if (masked) mask_block(block);
+      softcap_scores(rS, inverse);
+    }
+    if (masked) mask_block(block);
     float rescale[2];
-    const bool coarse = Block::raise_max(rS, state, rescale, factor);
+    const bool coarse = raise_max<kSm90WideTileKv>(rS, state, rescale, factor);
     wait_p_empty();
     tell(rescale);
     if (coarse)
-      Block::template exponentials<true>(rS, state, factor);
+      weigh_scores<0, kSm90WideTileKv, true>(rS, state, factor);
     else
-      Block::template exponentials<false>(rS, state, factor);
+      weigh_scores<0, kSm90WideTileKv, false>(rS, state, factor);
     Math::rescale_o(rescale);
     leave_p();
   }
@@ -177,9 +180,13 @@ struct Sm90WideFirst : Sm90WideMath<kType, 0> {
     tell(of_row);
     ++turn.number;
     send_ahead();
+    if constexpr (kSoftcap)
+#pragma unroll
+      for (auto& of_half : state) of_half.m = softcapped_score(of_half.m, args.forward.softcap);
+    const float of_m = kSoftcap ? kLog2E : factor;
     const Sm90WideEpilogue<T> epilogue{args, shared, 0, Math::panels(), rO, of_row};
-    epilogue.write([&](int half) { return state[half].lse(factor); },
-                   [&](int half) { return state[half].split_lse(factor); });
+    epilogue.write([&](int half) { return state[half].lse(of_m); },
+                   [&](int half) { return state[half].split_lse(of_m); });
   }
 };
 

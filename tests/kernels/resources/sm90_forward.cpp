@@ -9,7 +9,7 @@ using namespace kernels;
 static const KernelResources kResources("attention/sm90_forward", [](KernelResources* kernel) {
   const auto add = [&](const Argument& type, int d_qk, int d_v, Sm90Variant variant,
                        const Argument& label) {
-    const Sm90Shape& shape = *sm90_shape(d_qk, d_v, variant == Sm90Variant::kRules);
+    const Sm90Shape& shape = *sm90_shape(d_qk, d_v, variant);
     kernel->add({type, argument(d_qk), argument(d_v), label}, {.threads = shape.threads(),
                                                                .dynamic_smem = shape.smem_bytes(),
                                                                .oldest = 90,

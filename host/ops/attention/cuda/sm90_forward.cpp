@@ -7,6 +7,7 @@
 #include "host/ops/attention/splits.h"
 #include "kernels/attention/sm90_forward/launch.h"
 #include "kernels/attention/sm90_forward/policy.h"
+#include "kernels/core/softcap.h"
 
 namespace qkv::host::attention {
 namespace {
@@ -19,13 +20,12 @@ struct Sm90Plan : SplitPlan {
 };
 
 kernels::Sm90Variant variant_of(const Problem& p) {
-  using kernels::Sm90Variant;
-  if (p.mask.present() || p.bias.present() || p.alibi_slopes.present()) return Sm90Variant::kRules;
-  return p.softcap > 0 ? Sm90Variant::kSoftcap : Sm90Variant::kPlain;
+  return kernels::sm90_variant(p.mask.present() || p.bias.present() || p.alibi_slopes.present(),
+                               p.softcap);
 }
 
 const kernels::Sm90Shape* shape_of(const Problem& p) {
-  return kernels::sm90_shape(p.d_qk, p.d_v, variant_of(p) == kernels::Sm90Variant::kRules);
+  return kernels::sm90_shape(p.d_qk, p.d_v, variant_of(p));
 }
 
 // The heads of a group lie in one box of TMA if a warp's 16 rows hold whole queries.
@@ -47,8 +47,8 @@ std::string sm90_decline(const Problem& p, const DeviceInfo& device) {
   reason = decline_dims(p, 8, widest_shape.d_qk);
   if (!reason.empty()) return reason;
   if (shape_of(p) == nullptr)
-    return text("takes mask, bias and ALiBi up to 192 dims of Q and 128 of V, here are ", p.d_qk,
-                " and ", p.d_v);
+    return text("takes mask, bias, ALiBi and a softcap above ", kernels::kLargestFastSoftcap,
+                " up to 192 dims of Q and 128 of V, here are ", p.d_qk, " and ", p.d_v);
   const kernels::Sm90Shape& shape = *shape_of(p);
   if (p.s_kv == 0) return "needs keys, there are none";
   reason = decline_maps(p);

@@ -9,6 +9,7 @@
 #include "kernels/attention/sm90_wide/launch.h"
 #include "kernels/attention/sm90_wide/policy.h"
 #include "kernels/core/grid.h"
+#include "kernels/core/softcap.h"
 
 namespace qkv::host::attention {
 namespace {
@@ -62,6 +63,8 @@ std::string wide_decline(const Problem& p, const DeviceInfo& device) {
   std::string reason = decline_options(p, kTakes);
   if (!reason.empty()) return reason;
   if (!(p.scale > 0)) return text("needs a scale above 0, it is ", p.scale);
+  if (p.softcap > kernels::kLargestFastSoftcap)
+    return text("takes a softcap up to ", kernels::kLargestFastSoftcap, ", it is ", p.softcap);
   reason = decline_dims(p, 8, kernels::kSm90WideDim);
   if (!reason.empty()) return reason;
   if (const int32_t dim = widest(p); dim <= kNarrow)
