@@ -21,7 +21,7 @@ using host::attention::kOp;
 using Reached = std::pair<std::string, std::string>;
 
 // What every kernel of the device would launch for the trial's problem; behind the first one that
-// takes it, the plan that the library would make, stands combine.
+// takes it, the plan that the library would make, stand mask_summary and combine.
 std::vector<Reached> reached(const Trial& trial, qkv_device device, int32_t index,
                              const host::DeviceInfo& info) {
   const BuiltProblem built(trial.row, {.contents = false});
@@ -34,8 +34,9 @@ std::vector<Reached> reached(const Trial& trial, qkv_device device, int32_t inde
     const std::string plan = kernel->plan(problem, info)->text();
     const bool first = out.empty();
     out.emplace_back(kernel->name, instance_of(kernel->name, trial.row, plan));
-    const std::string combine = first ? combine_of(trial.row, plan) : std::string();
-    if (!combine.empty()) out.emplace_back(combine.substr(0, combine.find(' ')), combine);
+    if (!first) continue;
+    for (const std::string& other : {summary_of(plan), combine_of(trial.row, plan)})
+      if (!other.empty()) out.emplace_back(other.substr(0, other.find(' ')), other);
   }
   return out;
 }
@@ -55,7 +56,7 @@ std::vector<Assignment> empty_assignments(qkv_device device, const host::DeviceI
   if (device == QKV_DEVICE_CPU) {
     out.front().instances = {"cpu_forward F32", "cpu_forward F16", "cpu_forward BF16"};
   } else {
-    for (const char* behind : {"combine", "hard_combine"}) add(behind);
+    for (const char* behind : {"mask_summary", "combine", "hard_combine"}) add(behind);
     for (Assignment& assignment : out) {
       for (const Instance& instance : all_instances()) {
         if (instance.kernel == assignment.kernel && instance.runs_on(info.compute))

@@ -173,8 +173,10 @@ void BuiltProblem::draw(TensorId id) {
     case Values::kNormal:
       return tensor.draw([&] { return spread * random.normal(); });
     case Values::kTruth:  // every byte but 0 is true
-      return tensor.draw([&] {
-        return random.uniform() < 0.3 ? 0.0 : static_cast<double>(random.integer(1, 255));
+      return tensor.each([&](int64_t b, int64_t h, int64_t i, int64_t d) {
+        const double drawn =
+            random.uniform() < 0.3 ? 0.0 : static_cast<double>(random.integer(1, 255));
+        tensor.set(b, h, i, d, row_.in_hidden_square(b, h, i, d) ? 0.0 : drawn);
       });
     case Values::kSlopes:
       return tensor.draw([&] { return 0.5 * random.uniform(); });

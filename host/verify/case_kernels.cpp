@@ -299,6 +299,53 @@ void add_warpgroup_rules(Rows* rows) {
   }
 }
 
+// Masks that hide blocks of keys from all rows of a tile: its last ones, its first ones, all, and
+// those in between. On one multiprocessor they are looked for; elsewhere but one of these problems
+// is too small. fixed_split: the same sums there and here.
+void add_hidden_blocks(Rows* rows) {
+  const std::pair<int64_t, int64_t> widths[] = {{64, 64}, {96, 96}, {128, 128}, {192, 128}};
+  for (const auto& [d_qk, d_v] : widths) {
+    Group group{rows, text("warpgroups", d_qk, "_hidden_"), Case().dims(d_qk, d_v)};
+    group.base.batch = 1, group.base.fixed_split = 1000, group.base.mask_squares = 180;
+    group.base.heads(4, 4).sizes(270, 440).inputs = {{kMask, kQueries | kKeys}};
+    group.add("squares", {d_qk == 96 || d_qk == 128 ? kF16 : kBf16}, [](Case&) {});
+    if (d_qk == 64)  // enough for all multiprocessors of an H100, though the lengths leave little
+      group.add("many", {kF16}, [](Case& c) {
+        c.one_head().sizes(5200, 10080).inputs = {{kMask, kKeys}};
+        c.fixed_split = 0, c.lengths = {400};
+      });
+    if (d_qk != 128) continue;
+    group.add("causal_lengths", {kBf16}, [](Case& c) {
+      c.batch = 2, c.inputs = {{kMask, kBatch | kQueries | kKeys}};
+      c.causal = true, c.lengths = {440, 333};
+    });
+    group.add("window", {kF16}, [](Case& c) { c.window(200, 60).mask_squares = 120; });
+    group.add("padding", {kF16}, [](Case& c) {
+      c.batch = 3, c.s_q = 140, c.inputs = {{kMask, kBatch | kKeys}, {kBias, kHeads | kKeys}};
+    });
+    // A batch without keys, between two of one tile each.
+    group.add("all", {kBf16}, [](Case& c) {
+      c.batch = 3, c.s_q = 130, c.inputs = {{kMask, kBatch | kKeys}}, c.mask_squares = 1000;
+    });
+    group.add("odd", {kBf16}, [](Case& c) { c.s_kv = 443, c.softcap = 2; });
+    group.add("by_stride", {kF16}, [](Case& c) {
+      c.s_kv = 444, c.broadcast_by_stride = true, c.layout = Layout::kPadded;
+    });
+    group.add("packed", {kF16}, [](Case& c) {
+      c.heads(16, 4).sizes(45, 440).inputs = {{kMask, kBatch | kKeys}}, c.batch = 2;
+    });
+    group.add("decode", {kBf16}, [](Case& c) {
+      c.heads(8, 8).sizes(1, 700).inputs = {{kMask, kAllAxes}};
+    });
+    group.add("splits", {kBf16}, [](Case& c) { c.fixed_split = 160; });
+    // More than the 32 blocks that the producer looks at together.
+    group.add("far", {kF16}, [](Case& c) {
+      c.heads(4, 1).sizes(2, 6200).inputs = {{kMask, kKeys}}, c.mask_squares = 2900;
+      c.fixed_split = 10000;
+    });
+  }
+}
+
 // What the kernel of wide heads has to get right: pieces of 32 keys whose tails hold NaN, tiles of
 // 64 rows that share their keys by twos, panels of 64 dims that are not full or not there, in one
 // half of O and in the other.
@@ -397,8 +444,9 @@ void add_hard_tiles(Rows* rows) {
 }  // namespace
 
 void add_kernel_cases(Rows* rows) {
-  for (const auto& add : {add_tiles, add_bounds, add_tails, add_splits, add_warpgroups,
-                          add_warpgroup_widths, add_warpgroup_rules, add_wide, add_hard_tiles})
+  for (const auto& add :
+       {add_tiles, add_bounds, add_tails, add_splits, add_warpgroups, add_warpgroup_widths,
+        add_warpgroup_rules, add_hidden_blocks, add_wide, add_hard_tiles})
     add(rows);
 }
 

@@ -46,6 +46,7 @@ std::string describe(const Case& row) {
   for (size_t id = 0; id < kTensors.size(); ++id)
     if (kTensors[id].kind == Word::kAxes) out << input_text(row, static_cast<TensorId>(id));
   if (row.broadcast_by_stride) out << " by stride";
+  if (row.mask_squares > 0) out << " hidden squares of " << row.mask_squares;
   for (size_t id = 0; id < kTensors.size(); ++id)
     if (kTensors[id].kind != Word::kAxes) out << input_text(row, static_cast<TensorId>(id));
   for (size_t b = 0; b < row.lengths.size(); ++b)

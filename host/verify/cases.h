@@ -88,8 +88,11 @@ struct Case {
 
   Inputs inputs{};
   bool broadcast_by_stride = false;  // stride 0 over the full extent, else an extent of 1
-  std::vector<int32_t> lengths{};    // of the batches, repeated as needed; empty: absent
-  bool long_lengths = false;         // i64, else i32
+  // Sides of the squares of queries and keys that the mask hides whole and leaves to chance, by
+  // turns; 0: all is left to chance.
+  int64_t mask_squares = 0;
+  std::vector<int32_t> lengths{};  // of the batches, repeated as needed; empty: absent
+  bool long_lengths = false;       // i64, else i32
 
   int64_t fixed_split = 0;  // keys; 0: the library chooses
 
@@ -123,6 +126,10 @@ struct Case {
   }
 
   bool has(TensorId input) const { return inputs[input].axes != kAbsent; }
+
+  bool in_hidden_square(int64_t b, int64_t h, int64_t i, int64_t j) const {
+    return mask_squares > 0 && (i / mask_squares + j / mask_squares + b + h) % 2 == 1;
+  }
 
   int64_t length(int64_t b) const {
     return lengths.empty() ? s_kv : lengths[static_cast<size_t>(b) % lengths.size()];

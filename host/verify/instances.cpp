@@ -58,6 +58,7 @@ const std::vector<Instance>& all_instances() {
 #define QKV_SM90_FORWARD(type, d_qk, d_v, variant) \
   add("sm90_forward", " " #type " " #d_qk " " #d_v " " #variant, sm90_alone);
 #define QKV_SM90_WIDE(type, softcap) add("sm90_wide", " " #type " " #softcap, sm90_alone);
+#define QKV_MASK_SUMMARY() add("mask_summary", "", sm90_alone);
 #define QKV_MERGE() add("merge", "", everywhere);
 #include "kernels/kernels.inc"
     return out;
@@ -97,6 +98,10 @@ std::string instance_of(const std::string& kernel, const Case& row, const std::s
          (row.selection == QKV_SELECT_SOFT   ? " Soft"
           : row.selection == QKV_SELECT_HARD ? " Hard"
                                              : " TopK");
+}
+
+std::string summary_of(const std::string& plan) {
+  return plan.find("blocks of keys that the mask hides") == plan.npos ? "" : "mask_summary";
 }
 
 std::string combine_of(const Case& row, const std::string& plan) {

@@ -23,6 +23,9 @@ const std::vector<Instance>& all_instances();
 // what the case alone does not: which tile was chosen.
 std::string instance_of(const std::string& kernel, const Case& row, const std::string& plan);
 
+// The instance that looks through the mask before it; "" where the plan has none.
+std::string summary_of(const std::string& plan);
+
 // The instance of combine that follows it; "" where the plan does not split the keys.
 std::string combine_of(const Case& row, const std::string& plan);
 

@@ -132,6 +132,51 @@ TEST_P(PlanOn, EveryWidth) {
 INSTANTIATE_TEST_SUITE_P(Devices, PlanOn, testing::Values(75, 80, 86, 89, 90, 100, 120),
                          [](const auto& row) { return "sm_" + std::to_string(row.param); });
 
+// Blocks of keys that a mask hides are looked for where the mask is read little for it, and where
+// there is work enough for a launch more.
+TEST(Plan, LooksThroughMasksWhereThatPays) {
+  DeviceInfo device = fake_device(90);
+  device.sm_count = 132;
+  const FakeCuda cuda({device});
+  struct Row {
+    const char* name;
+    int64_t batch, heads_q, heads_kv, s_q, s_kv;
+    std::array<bool, 3> own;  // axes of the mask: batch, heads, queries
+    int64_t bytes;            // of the summary; 0: none
+  };
+  constexpr Row kRows[] = {
+      {"one for all heads", 1, 16, 16, 2048, 2048, {false, false, true}, 16 * 26},
+      {"of 80 blocks of keys 79 and one key", 1, 16, 16, 2048, 6321, {false, false, true}, 16 * 80},
+      {"too little work", 1, 16, 16, 1024, 2048, {false, false, true}, 0},
+      {"one for four heads", 1, 4, 4, 8192, 8192, {false, false, true}, 64 * 103},
+      {"one for three", 1, 3, 3, 8192, 8192, {false, false, true}, 0},
+      {"each head its own", 1, 16, 16, 8192, 8192, {false, true, true}, 0},
+      {"padding", 8, 4, 4, 2048, 2048, {true, false, false}, 8 * 26},
+      {"one query, each head its own", 16, 32, 32, 1, 8192, {true, true, true}, 16 * 32 * 103},
+  };
+  for (const Row& row : kRows) {
+    SCOPED_TRACE(row.name);
+    auto desc = shapes(row.batch, row.heads_q, row.heads_kv, row.s_q, row.s_kv, 128, 128);
+    const int64_t full[] = {row.batch, row.heads_q, row.s_q};
+    desc.mask = {nullptr, QKV_TYPE_BOOL, 0, {1, 1, 1, row.s_kv}, {0, 0, 0, 1}};
+    int64_t stride = row.s_kv;
+    for (const size_t axis : {2, 1, 0}) {
+      if (!row.own[axis]) continue;
+      desc.mask.shape[axis] = full[axis], desc.mask.stride[axis] = stride;
+      stride *= full[axis];
+    }
+    Plan plan;
+    ASSERT_TRUE(make_plan(problem_of(desc), device, &plan).ok());
+    ASSERT_STREQ(plan.kernel->name, "sm90_forward");
+    EXPECT_EQ(plan.own->text().find("that the mask hides") != std::string::npos, row.bytes > 0)
+        << plan.own->text();
+    if (plan_schedule(plan).splits > 1) continue;  // with partial results beside it
+    const bool fetches = row.bytes > 0 && plan_schedule(plan).blocks() > device.sm_count;
+    EXPECT_EQ(plan.workspace_bytes(),
+              static_cast<size_t>((fetches ? 256 : 0) + (row.bytes + 255) / 256 * 256));
+  }
+}
+
 TEST(Plan, OnTheCpu) {
   FullProblem f;
   f.use_everything();

@@ -35,6 +35,7 @@ TEST(Instances, EveryOneIsLaunched) {
     const std::string plan = plan_text(desc);
     ++launches[instance_of(result.kernel, row, plan)];
     ++launches[combine_of(row, plan)];
+    ++launches[summary_of(plan)];
   }
   qkv_device_facts facts{};
   facts.struct_size = sizeof facts;

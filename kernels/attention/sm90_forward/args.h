@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "kernels/core/forward_args.h"
+#include "kernels/core/mask_summary.h"
 #include "kernels/core/scheduler.h"
 
 namespace qkv::kernels {
@@ -22,6 +23,7 @@ struct Sm90ForwardArgs {
   // tile takes the next one by atomicAdd. Null: static scheduling, block b computes the tiles b, b
   // + gridDim.x, b + 2 gridDim.x, ...
   int32_t* next_tile = nullptr;
+  MaskSummary summary;  // of forward.mask; may be absent
 };
 
 }  // namespace qkv::kernels

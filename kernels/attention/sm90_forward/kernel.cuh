@@ -7,8 +7,9 @@
 // keys, the last one first, and issues Q K^T of a block together with P V of the block before, so
 // that the tensor cores work on P V during the block's softmax. The warpgroups take turns in
 // issuing, so that one's softmax overlaps the other's products (ping-pong). O is left in its tile's
-// place of Q. Where Q has two buffers the next tile begins while this one is stored.
-// kernels/README.md draws it.
+// place of Q. Where Q has two buffers the next tile begins while this one is stored. Of the blocks
+// that a mask hides from a whole tile, the producer tells where to go on. kernels/README.md draws
+// it.
 //
 // Contract (qkv.h has the rest): maps describe q, k, v and o; keys at or past the length have
 // weight 0, whatever they hold; keys masked by the window get weight 0; P is rounded to the element
@@ -92,6 +93,7 @@ struct Sm90Forward {
   bool end;
   KeyRange unmasked;
   Blocks blocks;
+  int next_block;  // with rules: to be walked behind the one whose K was waited for; -1: none
   Softmax softmax[2];
   bool pv_pending;  // the tile's last P V is under way, V's stage not released
 
@@ -124,6 +126,11 @@ struct Sm90Forward {
   __device__ void wait_kv(const typename Shared::KvRing& ring) {
     ptx::mbarrier_wait(shared_address(&shared.kv_full[ring.stage()]), ring.parity());
   }
+  __device__ void wait_k() {
+    wait_kv(k);
+    if constexpr (kRules) next_block = shared.next_block[k.stage()];
+  }
+  __device__ int behind(int block) const { return kRules ? next_block : block - 1; }
   __device__ void release_kv(typename Shared::KvRing& ring) {
     __syncwarp();
     if (lane == 0) ptx::mbarrier_arrive(shared_address(&shared.kv_empty[ring.stage()]));
@@ -159,7 +166,7 @@ struct Sm90Forward {
   __device__ void skip_block() {
     take_turn();
     pass_turn();
-    wait_kv(k);
+    wait_k();
     release_kv(k);
     wait_kv(v);
     release_kv(v);
@@ -168,7 +175,7 @@ struct Sm90Forward {
   template <int kKeys>
   __device__ void issue_qk() {
     take_turn();
-    wait_kv(k);
+    wait_k();
     Block::template multiply_qk<kKeys>(rS, sQ(), sK());
     pass_turn();
   }
@@ -214,14 +221,16 @@ struct Sm90Forward {
     if (has_s) release_q_before();
   }
 
-  // Q K^T and softmax of `block`, with P V of the block after it, which had kKeys keys.
+  // Q K^T and softmax of the block behind `block`, with P V of that one, which had kKeys keys.
   template <int kKeys, bool kMasked>
-  __device__ void step(int block) {
+  __device__ void step(int& block) {
+    const bool add = block < blocks.last;
+    block = behind(block);
     take_turn();
-    wait_kv(k);
+    wait_k();
     Block::template multiply_qk<kTileKv>(rS, sQ(), sK());
     wait_kv(v);
-    Block::template multiply_pv<kKeys>(rO, rP, sV(), block + 1 < blocks.last);
+    Block::template multiply_pv<kKeys>(rO, rP, sV(), add);
     pass_turn();
     [[maybe_unused]] typename Rules::Ahead ahead;
     if constexpr (kRules && !kMasked) rules.load(ahead, block * kTileKv);
@@ -255,19 +264,13 @@ struct Sm90Forward {
   __device__ void walk() {
     int block = blocks.last;
     bool half = blocks.half;
-    if (half)
-      first_block<Block::kHalfBlock>();
-    else
-      first_block<kTileKv>();
-    if (half && block > blocks.first) {
-      step<Block::kHalfBlock, true>(--block);
+    half ? first_block<Block::kHalfBlock>() : first_block<kTileKv>();
+    if (half && behind(block) >= blocks.first) {
+      step<Block::kHalfBlock, true>(block);
       half = false;
     }
-    while (block > blocks.first) {
-      if (needs_mask(--block))
-        step<kTileKv, true>(block);
-      else
-        step<kTileKv, false>(block);
+    while (behind(block) >= blocks.first) {
+      needs_mask(behind(block)) ? step<kTileKv, true>(block) : step<kTileKv, false>(block);
     }
     wait_kv(v);
     if (half)
@@ -340,17 +343,23 @@ struct Sm90Forward {
     while (!end) {
       softmax[0] = softmax[1] = {};
       pv_pending = false;
-      if constexpr (kRules)
+      if constexpr (kRules) {
         rules.begin_tile(work(), static_cast<int>(threadIdx.x) / 32 * kSm90WarpRows + lane / 4,
                          lane);
+        next_block = work().last;
+      }
       if (!has_s)
 #pragma unroll 1
-        for (int block = work().last; block > blocks.last; --block) skip_block();
+        for (int block = work().last; block > blocks.last; block = behind(block)) skip_block();
+      if constexpr (kRules) {
+        blocks.half = blocks.half && next_block == blocks.last;
+        blocks.last = next_block;
+      }
       if (blocks.first <= blocks.last) walk();
       const bool skips = pv_pending && kLateRead && work().first < blocks.first;
       q.next();
-      if (kLateRead ? skips : pv_pending && blocks.before > 0) {
-        finish_pv();
+      if (kRules ? next_block >= 0 : kLateRead ? skips : pv_pending && blocks.before > 0) {
+        if (!kRules || pv_pending) finish_pv();
         skip_block();
       }
       if constexpr (!kAhead) end_tile();

@@ -68,7 +68,8 @@ int launch_sm90_forward(Type type, const Sm90Maps& templates, const ForwardArgs&
   kernel_args.rules = rules_of(args);
   kernel_args.tiles = static_cast<int32_t>(all_tiles);
   kernel_args.next_tile = tiles.next_tile;
-  if (kernel_args.next_tile != nullptr) {
+  kernel_args.summary = tiles.summary;
+  if (kernel_args.next_tile != nullptr && kernel_args.summary.visible == nullptr) {
     const cudaError_t error = cudaMemsetAsync(kernel_args.next_tile, 0, sizeof(int32_t),
                                               static_cast<cudaStream_t>(stream));
     if (error != cudaSuccess) return cudaGetLastError();

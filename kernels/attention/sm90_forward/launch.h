@@ -6,6 +6,7 @@
 
 #include "kernels/attention/sm90_forward/policy.h"
 #include "kernels/core/forward_args.h"
+#include "kernels/core/mask_summary.h"
 #include "kernels/core/scheduler.h"
 
 namespace qkv::kernels {
@@ -22,6 +23,7 @@ struct Sm90Tiles {
   Sm90Variant variant = Sm90Variant::kPlain;
   int32_t blocks = 0;            // of the grid, at most one for each multiprocessor
   int32_t* next_tile = nullptr;  // see Sm90ForwardArgs; 4 bytes of the workspace
+  MaskSummary summary;           // made on the stream before, together with *next_tile = 0
 };
 
 // Makes the descriptors for the strides and sizes of `args`. A launch sets the addresses.
@@ -30,9 +32,9 @@ int make_sm90_maps(Type type, const ForwardArgs& args, const Sm90Shape& shape, i
                    Sm90Maps* maps);
 
 // Queues the kernel on `stream` (a cudaStream_t) of the current device, behind setting *next_tile
-// to 0. Allocates and synchronises nothing. Returns the launch's cudaError_t, which it takes off
-// the runtime's record; 1 (cudaErrorInvalidValue) without launching for a problem that the host
-// must decline.
+// to 0 where there is no summary. Allocates and synchronises nothing. Returns the launch's
+// cudaError_t, which it takes off the runtime's record; 1 (cudaErrorInvalidValue) without launching
+// for a problem that the host must decline.
 int launch_sm90_forward(Type type, const Sm90Maps& templates, const ForwardArgs& args,
                         const Sm90Tiles& tiles, void* stream);
 

@@ -50,6 +50,21 @@ struct Sm90Producer {
     }
   }
 
+  // The last block that the mask shows to a row of the tile, of those up to `block`; -1: none. The
+  // whole warp runs this.
+  static __device__ int last_shown(const Sm90ForwardArgs& args, const Work& work, int block) {
+    const int first = work.first;
+    if (args.summary.visible == nullptr) return block >= first ? block : -1;
+    const unsigned char* const shown =
+        args.summary.of(work.tile.batch, set_of(args, work.tile), work.tile.row / kShape.tile_q());
+    for (; block >= first; block -= 32) {
+      const int own = block - static_cast<int>(threadIdx.x) % 32;
+      const uint32_t bits = __ballot_sync(0xffffffffu, own >= first && shown[own] != 0);
+      if (bits != 0) return block + 1 - __ffs(static_cast<int>(bits));
+    }
+    return -1;
+  }
+
   // Starts copying the rows of Q of warpgroup w of the tile that `work` describes. One lane.
   static __device__ void load_q(const Sm90ForwardArgs& args, Shared& shared, const WorkTile& at,
                                 uint32_t stage, int w) {
@@ -90,9 +105,10 @@ struct Sm90Producer {
       ptx::prefetch_tensormap(&args.o);
     }
 
-    const auto load_k = [&](const Work& work, int block) {
+    const auto load_k = [&](const Work& work, int block, [[maybe_unused]] int next) {
       const uint32_t stage = k.stage();
       ptx::mbarrier_wait(shared_address(&shared.kv_empty[stage]), k.parity() ^ 1);
+      if (kRules && leader) shared.next_block[stage] = next;
       if (leader)
         load<kShape.panels_qk()>(shared.kv(stage), args.k, work.tile, block, shared.kv_full[stage]);
       k.next();
@@ -143,6 +159,12 @@ struct Sm90Producer {
         describe_tile(args, number, work);
       }
       __syncwarp();
+      if (kRules && args.summary.visible != nullptr) {
+        const int shown = last_shown(args, work, work.last);
+        __syncwarp();
+        if (leader) work.last = shown;
+        __syncwarp();
+      }
       const int first = work.first, last = work.last, length = work.mask.length;
       // Q of a warpgroup; of a tile without keys, and at the end of work, only `work` is there.
       const auto send_q = [&](int w) {
@@ -155,8 +177,9 @@ struct Sm90Producer {
 #pragma unroll 1
       do {
         const bool begins = block == last;
+        const int next = kRules ? last_shown(args, work, block - 1) : block - 1;
         if (!kOneQ && leader && begins) send_q(0);
-        if (first <= block) load_k(work, block);
+        if (first <= block) load_k(work, block, next);
         if (!kOneQ && leader && begins)
           for (int w = 1; w < kShape.warpgroups; ++w) send_q(w);  // warpgroup 0 starts first
         if (v_block >= 0) load_v(begins ? before : work, v_block, v_keys);
@@ -167,7 +190,8 @@ struct Sm90Producer {
         }
         v_block = first <= block ? block : -1;
         v_keys = length - block * kTileKv;
-      } while (--block >= first);
+        block = next;
+      } while (block >= first);
       q.next();
 
       // The next tile's number is taken late, when one block of V is left to load, so that thread

@@ -73,6 +73,9 @@ struct Sm90Shared {
   uint64_t v_tail;
   // Of two tiles: full together with q; empty when the math warps are done with the tile.
   Work work[2];
+  // With rules: the block of keys to walk behind the one whose K is in the stage, -1 if that is the
+  // tile's last. Full and empty together with the stage.
+  int32_t next_block[kShape.kv_stages];
 
   // The panels of a buffer of K or V.
   __device__ KvPanel* kv(uint32_t stage) {

@@ -3,17 +3,30 @@
 #include <iterator>
 #include <memory>
 
+#include "host/core/plan.h"
 #include "host/ops/attention/op.h"
 #include "host/ops/attention/splits.h"
+#include "kernels/attention/mask_summary/launch.h"
+#include "kernels/attention/mask_summary/policy.h"
 #include "kernels/attention/sm90_forward/launch.h"
 #include "kernels/attention/sm90_forward/policy.h"
+#include "kernels/core/grid.h"
+#include "kernels/core/mask_summary.h"
 #include "kernels/core/softcap.h"
 
 namespace qkv::host::attention {
 namespace {
 
 struct Sm90Plan : SplitPlan {
-  bool fetch_tiles = false;  // by a counter in the workspace
+  bool fetch_tiles = false;   // by a counter in the workspace
+  bool skips_hidden = false;  // blocks of keys that the mask hides, by a summary in the workspace
+
+  std::string text() const override {
+    return SplitPlan::text() +
+           (skips_hidden
+                ? text_line("skips", "blocks of keys that the mask hides from all rows of a tile")
+                : "");
+  }
 #if QKV_HAS_SM90
   kernels::Sm90Maps tma_maps;  // templates: of shapes and strides, without addresses
 #endif
@@ -63,6 +76,34 @@ std::string sm90_decline(const Problem& p, const DeviceInfo& device) {
   return {};
 }
 
+// Where the parts of the workspace begin, each a multiple of 256 bytes: the splits' results, the
+// counter, the summary.
+size_t counter_at(const Problem& p, const Sm90Plan& plan) {
+  return static_cast<size_t>(partial_bytes(p, plan));
+}
+size_t summary_at(const Problem& p, const Sm90Plan& plan) {
+  return counter_at(p, plan) + (plan.fetch_tiles ? 256 : 0);
+}
+
+kernels::MaskSummary summary_of(const Problem& p, const Sm90Plan& plan) {
+  return kernels::mask_summary_of(forward_args(p), plan.schedule);
+}
+
+// Whether to look first for blocks of keys that the mask hides from all of a tile's rows, where
+// kernels/attention/mask_summary/policy.h says that it pays: by the problem's shape and the
+// device, whatever the mask holds.
+bool pays_to_summarise(const Problem& p, const DeviceInfo& device, const Sm90Plan& plan) {
+  if (!p.mask.present()) return false;
+  int64_t mask_rows = 1;
+  for (size_t axis = 0; axis < 3; ++axis)
+    if (p.mask.stride[axis] != 0) mask_rows *= p.mask.shape[axis];
+  const int64_t tiles = int64_t{plan.schedule.tiles} * plan.schedule.sets;
+  const kernels::MaskSummary summary = summary_of(p, plan);
+  return mask_rows * kernels::kMaskSummaryShare <= tiles * plan.tile_q &&
+         tiles * summary.blocks >= device.sm_count * kernels::kMaskSummaryBlocks &&
+         summary.bytes() <= kernels::kMaxBlocks;
+}
+
 void sm90_plan(const Problem& p, const DeviceInfo& device, Sm90Plan* plan) {
   const kernels::Sm90Shape& shape = *shape_of(p);
   const double cycles = shape.cycles;
@@ -71,9 +112,13 @@ void sm90_plan(const Problem& p, const DeviceInfo& device, Sm90Plan* plan) {
   plan->blocks = std::min<int64_t>(plan->schedule.blocks(), device.sm_count);
   plan->threads = shape.threads();
   plan->smem_bytes = shape.smem_bytes();
+  plan->skips_hidden = pays_to_summarise(p, device, *plan);
   // Tiles of unequal length are fetched as blocks get free; equal ones need no counter.
-  plan->fetch_tiles = p.windowed() && plan->schedule.blocks() > plan->blocks;
-  if (plan->fetch_tiles) plan->workspace_bytes += 256;
+  plan->fetch_tiles =
+      (p.windowed() || plan->skips_hidden) && plan->schedule.blocks() > plan->blocks;
+  plan->workspace_bytes = summary_at(p, *plan);
+  if (plan->skips_hidden)
+    plan->workspace_bytes += static_cast<size_t>((summary_of(p, *plan).bytes() + 255) / 256 * 256);
 }
 
 #if QKV_HAS_SM90
@@ -88,6 +133,9 @@ Status sm90_prepare(const Problem& p, const CudaRuntime& cuda, Sm90Plan* plan) {
                                    static_cast<int32_t>(plan->schedule.group.divisor),
                                    &plan->tma_maps);
   }));
+  if (plan->skips_hidden)
+    QKV_RETURN_IF_ERROR(
+        cuda.load("loading mask_summary", [] { return kernels::prepare_mask_summary(); }));
   return load_combine(p, *plan, cuda);
 }
 
@@ -100,9 +148,16 @@ Status sm90_launch(const Problem& p, const Sm90Plan& plan, const CudaRuntime& cu
     tiles.variant = variant_of(p);
     tiles.blocks = static_cast<int32_t>(plan.blocks);
     tiles.partials = partials_of(p, plan, run.workspace);
+    auto* const workspace = static_cast<unsigned char*>(run.workspace);
     if (plan.fetch_tiles)
-      tiles.next_tile = reinterpret_cast<int32_t*>(static_cast<unsigned char*>(run.workspace) +
-                                                   partial_bytes(p, plan));
+      tiles.next_tile = reinterpret_cast<int32_t*>(workspace + counter_at(p, plan));
+    if (plan.skips_hidden) {
+      tiles.summary = summary_of(p, plan);
+      tiles.summary.visible = workspace + summary_at(p, plan);
+      const int summarised = kernels::launch_mask_summary(args, plan.schedule, tiles.summary,
+                                                          tiles.next_tile, run.stream);
+      if (summarised != 0) return summarised;
+    }
     const int launched =
         kernels::launch_sm90_forward(kernel_type(p), plan.tma_maps, args, tiles, run.stream);
     return combine(launched, p, plan, args, tiles.partials, run.stream);
