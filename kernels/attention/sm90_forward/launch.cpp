@@ -2,11 +2,8 @@
 
 #include <cuda_runtime_api.h>
 
-#include <cstring>
-
 #include "kernels/attention/sm90_forward/args.h"
 #include "kernels/attention/sm90_forward/policy.h"
-#include "kernels/attention/sm90_forward/tensor_map.h"
 
 namespace qkv::kernels {
 
@@ -43,7 +40,7 @@ int prepare_sm90_forward(Type type, int32_t d_qk, int32_t d_v, Sm90Variant varia
   return cudaErrorInvalidValue;
 }
 
-int launch_sm90_forward(Type type, const Sm90Maps& templates, const ForwardArgs& args,
+int launch_sm90_forward(Type type, const TensorMaps& templates, const ForwardArgs& args,
                         const Sm90Tiles& tiles, void* stream) {
   const int64_t all_tiles = tiles.schedule.blocks();
   if (all_tiles == 0) return cudaSuccess;
@@ -51,17 +48,9 @@ int launch_sm90_forward(Type type, const Sm90Maps& templates, const ForwardArgs&
   if (all_tiles > kSm90MaxTiles || tiles.blocks < 1 || shape == nullptr)
     return cudaErrorInvalidValue;
   Sm90ForwardArgs kernel_args;
-  const struct {
-    CUtensorMap* map;
-    void* data;
-  } maps[] = {{&kernel_args.q, args.q.data},
-              {&kernel_args.k, args.k.data},
-              {&kernel_args.v, args.v.data},
-              {&kernel_args.o, args.o.data}};
-  for (int i = 0; i < 4; ++i) {
-    std::memcpy(maps[i].map, templates.bytes[i], sizeof(CUtensorMap));
-    if (const int error = set_tensor_map_address(maps[i].map, maps[i].data)) return error;
-  }
+  if (const int error = set_addresses(templates, args, &kernel_args.q, &kernel_args.k,
+                                      &kernel_args.v, &kernel_args.o))
+    return error;
   kernel_args.forward = args;
   kernel_args.schedule = tiles.schedule;
   kernel_args.partials = tiles.partials;

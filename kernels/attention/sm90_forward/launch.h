@@ -8,13 +8,9 @@
 #include "kernels/core/forward_args.h"
 #include "kernels/core/mask_summary.h"
 #include "kernels/core/scheduler.h"
+#include "kernels/core/tensor_map.h"
 
 namespace qkv::kernels {
-
-// TMA's descriptors of q, k, v and o. They hold CUtensorMaps, as bytes: hosts need no CUDA header.
-struct Sm90Maps {
-  alignas(128) unsigned char bytes[4][128] = {};
-};
 
 // How a launch cuts up its work.
 struct Sm90Tiles {
@@ -26,16 +22,11 @@ struct Sm90Tiles {
   MaskSummary summary;           // made on the stream before, together with *next_tile = 0
 };
 
-// Makes the descriptors for the strides and sizes of `args`. A launch sets the addresses.
-// `group`: query heads of a KV head that lie in one tile. Returns a cudaError_t.
-int make_sm90_maps(Type type, const ForwardArgs& args, const Sm90Shape& shape, int32_t group,
-                   Sm90Maps* maps);
-
 // Queues the kernel on `stream` (a cudaStream_t) of the current device, behind setting *next_tile
 // to 0 where there is no summary. Allocates and synchronises nothing. Returns the launch's
 // cudaError_t, which it takes off the runtime's record; 1 (cudaErrorInvalidValue) without launching
 // for a problem that the host must decline.
-int launch_sm90_forward(Type type, const Sm90Maps& templates, const ForwardArgs& args,
+int launch_sm90_forward(Type type, const TensorMaps& templates, const ForwardArgs& args,
                         const Sm90Tiles& tiles, void* stream);
 
 // Loads the kernel onto the current device and raises its limit of shared memory, so that no launch

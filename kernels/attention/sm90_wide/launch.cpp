@@ -2,11 +2,8 @@
 
 #include <cuda_runtime_api.h>
 
-#include <cstring>
-
 #include "kernels/attention/sm90_wide/args.h"
 #include "kernels/attention/sm90_wide/policy.h"
-#include "kernels/attention/sm90_wide/tensor_map.h"
 #include "kernels/core/grid.h"
 
 namespace qkv::kernels {
@@ -19,7 +16,7 @@ int prepare_sm90_wide(Type type, bool softcap) {
   return cudaErrorInvalidValue;
 }
 
-int launch_sm90_wide(Type type, const Sm90WideMaps& templates, const ForwardArgs& args,
+int launch_sm90_wide(Type type, const TensorMaps& templates, const ForwardArgs& args,
                      const Sm90WideTiles& tiles, void* stream) {
   const int64_t clusters = tiles.schedule.blocks();
   if (clusters == 0) return cudaSuccess;
@@ -27,17 +24,9 @@ int launch_sm90_wide(Type type, const Sm90WideMaps& templates, const ForwardArgs
       clusters * tiles.cluster > kMaxBlocks)
     return cudaErrorInvalidValue;
   Sm90WideArgs kernel_args;
-  const struct {
-    CUtensorMap* map;
-    void* data;
-  } maps[] = {{&kernel_args.q, args.q.data},
-              {&kernel_args.k, args.k.data},
-              {&kernel_args.v, args.v.data},
-              {&kernel_args.o, args.o.data}};
-  for (int i = 0; i < 4; ++i) {
-    std::memcpy(maps[i].map, templates.bytes[i], sizeof(CUtensorMap));
-    if (const int error = set_sm90_wide_map_address(maps[i].map, maps[i].data)) return error;
-  }
+  if (const int error = set_addresses(templates, args, &kernel_args.q, &kernel_args.k,
+                                      &kernel_args.v, &kernel_args.o))
+    return error;
   const auto panels = [](int32_t dim) { return (dim + kSm90WidePanel - 1) / kSm90WidePanel; };
   kernel_args.forward = args;
   kernel_args.schedule = tiles.schedule;

@@ -6,13 +6,9 @@
 
 #include "kernels/core/forward_args.h"
 #include "kernels/core/scheduler.h"
+#include "kernels/core/tensor_map.h"
 
 namespace qkv::kernels {
-
-// TMA's descriptors of q, k, v and o. They hold CUtensorMaps, as bytes: hosts need no CUDA header.
-struct Sm90WideMaps {
-  alignas(128) unsigned char bytes[4][128] = {};
-};
 
 // How a launch cuts up its work.
 struct Sm90WideTiles {
@@ -21,14 +17,10 @@ struct Sm90WideTiles {
   int32_t cluster = 1;  // thread blocks that share K and V: 1 or kSm90WideMostCluster
 };
 
-// Makes the descriptors for the strides and sizes of `args`. A launch sets the addresses.
-// `group`: query heads of a KV head that lie in one tile. Returns a cudaError_t.
-int make_sm90_wide_maps(Type type, const ForwardArgs& args, int32_t group, Sm90WideMaps* maps);
-
 // Queues the kernel on `stream` (a cudaStream_t) of the current device. Allocates and synchronises
 // nothing. Returns the launch's cudaError_t, which it takes off the runtime's record; 1
 // (cudaErrorInvalidValue) without launching for a problem that the host must decline.
-int launch_sm90_wide(Type type, const Sm90WideMaps& templates, const ForwardArgs& args,
+int launch_sm90_wide(Type type, const TensorMaps& templates, const ForwardArgs& args,
                      const Sm90WideTiles& tiles, void* stream);
 
 // Loads the kernel onto the current device and raises its limit of shared memory, so that no launch

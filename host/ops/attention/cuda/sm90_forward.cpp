@@ -13,6 +13,7 @@
 #include "kernels/core/grid.h"
 #include "kernels/core/mask_summary.h"
 #include "kernels/core/softcap.h"
+#include "kernels/core/tensor_map.h"
 
 namespace qkv::host::attention {
 namespace {
@@ -28,7 +29,7 @@ struct Sm90Plan : SplitPlan {
                 : "");
   }
 #if QKV_HAS_SM90
-  kernels::Sm90Maps tma_maps;  // templates: of shapes and strides, without addresses
+  kernels::TensorMaps tma_maps;  // templates: of shapes and strides, without addresses
 #endif
 };
 
@@ -129,9 +130,10 @@ Status sm90_prepare(const Problem& p, const CudaRuntime& cuda, Sm90Plan* plan) {
     return kernels::prepare_sm90_forward(kernel_type(p), args.d_qk, args.d_v, variant_of(p));
   }));
   QKV_RETURN_IF_ERROR(cuda.load("loading sm90_forward's TMA maps", [&] {
-    return kernels::make_sm90_maps(kernel_type(p), args, *shape_of(p),
-                                   static_cast<int32_t>(plan->schedule.group.divisor),
-                                   &plan->tma_maps);
+    const kernels::BoxRows rows{kernels::kSm90Rows, shape_of(p)->tile_kv, kernels::kSm90WarpRows};
+    return kernels::make_tensor_maps(kernel_type(p), args, rows,
+                                     static_cast<int32_t>(plan->schedule.group.divisor),
+                                     &plan->tma_maps);
   }));
   if (plan->skips_hidden)
     QKV_RETURN_IF_ERROR(

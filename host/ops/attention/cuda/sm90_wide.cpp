@@ -10,6 +10,7 @@
 #include "kernels/attention/sm90_wide/policy.h"
 #include "kernels/core/grid.h"
 #include "kernels/core/softcap.h"
+#include "kernels/core/tensor_map.h"
 
 namespace qkv::host::attention {
 namespace {
@@ -17,7 +18,7 @@ namespace {
 struct WidePlan : SplitPlan {
   int32_t cluster = 1;  // thread blocks that share K and V
 #if QKV_HAS_SM90
-  kernels::Sm90WideMaps tma_maps;  // templates: of shapes and strides, without addresses
+  kernels::TensorMaps tma_maps;  // templates: of shapes and strides, without addresses
 #endif
 
   std::string text() const override {
@@ -105,9 +106,11 @@ Status wide_prepare(const Problem& p, const CudaRuntime& cuda, WidePlan* plan) {
     return kernels::prepare_sm90_wide(kernel_type(p), p.softcap > 0);
   }));
   QKV_RETURN_IF_ERROR(cuda.load("loading sm90_wide's TMA maps", [&] {
-    return kernels::make_sm90_wide_maps(kernel_type(p), forward_args(p),
-                                        static_cast<int32_t>(plan->schedule.group.divisor),
-                                        &plan->tma_maps);
+    constexpr kernels::BoxRows kRows{kernels::kSm90WideRows, kernels::kSm90WideBoxKeys,
+                                     kernels::kSm90WideWarpRows};
+    return kernels::make_tensor_maps(kernel_type(p), forward_args(p), kRows,
+                                     static_cast<int32_t>(plan->schedule.group.divisor),
+                                     &plan->tma_maps);
   }));
   return load_combine(p, *plan, cuda);
 }

@@ -1,14 +1,12 @@
-#include "kernels/attention/sm90_wide/tensor_map.h"
+#include "kernels/core/tensor_map.h"
 
+#include <cuda.h>
 #include <cudaTypedefs.h>
 #include <cuda_runtime_api.h>
 
 #include <atomic>
 #include <cstring>
 #include <mutex>
-
-#include "kernels/attention/sm90_wide/launch.h"
-#include "kernels/attention/sm90_wide/policy.h"
 
 namespace qkv::kernels {
 namespace {
@@ -61,6 +59,8 @@ static_assert(static_cast<int>(cudaErrorDeviceUninitialized) == CUDA_ERROR_INVAL
 static_assert(static_cast<int>(cudaErrorIllegalAddress) == CUDA_ERROR_ILLEGAL_ADDRESS);
 cudaError_t runtime_error(CUresult result) { return static_cast<cudaError_t>(result); }
 
+constexpr cuuint32_t kPanel = 64;  // dims, as wide as the swizzle
+
 // A tensor as its descriptor has it: [batch, heads, rows, group, dim].
 struct Sizes {
   int32_t dim, group, rows, heads, batch;
@@ -83,7 +83,7 @@ int encode(const Driver& driver, Type type, const Tensor& tensor, const Sizes& s
   const cuuint64_t strides[] = {bytes(sizes.group, tensor.head), bytes(sizes.rows, tensor.row),
                                 bytes(sizes.heads, tensor.head * sizes.group),
                                 bytes(sizes.batch, tensor.batch)};
-  const cuuint32_t boxes[] = {kSm90WidePanel, box(sizes.group), box(box_rows / sizes.group), 1, 1};
+  const cuuint32_t boxes[] = {kPanel, box(sizes.group), box(box_rows / sizes.group), 1, 1};
   const cuuint32_t steps[] = {1, 1, 1, 1, 1};
   CUtensorMap made{};
   const CUresult result = driver.encode(
@@ -96,23 +96,22 @@ int encode(const Driver& driver, Type type, const Tensor& tensor, const Sizes& s
   return runtime_error(result);
 }
 
-}  // namespace
-
-int set_sm90_wide_map_address(CUtensorMap* map, void* data) {
-  const Driver* driver = nullptr;
-  if (const cudaError_t error = open_driver(&driver)) return error;
-  CUresult result = driver->replace_address(map, data);
+int set_address(const Driver& driver, CUtensorMap* map, void* data) {
+  CUresult result = driver.replace_address(map, data);
   if (result == CUDA_ERROR_INVALID_CONTEXT) {  // the thread has not called CUDA yet
     int device = 0;
     cudaError_t error = cudaGetDevice(&device);
     if (error == cudaSuccess) error = cudaSetDevice(device);
     if (error != cudaSuccess) return error;
-    result = driver->replace_address(map, data);
+    result = driver.replace_address(map, data);
   }
   return runtime_error(result);
 }
 
-int make_sm90_wide_maps(Type type, const ForwardArgs& args, int32_t group, Sm90WideMaps* maps) {
+}  // namespace
+
+int make_tensor_maps(Type type, const ForwardArgs& args, const BoxRows& rows, int32_t group,
+                     TensorMaps* maps) {
   static_assert(sizeof maps->bytes[0] == sizeof(CUtensorMap));
   const Driver* driver = nullptr;
   if (const cudaError_t error = open_driver(&driver)) return error;
@@ -124,13 +123,26 @@ int make_sm90_wide_maps(Type type, const ForwardArgs& args, int32_t group, Sm90W
     const Tensor& tensor;
     const Sizes& sizes;
     int32_t box_rows;
-  } all[] = {{args.q, q, kSm90WideRows},
-             {args.k, k, kSm90WideBoxKeys},
-             {args.v, v, kSm90WideBoxKeys},
-             {args.o, o, kSm90WideWarpRows}};
+  } all[] = {{args.q, q, rows.q}, {args.k, k, rows.kv}, {args.v, v, rows.kv}, {args.o, o, rows.o}};
   for (int i = 0; i < 4; ++i) {
     const auto& [tensor, sizes, box_rows] = all[i];
     if (const int error = encode(*driver, type, tensor, sizes, box_rows, maps->bytes[i]))
+      return error;
+  }
+  return cudaSuccess;
+}
+
+int set_addresses(const TensorMaps& maps, const ForwardArgs& args, void* q, void* k, void* v,
+                  void* o) {
+  const Driver* driver = nullptr;
+  if (const cudaError_t error = open_driver(&driver)) return error;
+  const struct {
+    void* map;
+    void* data;
+  } all[] = {{q, args.q.data}, {k, args.k.data}, {v, args.v.data}, {o, args.o.data}};
+  for (int i = 0; i < 4; ++i) {
+    std::memcpy(all[i].map, maps.bytes[i], sizeof(CUtensorMap));
+    if (const int error = set_address(*driver, static_cast<CUtensorMap*>(all[i].map), all[i].data))
       return error;
   }
   return cudaSuccess;
