@@ -190,7 +190,7 @@ class Worker {
   bool multiply_by_keys(const QueryTile& q, const KeyTile& tile) {
     if (few_rows_) {
       few_scores(static_cast<const float*>(q_), q.rows, width_, rows_of(p_.k, q, tile), scratch_.s,
-                 tile.width, static_cast<float*>(scratch_.k));
+                 tile.width);
       for (int64_t r = 0; r < q.rows; ++r)
         std::fill(scratch_.s + r * tile.width + tile.keys, scratch_.s + (r + 1) * tile.width, 0.0f);
       return true;
@@ -287,8 +287,7 @@ class Worker {
       const FlushSubnormals flush(online_softmax(scores, state_));
       const int64_t n = q.rows * p_.d_v;
       std::fill_n(scratch_.tile_o, n, 0.0f);
-      few_values(scratch_.s, q.rows, tile.width, rows_of(p_.v, q, tile), scratch_.tile_o,
-                 value_width(p_, true), static_cast<float*>(scratch_.v));
+      few_values(scratch_.s, q.rows, tile.width, rows_of(p_.v, q, tile), scratch_.tile_o);
       for (int64_t i = 0; i < n; ++i) scratch_.o[i] += scratch_.tile_o[i];
       return true;
     }
