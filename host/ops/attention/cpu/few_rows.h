@@ -9,8 +9,8 @@
 
 namespace qkv::cpu {
 
-// Rows that a product of tiles would not pay for.
-inline constexpr int64_t kFewRows = 8;
+// Rows that a product of tiles would not pay for: oneDNN copies keys and values for it.
+inline constexpr int64_t kFewRows = 32;
 
 // `keys` rows of `dim` elements, `stride` elements apart. What follows them is fetched, whatever it
 // is, and not read.
