@@ -405,6 +405,43 @@ TEST_P(EveryType, RowsThatSeeNothingAreZero) {
   EXPECT_EQ(Attention::get(a.p.weights, 0, 0, 127, 0), 1.0f);
 }
 
+// Tiles that a mask hides altogether are not computed, tiles that it leaves alone are not masked:
+// the bits are those of a bias of -inf, of which neither holds.
+TEST_P(EveryType, MasksGiveTheBitsOfAnInfiniteBias) {
+  constexpr int64_t kSkv = 1100;
+  // A band, whole tiles of keys, and rows that see all or nothing.
+  const auto sees = [](int64_t i, int64_t j) {
+    if (i % 64 == 5) return i % 128 == 5;
+    return j / 256 == 1 ? i >= 100 : j / 256 != 2 && j > 3 * i;
+  };
+  for (const int64_t s_q : {int64_t{1}, int64_t{140}}) {
+    for (qkv_selection selection : {QKV_SELECT_SOFT, QKV_SELECT_HARD, QKV_SELECT_TOP_K}) {
+      for (const bool keys_together : {true, false}) {
+        Attention a(GetParam(),
+                    {.heads_q = 4, .heads_kv = 2, .s_q = s_q, .s_kv = kSkv, .d_qk = 24, .d_v = 20});
+        a.randomize();
+        a.p.scale = 0.7f;
+        a.p.selection = selection;
+        if (selection == QKV_SELECT_TOP_K) a.p.top_k = 3;
+        a.p.bias = a.tensor(QKV_TYPE_F32, {1, 1, s_q, kSkv});
+        Attention::each(a.p.bias, [&](int64_t, int64_t, int64_t i, int64_t j) {
+          return sees(i, j) ? 0.0f : -kInf;
+        });
+        a.run();
+        const std::vector<uint32_t> want = a.bits();
+        a.p.bias = {};
+        a.p.mask = a.tensor(QKV_TYPE_BOOL, {1, 1, s_q, kSkv});
+        if (!keys_together) a.p.mask.stride[2] = s_q > 1 ? 1 : 0, a.p.mask.stride[3] = s_q;
+        for (int64_t i = 0; i < s_q; ++i)
+          for (int64_t j = 0; j < kSkv; ++j)
+            *a.p.mask.at<uint8_t>(0, 0, i, j) = sees(i, j) ? static_cast<uint8_t>(1 + j % 255) : 0;
+        a.run();
+        EXPECT_EQ(a.bits(), want) << s_q << " queries, selection " << selection;
+      }
+    }
+  }
+}
+
 // A row whose bias is the lowest number everywhere still has a softmax.
 TEST(Run, LowestBiasIsNotHidden) {
   Attention a(QKV_TYPE_F32, {.s_q = 3, .s_kv = 100, .d_qk = 8, .d_v = 4}, 1);

@@ -115,6 +115,16 @@ INSTANTIATE_TEST_SUITE_P(Tiles, Products,
                                          ProductCase{"bf16_dim_1", true, 3, 64, 1, 1}),
                          [](const auto& row) { return std::string(row.param.name); });
 
+// Which processors multiply bf16 as it is; the others widen it.
+TEST(Bf16Products, PayByProcessor) {
+  EXPECT_FALSE(bf16_products_pay(dnnl_cpu_isa_avx2, false));
+  EXPECT_FALSE(bf16_products_pay(dnnl_cpu_isa_avx512_core_vnni, true));
+  EXPECT_TRUE(bf16_products_pay(dnnl_cpu_isa_avx512_core_bf16, false)) << "AMD, from Zen 4 on";
+  EXPECT_FALSE(bf16_products_pay(dnnl_cpu_isa_avx512_core_bf16, true)) << "Intel without AMX";
+  EXPECT_TRUE(bf16_products_pay(dnnl_cpu_isa_avx512_core_amx, true));
+  EXPECT_TRUE(bf16_products_pay(dnnl_cpu_isa_avx512_core_amx, false));
+}
+
 TEST(Policy, IsPureAndSmall) {
   std::mt19937_64 random(5);
   const auto pick = [&](int64_t n) {

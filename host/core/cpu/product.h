@@ -23,7 +23,13 @@ host::Status as_status(const Refusal& refusal, const char* what);
 // why.
 host::Status require_onednn();
 
-// Whether this machine multiplies bf16 itself. If not, operands are widened to fp32.
+// Whether oneDNN's bf16 product is the fast one on such a processor, by its name and instructions,
+// never by a measurement: results do not depend on a run's luck. Where it is not, operands are
+// widened to fp32, as those of fp16 are everywhere: oneDNN 2 has no fp16 product on a CPU. `isa`:
+// dnnl_cpu_isa_t.
+bool bf16_products_pay(unsigned isa, bool intel);
+
+// The same of this processor.
 bool has_bf16_products();
 
 // Owns an object of oneDNN's.

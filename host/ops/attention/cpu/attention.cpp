@@ -72,8 +72,9 @@ class Worker {
         top_k_(p.selection == QKV_SELECT_TOP_K),
         wants_scores_(p.weights.present() && p.weights_mode != QKV_WEIGHTS_PROBABILITIES),
         wants_hidden_scores_(p.scores_all_keys()),
+        // -inf times a positive scale is -inf: a mask alone can go before it.
         transforms_(p.softcap > 0 || p.bias.present() || p.alibi_slopes.present() ||
-                    p.mask.present() || wants_scores_),
+                    (p.mask.present() && !(p.scale > 0)) || wants_scores_),
         state_{scratch.m, scratch.l, scratch.o, p.d_v} {}
 
   // A tile of queries against the keys that it sees.
@@ -106,11 +107,14 @@ class Worker {
     const KeyRange wanted = wants_hidden_scores_ ? KeyRange{0, q.length} : seen;
     for (int64_t j = first_key(wanted); j < wanted.end;) {
       const KeyTile tile = next_tile(j, wanted.end);
+      j += tile.width;
+      look_at_mask(q, tile);
+      // Such keys have no part in sums, maxima or lists; only the weights output speaks of them.
+      if (hides_ == Hides::kEverything && !p_.weights.present()) continue;
       if (!score(q, tile)) return false;
       if (tile.first < seen.end && tile.first + tile.keys > seen.begin && !select(q, tile)) {
         return false;
       }
-      j += tile.width;
     }
     // Scores of all keys go on past the length, in tiles of their own.
     if (wants_hidden_scores_ && !score_keys(q, {q.length, p_.s_kv})) return false;
@@ -165,19 +169,28 @@ class Worker {
     q_ = scratch_.q;
   }
 
-  // scratch.s = the scores of a tile. They still lack the scale, and the columns outside the
-  // visible range are still to be hidden, by whoever reads them with score_tile().
+  void look_at_mask(const QueryTile& q, const KeyTile& tile) {
+    if (p_.mask.present()) hides_ = mask_hides(p_, q, tile);
+  }
+
+  // scratch.s = the scores of a tile that the mask has been looked at for. They still lack the
+  // scale, and the columns outside the visible range are still to be hidden, by whoever reads them
+  // with score_tile().
   bool score(const QueryTile& q, const KeyTile& tile) {
     if (!multiply_by_keys(q, tile)) return false;
     hide_columns(q, tile);
-    if (transforms_) transform(q, tile);
+    if (transforms_) {
+      transform(q, tile);
+    } else if (hides_ != Hides::kNothing) {
+      hide_masked(p_, q, tile, scratch_.s, -kInf);
+    }
     return true;
   }
 
   bool multiply_by_keys(const QueryTile& q, const KeyTile& tile) {
     if (few_rows_) {
       few_scores(static_cast<const float*>(q_), q.rows, width_, rows_of(p_.k, q, tile), scratch_.s,
-                 tile.width, static_cast<float*>(scratch_.k));
+                 tile.width);
       for (int64_t r = 0; r < q.rows; ++r)
         std::fill(scratch_.s + r * tile.width + tile.keys, scratch_.s + (r + 1) * tile.width, 0.0f);
       return true;
@@ -195,6 +208,7 @@ class Worker {
   bool score_keys(const QueryTile& q, const KeyRange& keys) {
     for (int64_t j = keys.begin; j < keys.end;) {
       const KeyTile tile = key_tile(j, keys.end, tile_kv_);
+      look_at_mask(q, tile);
       if (!score(q, tile)) return false;
       j += tile.width;
     }
@@ -229,7 +243,7 @@ class Worker {
     if (wants(QKV_WEIGHTS_SOFTCAPPED)) store_weights(p_, q, tile, s);
     if (p_.bias.present()) add_bias_tile(p_, q, tile, s, scratch_.bias);
     if (p_.alibi_slopes.present()) subtract_alibi_tile(p_, q, tile, s);
-    if (p_.mask.present()) hide_masked(p_, q, tile, s, -kInf);
+    if (hides_ != Hides::kNothing) hide_masked(p_, q, tile, s, -kInf);
     if (wants(QKV_WEIGHTS_MASKED)) {
       hide_outside(q, tile);
       store_weights(p_, q, tile, s);
@@ -273,8 +287,7 @@ class Worker {
       const FlushSubnormals flush(online_softmax(scores, state_));
       const int64_t n = q.rows * p_.d_v;
       std::fill_n(scratch_.tile_o, n, 0.0f);
-      few_values(scratch_.s, q.rows, tile.width, rows_of(p_.v, q, tile), scratch_.tile_o,
-                 value_width(p_, true), static_cast<float*>(scratch_.v));
+      few_values(scratch_.s, q.rows, tile.width, rows_of(p_.v, q, tile), scratch_.tile_o);
       for (int64_t i = 0; i < n; ++i) scratch_.o[i] += scratch_.tile_o[i];
       return true;
     }
@@ -382,9 +395,10 @@ class Worker {
     if (!wants(QKV_WEIGHTS_PROBABILITIES)) return true;
     for (int64_t j = first_key(wanted); j < wanted.end;) {
       const KeyTile tile = next_tile(j, wanted.end);
+      look_at_mask(q, tile);
       if (!score(q, tile)) return false;
       probabilities(score_tile(q, tile), state_);
-      if (p_.mask.present())
+      if (hides_ != Hides::kNothing)
         hide_masked(p_, q, tile, scratch_.s, 0.0f);  // in rows that are NaN, not 0 yet
       store_weights(p_, q, tile, scratch_.s);
       j += tile.width;
@@ -417,6 +431,7 @@ class Worker {
   const SoftmaxState state_;
   const void* q_ = nullptr;
   bool boundary_ = false;
+  Hides hides_ = Hides::kNothing;  // of the tile at hand
 };
 
 }  // namespace

@@ -14,6 +14,10 @@ void add_bias_tile(const host::attention::Problem& p, const QueryTile& q, const 
 void subtract_alibi_tile(const host::attention::Problem& p, const QueryTile& q, const KeyTile& tile,
                          float* s);
 
+// How much of a tile's keys the mask tensor hides, from all of its rows together.
+enum class Hides { kNothing, kSome, kEverything };
+Hides mask_hides(const host::attention::Problem& p, const QueryTile& q, const KeyTile& tile);
+
 // Scores of keys that the mask hides become `value`.
 void hide_masked(const host::attention::Problem& p, const QueryTile& q, const KeyTile& tile,
                  float* s, float value);

@@ -14,10 +14,9 @@ namespace {
 void run_few_rows(const host::attention::Problem& p, const QueryTile& q, const KeyTile& tile,
                   const Scratch& scratch) {
   few_scores(static_cast<const float*>(scratch.q), q.rows, score_width(p, true),
-             rows_of(p.k, q, tile), scratch.s, tile.width, static_cast<float*>(scratch.k));
+             rows_of(p.k, q, tile), scratch.s, tile.width);
   if (p.selection != QKV_SELECT_SOFT) return;
-  few_values(scratch.s, q.rows, tile.width, rows_of(p.v, q, tile), scratch.o, value_width(p, true),
-             static_cast<float*>(scratch.v));
+  few_values(scratch.s, q.rows, tile.width, rows_of(p.v, q, tile), scratch.o);
 }
 
 }  // namespace

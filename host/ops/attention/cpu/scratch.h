@@ -39,18 +39,14 @@ struct Scratch {
   size_t bytes;        // of everything
 };
 
-// Widths of operands: what reads whole vectors has them padded.
+// The width of Q and K as operands: what reads whole vectors has it padded.
 inline int64_t score_width(const host::attention::Problem& p, bool few_rows) {
   return few_rows || p.score == QKV_SCORE_ADDITIVE ? round_up(p.d_qk, kLanes) : p.d_qk;
-}
-inline int64_t value_width(const host::attention::Problem& p, bool few_rows) {
-  return few_rows ? round_up(p.d_v, kLanes) : p.d_v;
 }
 
 // Carves a thread's part; `base` is 256-byte aligned, or null to learn the size.
 inline Scratch carve(std::byte* base, const host::attention::Problem& p, const Policy& policy) {
   const int64_t tile_q = policy.tile_q, tile_kv = policy.tile_kv;
-  const int64_t copied_keys = policy.few_rows ? kFewKeys : tile_kv;
   const int64_t width = score_width(p, policy.few_rows);
   size_t used = 0;
   const auto take = [&](bool wanted, int64_t count, size_t size) -> std::byte* {
@@ -74,8 +70,8 @@ inline Scratch carve(std::byte* base, const host::attention::Problem& p, const P
   out.o = floats(soft || top, top ? p.d_v : tile_q * p.d_v);
   out.tile_o = floats(soft && policy.few_rows, tile_q * p.d_v);
   out.q = floats(true, tile_q * width);
-  out.k = floats(true, copied_keys * width);
-  out.v = floats(soft || top, top ? p.d_v : copied_keys * value_width(p, policy.few_rows));
+  out.k = floats(!policy.few_rows, tile_kv * width);
+  out.v = floats(top || (soft && !policy.few_rows), top ? p.d_v : tile_kv * p.d_v);
   out.m = floats(true, tile_q);
   out.l = floats(true, tile_q);
   out.index = reinterpret_cast<int64_t*>(take(hard, tile_q, sizeof(int64_t)));

@@ -25,13 +25,8 @@ QueryTile query_tile(const host::attention::Problem& p, const Policy& policy, in
 
 KeyRows rows_of(const host::View& x, const QueryTile& q, const KeyTile& tile) {
   const int64_t offset = x.offset(q.b, q.h_kv, tile.first) * host::type_size(x.type);
-  const int64_t behind = q.length - tile.first - tile.keys;
-  return {static_cast<const std::byte*>(x.data) + offset,
-          x.stride[2],
-          tile.keys,
-          x.shape[3],
-          x.type,
-          std::min(behind, tile.width)};
+  return {static_cast<const std::byte*>(x.data) + offset, x.stride[2], tile.keys, x.shape[3],
+          x.type};
 }
 
 const void* dense_tile(const host::View& x, int64_t b, int64_t h, int64_t row, int64_t rows,

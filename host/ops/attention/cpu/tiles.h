@@ -57,7 +57,7 @@ inline host::attention::KeyRange part_of(const host::attention::KeyRange& keys,
           std::min(keys.end, keys.begin + (part + 1) * size)};
 }
 
-// A tile's keys or values as they lie, and as many behind them as the next tile may have.
+// A tile's keys or values as they lie.
 KeyRows rows_of(const host::View& x, const QueryTile& q, const KeyTile& tile);
 
 // Rows [row, row + rows) of a head as a dense [height, width] matrix of fp32, or bf16 if so asked;
