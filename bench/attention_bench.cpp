@@ -9,6 +9,7 @@
 #include <memory>
 #include <optional>
 #include <utility>
+#include <vector>
 
 #include "bench/cuda_bench.h"
 #include "bench/machine.h"
@@ -72,17 +73,29 @@ int measure(const Options& options, CudaBench* cuda) {
   if (!options.tsv.empty()) tsv.emplace(options.tsv, facts);
   if (!options.json.empty()) json.emplace(options.json, facts);
 
+  std::vector<std::vector<Result>> all(options.problems.size());
   int failed = 0;
-  for (const auto& problem : options.problems) {
-    const Subject subject = problem->subject();
-    if (admitted(subject, problem->names(cuda)).empty()) continue;
-    const Workload::Ready ready = problem->ready(cuda);
-    const auto results = run_problem(subject, admitted(subject, ready.candidates), ready.check,
-                                     ceiling_of(options, problem, cuda));
-    print_results(results);
-    if (tsv) tsv->add(results);
-    if (json) json->add(results);
-    for (const Result& r : results) failed += r.error.empty() ? 0 : 1;
+  for (int pass = 1; pass <= options.passes; ++pass) {
+    if (pass < options.passes) fmt::print("pass {} of {}\n", pass, options.passes);
+    std::fflush(stdout);
+    for (size_t n = 0; n < all.size(); ++n) {
+      const auto& problem = options.problems[n];
+      const Subject subject = problem->subject();
+      if (admitted(subject, problem->names(cuda)).empty()) continue;
+      const double ceiling = ceiling_of(options, problem, cuda);
+      const Workload::Ready ready = problem->ready(cuda);
+      auto results =
+          run_problem(subject, admitted(subject, ready.candidates), ready.check, ceiling);
+      if (pass == 1)
+        all[n] = std::move(results);
+      else
+        join_pass(std::move(results), ceiling, &all[n]);
+      if (pass < options.passes) continue;
+      print_results(all[n]);
+      if (tsv) tsv->add(all[n]);
+      if (json) json->add(all[n]);
+      for (const Result& r : all[n]) failed += r.error.empty() ? 0 : 1;
+    }
   }
   return failed;
 }

@@ -23,8 +23,33 @@ struct Sweep {
 };
 
 // Google Benchmark's own defaults, where they do not fit: medians of interleaved repetitions.
-const char* const kBenchmarkDefaults[] = {"--benchmark_repetitions=5", "--benchmark_min_time=0.1",
+const char* const kBenchmarkDefaults[] = {"--benchmark_min_time=0.1",
                                           "--benchmark_enable_random_interleaving=true"};
+constexpr int kRepetitions = 5;  // of all passes together
+
+bool is_flag(const std::string& text, const std::string& name) {
+  return text == name || text.rfind(name + "=", 0) == 0;
+}
+
+// A CPU's rate drifts by tens of per cent in seconds, by what else the machine does: there the
+// repetitions of a problem stand in passes apart, so that their spread shows it. A GPU's drifts
+// less, and a problem there costs more to set up.
+void choose_passes(bool all_on_cpu, std::vector<std::string>* flags, Options* options) {
+  const auto given = [&](const char* name) {
+    return std::any_of(flags->begin(), flags->end(),
+                       [&](const std::string& flag) { return is_flag(flag, name); });
+  };
+  const bool repeated = given("--benchmark_repetitions");
+  const bool aggregates = given("--benchmark_report_aggregates_only");
+  if (options->passes == 0)
+    options->passes = all_on_cpu && !repeated && !aggregates ? kRepetitions : 1;
+  if (options->passes > 1 && aggregates)
+    throw std::invalid_argument(
+        "--benchmark_report_aggregates_only is of one pass: --passes must be 1");
+  if (!repeated)
+    flags->push_back("--benchmark_repetitions=" +
+                     std::to_string(options->passes > 1 ? 1 : kRepetitions));
+}
 
 Spec spec_of(const Sweep& sweep, qkv_device device, qkv_type type, int64_t dim, bool causal,
              int64_t size) {
@@ -143,6 +168,11 @@ void define(CLI::App* app, Sweep* sweep, Options* options) {
                   "other lengths")
       ->delimiter(',')
       ->check(CLI::IsMember(preset_names()));
+  app->add_option("--passes", options->passes,
+                  "measure all problems this many times over, each time with "
+                  "--benchmark_repetitions; default: 5 with one repetition if all are on the cpu "
+                  "and no repetitions are asked for, else 1")
+      ->check(positive);
   app->add_option("--tsv", options->tsv, "also write the results as tab-separated values");
   app->add_flag("--no-ceiling{false}", options->ceiling,
                 "skip what ceilings are measured with: on cuda the 8192^3 product that % "
@@ -159,7 +189,7 @@ void define(CLI::App* app, Sweep* sweep, Options* options) {
   app->footer(fields +
               "\n"
               "Google Benchmark's flags work too, among them:\n"
-              "  --benchmark_filter=<regex>  --benchmark_repetitions=<n> (default 5)\n"
+              "  --benchmark_filter=<regex>  --benchmark_repetitions=<n> (default 5 / passes)\n"
               "  --benchmark_min_time=<seconds> (default 0.1)  --benchmark_out=<file> (JSON)\n"
               "  --benchmark_list_tests");
 }
@@ -169,6 +199,7 @@ void define(CLI::App* app, Sweep* sweep, Options* options) {
 Options parse_options(int argc, char** argv, bool has_gpu) {
   std::vector<char*> args(argv, argv + argc);
   Options options;
+  options.passes = 0;  // not given
   Sweep sweep;
   options.json = take(&args, "--benchmark_out");
   options.list = take(&args, "--benchmark_list_tests") == "true";
@@ -184,16 +215,19 @@ Options parse_options(int argc, char** argv, bool has_gpu) {
     std::exit(app.exit(help));
   }
   // What CLI11 does not know goes to Google Benchmark, after our defaults.
+  options.problems = problems_of(sweep, has_gpu);
   std::vector<std::string> rest(std::begin(kBenchmarkDefaults), std::end(kBenchmarkDefaults));
   rest.insert(rest.begin(), argv[0]);
   for (const std::string& extra : app.remaining()) rest.push_back(extra);
+  choose_passes(
+      std::all_of(options.problems.begin(), options.problems.end(),
+                  [](const auto& problem) { return problem->device() == QKV_DEVICE_CPU; }),
+      &rest, &options);
   std::vector<char*> flags;
   for (std::string& text : rest) flags.push_back(text.data());
   int count = static_cast<int>(flags.size());
   benchmark::Initialize(&count, flags.data());
   if (count > 1) throw std::invalid_argument("unknown argument " + std::string(flags[1]));
-
-  options.problems = problems_of(sweep, has_gpu);
   return options;
 }
 

@@ -14,6 +14,7 @@ struct Options {
   std::vector<std::unique_ptr<Workload>> problems;
   std::string json;     // --benchmark_out
   std::string tsv;      // --tsv
+  int passes = 1;       // over all problems, each with --benchmark_repetitions
   bool list = false;    // --benchmark_list_tests
   bool ceiling = true;  // off with --no-ceiling
 };

@@ -203,4 +203,22 @@ std::vector<Result> run_problem(const Subject& subject, const std::vector<Candid
   return results;
 }
 
+void join_pass(std::vector<Result> pass, double ceiling_tflops, std::vector<Result>* results) {
+  for (size_t n = 0; n < pass.size(); ++n) {
+    Result& all = results->at(n);
+    if (all.error.empty()) all.error = pass[n].error;
+    auto& runs = all.runs;
+    runs.insert(runs.end(), pass[n].runs.begin(), pass[n].runs.end());
+    // Aggregates are of one pass.
+    std::erase_if(
+        runs, [](const auto& run) { return run.run_type != BenchmarkReporter::Run::RT_Iteration; });
+    for (size_t run = 0; run < runs.size(); ++run) {
+      runs[run].repetition_index = static_cast<int64_t>(run);
+      runs[run].repetitions = static_cast<int64_t>(runs.size());
+    }
+    summarise(&all);
+  }
+  compare(results, ceiling_tflops);
+}
+
 }  // namespace qkv::bench

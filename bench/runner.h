@@ -63,4 +63,8 @@ std::string benchmark_name(const Subject& subject, const std::string& implementa
 std::vector<Result> run_problem(const Subject& subject, const std::vector<Candidate>& candidates,
                                 const Check& check, double ceiling_tflops);
 
+// The same problem's results of another pass: its repetitions become later ones of `results`, whose
+// figures are those of all.
+void join_pass(std::vector<Result> pass, double ceiling_tflops, std::vector<Result>* results);
+
 }  // namespace qkv::bench
