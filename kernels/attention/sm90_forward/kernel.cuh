@@ -63,8 +63,7 @@ struct Sm90Forward {
   // Whether a warpgroup finds out at a tile's end that only others see the first block, instead of
   // with the tile. ptxas needs more registers than there are (C7511) for the one here, for the
   // other there.
-  static constexpr bool kLateRead =
-      kVariant == Sm90Variant::kPlain ? kDimQk == 128 : kSoftcap && kDimQk == 256;
+  static constexpr bool kLateRead = kVariant == Sm90Variant::kPlain ? kDimQk == 128 : kSoftcap;
 
   // The blocks of keys that the warpgroup's rows see of a tile; none if last < first.
   struct Blocks {
