@@ -101,7 +101,8 @@ test_full() {
   check 'test the source checks' .ci/checks_test.sh
   # ./dev tidy looks at all of it, with the one check that takes a third of the time.
   check 'clang-tidy over half of host/' tidy host build/release 2 --checks=-performance-unnecessary-value-param
-  test_sanitized asan tests cpu
+  # Every other test; the next commit takes the others.
+  test_sanitized asan tests cpu --tests-information "$((${QKV_TEST_SHARE%/*} % 2 + 1)),,2"
   test_sanitized tsan tests tsan
   test_sanitized fuzz tests/fuzz fuzz
   ! has_cuda || build release attention_experiments
@@ -146,11 +147,11 @@ test_vgpu() {
   test_group vgpu-asan vgpu
 }
 
-# test_sanitized PRESET FOLDER LABEL: builds what FOLDER needs, no more, and runs its tests with LABEL.
+# test_sanitized PRESET FOLDER LABEL CTEST_ARGUMENT...: builds what FOLDER needs, no more, and runs its tests with LABEL.
 test_sanitized() {
   configure "$1"
   build "$1" "$2/all"
-  test_group "$1" "$3" --label-regex "^$3\$"
+  test_group "$1" "$3" --label-regex "^$3\$" "${@:4}"
 }
 
 # conclude STATUS: the last words of `./dev test`. The closing line stands alone, for machines; a failed step counts as
