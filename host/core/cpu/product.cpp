@@ -109,7 +109,7 @@ bool bf16_products_pay(unsigned isa, bool intel) {
 bool has_bf16_products() {
   if (!onednn().missing.empty()) return false;
 #if defined(__x86_64__)
-  const bool intel = __builtin_cpu_is("intel") != 0;
+  const bool intel = static_cast<bool>(__builtin_cpu_is("intel"));
 #else
   const bool intel = false;
 #endif

@@ -270,7 +270,10 @@ class Worker {
             tile.width,
             transforms_ ? 1.0f : p_.scale,
             boundary_ ? scratch_.begin : nullptr,
-            boundary_ ? scratch_.end : nullptr};
+            boundary_ ? scratch_.end : nullptr,
+            {},
+            {},
+            p_.type != QKV_TYPE_F32};
   }
 
   bool select(const QueryTile& q, const KeyTile& tile) {

@@ -278,6 +278,7 @@ HWY_INLINE void ValuesOf(const Sums& to, int64_t rows, const KeyRows& values) {
   }
 }
 
+// NOLINTNEXTLINE(readability-non-const-parameter): the sums are written through
 void FewValues(const float* p, int64_t rows, int64_t width, const KeyRows& v, float* o) {
   const Sums to{p, width, o, v.dim};
   if (v.type == QKV_TYPE_F32) {

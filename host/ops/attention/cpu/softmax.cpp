@@ -19,6 +19,9 @@ namespace qkv::cpu::HWY_NAMESPACE {
 
 constexpr float kInf = std::numeric_limits<float>::infinity();
 
+// Vectors whose exponentials are computed side by side.
+constexpr int kTogether = 4;
+
 // Columns [begin, end) of a row are visible; [first, last) are those rounded out to whole vectors.
 struct Span {
   int64_t begin, end, first, last;
@@ -57,14 +60,31 @@ HWY_INLINE float ScaleAndMax(float* HWY_RESTRICT s, const Span& span, float scal
   return MaxLane(d, max);
 }
 
-// The two ways of storing P, one type each. A NaN in P may get lost here: l has it, and O is
-// divided by l.
+// The same of the scores as they are, times a scale that is positive: it keeps their order, so that
+// the maximum alone need be scaled, to the same bits, and what is hidden already.
+HWY_INLINE float ScaledMax(float* HWY_RESTRICT s, const Span& span, float scale) {
+  const F32 d;
+  const auto step = static_cast<int64_t>(hn::Lanes(d));
+  for (int64_t j = span.first; j < span.begin; ++j) s[j] = -kInf;
+  for (int64_t j = span.end; j < span.last; ++j) s[j] = -kInf;
+  V32 max = hn::Set(d, -kInf);
+  for (int64_t j = span.first; j < span.last; j += step) max = hn::Max(max, hn::Load(d, s + j));
+  return MaxLane(d, max) * scale;
+}
+
+// The ways of computing and storing P, one type each. A NaN in P may get lost here: l has it, and O
+// is divided by l.
 struct PutF32 {
   using Element = float;
+  static constexpr bool kOf16Bits = false;
   static HWY_INLINE void Put(F32 d, V32 p, float* to) { hn::Store(p, d, to); }
+};
+struct PutF32Of16Bits : PutF32 {
+  static constexpr bool kOf16Bits = true;
 };
 struct PutBf16 {
   using Element = uint16_t;
+  static constexpr bool kOf16Bits = true;
   static HWY_INLINE void Put(F32 d, V32 p, uint16_t* to) {
     hn::Store(RoundNumberToBf16(d, p), U16(), to);
   }
@@ -91,25 +111,43 @@ HWY_INLINE void PutIn(LeastPositive& least, V32 x) {
   least = hn::Min(least, hn::Sub(hn::BitCast(du, x), hn::Set(du, 1u)));
 }
 
+// P of kCount vectors of scores.
+template <class Writer, int kCount>
+HWY_INLINE void Weigh(const float* s, typename Writer::Element* p, V32 factor, V32 shift, V32& sum,
+                      LeastPositive& least) {
+  const F32 d;
+  const auto step = static_cast<int64_t>(hn::Lanes(d));
+  V32 x[kCount];
+  for (int i = 0; i < kCount; ++i)
+    x[i] = hn::Sub(hn::Mul(hn::Load(d, s + i * step), factor), shift);
+  Exps<Writer::kOf16Bits>(d, x);
+  for (int i = 0; i < kCount; ++i) {
+    sum = hn::Add(sum, x[i]);
+    PutIn(least, x[i]);
+    Writer::Put(d, x[i], p + i * step);
+  }
+}
+
 template <class Writer>
 void OnlineSoftmaxRow(float* s, typename Writer::Element* p, const Span& span, int64_t width,
                       float scale, float* m, float* l, float* o, int64_t d_v,
                       LeastPositive& least) {
   const F32 d;
   const auto step = static_cast<int64_t>(hn::Lanes(d));
-  const float tile_m = ScaleAndMax(s, span, scale);
+  const bool positive = scale > 0;
+  const float tile_m = positive ? ScaledMax(s, span, scale) : ScaleAndMax(s, span, scale);
   const float new_m = tile_m > *m ? tile_m : *m;
   const float alpha = new_m == *m ? 1.0f : ExpScalar(*m - new_m);
   const float shift = new_m == -kInf ? 0.0f : new_m;  // avoids (-inf) - (-inf)
 
-  const V32 shifts = hn::Set(d, shift);
+  const V32 shifts = hn::Set(d, shift), factor = hn::Set(d, positive ? scale : 1.0f);
   V32 sum = hn::Zero(d);
-  for (int64_t j = span.first; j < span.last; j += step) {
-    const V32 e = Exp(d, hn::Sub(hn::Load(d, s + j), shifts));
-    sum = hn::Add(sum, e);
-    PutIn(least, e);
-    Writer::Put(d, e, p + j);
-  }
+  LeastPositive low = least;  // in a register: what P's stores may alias is not
+  int64_t j = span.first;
+  for (; j + kTogether * step <= span.last; j += kTogether * step)
+    Weigh<Writer, kTogether>(s + j, p + j, factor, shifts, sum, low);
+  for (; j < span.last; j += step) Weigh<Writer, 1>(s + j, p + j, factor, shifts, sum, low);
+  least = low;
   Zero(p, 0, span.first);
   Zero(p, span.last, width);
 
@@ -146,8 +184,9 @@ bool OnlineSoftmaxTile(const ScoreTile& tile, typename Writer::Element* p,
 }
 
 bool OnlineSoftmax(const ScoreTile& tile, const SoftmaxState& state) {
-  return tile.p16 == nullptr ? OnlineSoftmaxTile<PutF32>(tile, tile.s, state)
-                             : OnlineSoftmaxTile<PutBf16>(tile, tile.p16, state);
+  if (tile.p16 != nullptr) return OnlineSoftmaxTile<PutBf16>(tile, tile.p16, state);
+  return tile.of_16_bits ? OnlineSoftmaxTile<PutF32Of16Bits>(tile, tile.s, state)
+                         : OnlineSoftmaxTile<PutF32>(tile, tile.s, state);
 }
 
 void Probabilities(const ScoreTile& tile, const SoftmaxState& state) {
@@ -198,8 +237,13 @@ void RunningArgmax(const ScoreTile& tile, int64_t first_key, float* m, int64_t* 
   }
 }
 
-void ExpArray(const float* x, float* y, int64_t n) {
-  for (int64_t i = 0; i < n; ++i) y[i] = ExpScalar(x[i]);
+void ExpArray(const float* x, float* y, int64_t n, bool of_16_bits) {
+  const F32 d;
+  for (int64_t i = 0; i < n; ++i) {
+    V32 one[] = {hn::Set(d, x[i])};
+    of_16_bits ? Exps<true>(d, one) : Exps<false>(d, one);
+    y[i] = hn::GetLane(one[0]);
+  }
 }
 
 }  // namespace qkv::cpu::HWY_NAMESPACE
@@ -225,7 +269,9 @@ void running_argmax(const ScoreTile& tile, int64_t first_key, float* m, int64_t*
   HWY_DYNAMIC_DISPATCH(RunningArgmax)(tile, first_key, m, index);
 }
 
-void exp_array(const float* x, float* y, int64_t n) { HWY_DYNAMIC_DISPATCH(ExpArray)(x, y, n); }
+void exp_array(const float* x, float* y, int64_t n, bool of_16_bits) {
+  HWY_DYNAMIC_DISPATCH(ExpArray)(x, y, n, of_16_bits);
+}
 
 }  // namespace qkv::cpu
 #endif  // HWY_ONCE

@@ -22,6 +22,7 @@ struct ScoreTile {
   const int32_t* begin;
   const int32_t* end;
   Ahead values{}, keys{};
+  bool of_16_bits = false;  // O will be rounded to a 16-bit type: exponentials need no more terms
 };
 
 // After every tile, per row: m = max S; l = sum e^(S - m); O = sum e^(S - m) V, all over the keys
@@ -46,6 +47,6 @@ void probabilities(const ScoreTile& tile, const SoftmaxState& state);
 void running_argmax(const ScoreTile& tile, int64_t first_key, float* m, int64_t* index);
 
 // For tests: e^x of n floats as the softmax computes it.
-void exp_array(const float* x, float* y, int64_t n);
+void exp_array(const float* x, float* y, int64_t n, bool of_16_bits = false);
 
 }  // namespace qkv::cpu
