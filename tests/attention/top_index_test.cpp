@@ -117,9 +117,11 @@ TEST_P(TopIndex, T2_OtherValuesDoNotCount) {
   EXPECT_EQ(built.o.bits(), plain.o.bits()) << replay(row);
 }
 
-// What is written does not depend on what else is; without the index nothing else says so.
+// What is written does not depend on what else is; without the index nothing else says so. With
+// weights heads of a group share no tile on the CPU: as few queries as two heads in one tile have
+// another product there.
 TEST_P(TopIndex, T13_WhateverIsAskedFor) {
-  for (const int64_t queries : {1, 30}) {
+  for (const int64_t queries : {1, 40}) {
     Case row = typed({.name = "asked", .batch = 1});
     row.select_top(9).heads(4, 2).sizes(queries, 300).weights = QKV_TYPE_F32;
     BuiltProblem whole(row, {.seed = test_seed()});
