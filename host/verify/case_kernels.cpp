@@ -311,8 +311,8 @@ void add_hidden_blocks(Rows* rows) {
     group.add("squares", {d_qk == 96 || d_qk == 128 ? kF16 : kBf16}, [](Case&) {});
     if (d_qk == 64)  // enough for all multiprocessors of an H100, though the lengths leave little
       group.add("many", {kF16}, [](Case& c) {
-        c.one_head().sizes(5200, 10080).inputs = {{kMask, kKeys}};
-        c.fixed_split = 0, c.lengths = {400};
+        c.one_head().sizes(2600, 19680).dims(16, 16).inputs = {{kMask, kKeys}};
+        c.fixed_split = 0, c.lengths = {200};
       });
     if (d_qk != 128) continue;
     group.add("causal_lengths", {kBf16}, [](Case& c) {
@@ -330,6 +330,11 @@ void add_hidden_blocks(Rows* rows) {
     group.add("odd", {kBf16}, [](Case& c) { c.s_kv = 443, c.softcap = 2; });
     group.add("by_stride", {kF16}, [](Case& c) {
       c.s_kv = 444, c.broadcast_by_stride = true, c.layout = Layout::kPadded;
+      c.mask_squares = 127;  // a block that the tile's last row alone sees
+    });
+    // Blocks of which one to four keys are shown, the last ones.
+    group.add("edges", {kBf16}, [](Case& c) {
+      c.batch = 2, c.s_q = 140, c.inputs = {{kMask, kBatch | kKeys}}, c.mask_squares = 79;
     });
     group.add("packed", {kF16}, [](Case& c) {
       c.heads(16, 4).sizes(45, 440).inputs = {{kMask, kBatch | kKeys}}, c.batch = 2;

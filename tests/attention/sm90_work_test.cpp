@@ -106,7 +106,9 @@ std::vector<Case> counted_cases() {
   for (const Case& row : all_cases()) {
     if (row.name.rfind("warpgroups", 0) == 0 && row.type == QKV_TYPE_F16 &&
         row.heads_q == row.heads_kv && row.softcap == 0 &&
-        row.name.find("_rules_") == std::string::npos)
+        row.name.find("_rules_") == std::string::npos &&
+        (row.mask_squares == 0 || row.name.find("_hidden_squares_") != std::string::npos ||
+         row.name.find("_hidden_window_") != std::string::npos))
       rows.push_back(row);
   }
   return rows;
