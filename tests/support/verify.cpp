@@ -67,7 +67,7 @@ testing::AssertionResult accepted(const Tolerance& tolerance, const BuiltProblem
 }
 
 testing::AssertionResult accepted(const BuiltProblem& got) {
-  return accepted(Tolerance(got.oracle_problem()), got);
+  return accepted(Tolerance(got), got);
 }
 
 }  // namespace qkv::test
