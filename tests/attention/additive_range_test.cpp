@@ -17,8 +17,9 @@ class AdditiveRange : public EachType {
   std::vector<Case> variants() const {
     Case row = typed({.name = "range", .batch = 1, .score = QKV_SCORE_ADDITIVE});
     std::vector<Case> rows;
-    for (const int64_t d : {64, 128}) rows.push_back(row.heads(2, 1).sizes(130, 70).dims(d, d));
-    rows.push_back(row.sizes(3, 70).dims(16, 24));
+    rows.push_back(row.heads(1, 1).sizes(70, 70).dims(16, 64));
+    rows.push_back(row.sizes(70, 20).dims(24, 128));
+    rows.push_back(row.heads(2, 1).sizes(3, 70).dims(16, 24));
     rows.back().inputs = {{kBias, kHeads | kKeys}};
     return rows;
   }
@@ -33,7 +34,7 @@ void multiply(const Tensor& tensor, double by) {
 
 TEST_P(AdditiveRange, T1_OfEverySize) {
   for (const Case& row : variants()) {
-    for (const double size : {0.01, 0.5, 2.0, 5.0, 60.0, 3000.0}) {
+    for (const double size : {0.1, 2.0, 5.0, 3000.0}) {
       SCOPED_TRACE(host::text("q and k are N(0, 1) times ", size));
       BuiltProblem built(row, {.seed = test_seed()});
       multiply(built.q, size), multiply(built.k, size);
@@ -46,7 +47,7 @@ TEST_P(AdditiveRange, T1_OfEverySize) {
 // q + k is small, q and k are not: from the edge of a series' range to where e^(2q) overflows.
 TEST_P(AdditiveRange, T1_OfLargeNumbersThatCancel) {
   for (const Case& row : variants()) {
-    for (const double apart : {3.0, 8.0, 60.0}) {
+    for (const double apart : {3.0, 60.0}) {
       SCOPED_TRACE(host::text("q and k lie ", 2 * apart, " apart"));
       BuiltProblem built(row, {.seed = test_seed()});
       const auto shift = [](const Tensor& tensor, double by) {

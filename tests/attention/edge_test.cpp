@@ -104,8 +104,8 @@ TEST_P(Edge, T4_SpecialValuesOfAdditiveScores) {
                                     .heads_q = 4,
                                     .s_q = 70,
                                     .s_kv = 70,
-                                    .d_qk = 64,
-                                    .d_v = 64,
+                                    .d_qk = 16,
+                                    .d_v = 32,
                                     .score = QKV_SCORE_ADDITIVE}));
 }
 

@@ -42,7 +42,7 @@ TEST(SineSeries, ErrsByTailAndTruncation) {
   double sum = 0, rest = 0;
   for (int n = 0; n < 200; ++n) (n < kSeriesHarmonics ? sum : rest) += amplitude(n);
   const double tail = 2 * std::exp(-2 * (2 * kHalfPeriod - kRange));
-  EXPECT_NEAR(tail, 4.6e-4, 5e-6);
+  EXPECT_NEAR(tail, 1.25e-3, 5e-6);
   EXPECT_NEAR(rest, 6.4e-4, 5e-6);
   EXPECT_NEAR(2 * 0x1p-11 * sum, 1.68e-3, 5e-6);
   EXPECT_LT(tail + rest + 2 * 0x1p-11 * sum, 0x1p-8);
@@ -55,7 +55,7 @@ TEST(SineSeries, ErrsByTailAndTruncation) {
     errors.add(s - std::tanh(x));
   }
   EXPECT_LT(errors.most, tail + rest);
-  EXPECT_NEAR(errors.rms(), 2.9e-4, 5e-6);
+  EXPECT_NEAR(errors.rms(), 4.0e-4, 5e-6);
 }
 
 // Sine and cosine of all harmonics by the kernel's recurrence in fp32, times a factor.
