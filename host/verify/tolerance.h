@@ -20,11 +20,11 @@
 // error analysis, SIAM J. Sci. Comput. 41(5), 2019, theorem 3.1); lambda = 6 leaves 3e-8. The
 // functions behind it (exp, tanh, softcap, bias) add single roundings, counted one by one.
 //
-// tanh by a series (qkv.h's other tanh of additive scores, of 16-bit types on tensor cores): each of
-// the d_qk terms w tanh(q + k) errs by at most 2^-8 |w|, and by 2^-11 |w| in the root of the mean
-// square. A score then errs by at most 2^-8 sum |w|, and by lambda 2^-11 |w|_2, where errors of
-// dims have nothing to do with each other; the smaller one counts in rules c and e, the latter with
-// lambda 1 in rule a. Where another kernel computes, none of this is allowed.
+// tanh by a series (qkv.h's other tanh of additive scores, of 16-bit types on tensor cores): each
+// of the d_qk terms w tanh(q + k) errs by at most 2^-8 |w|, and by 2^-11 |w| in the root of the
+// mean square. A score then errs by at most 2^-8 sum |w|, and by lambda 2^-11 |w|_2, where errors
+// of dims have nothing to do with each other; the smaller one counts in rules c and e, the latter
+// with lambda 1 in rule a. Where another kernel computes, none of this is allowed.
 #pragma once
 
 #include <string>

@@ -35,7 +35,7 @@ namespace qkv::kernels {
 inline constexpr int32_t kSeriesHarmonics = 8;          // N
 inline constexpr float kSeriesRange = 3.375f;           // R / 2, of q and of k
 inline constexpr float kSeriesHalfPeriod = 5.21875f;    // L
-inline constexpr float kSeriesFrequency = 0.30099105f;  // w
+inline constexpr float kSeriesFrequency = 0.30099091f;  // w
 
 // a_n, 0 <= n < kSeriesHarmonics.
 constexpr float series_amplitude(int32_t n) {
