@@ -274,7 +274,8 @@ const Decline kSm80Declines[] = {
      [](qkv_attention_desc& d) {
        d.score = QKV_SCORE_ADDITIVE;
        d.additive_weight = {nullptr, QKV_TYPE_F32, 0, {1, 4, 1, 64}, {0, 64, 0, 1}};
-     }},
+     },
+     "sm80_additive"},
     {"hard", "computes soft selection only",
      [](qkv_attention_desc& d) { d.selection = QKV_SELECT_HARD; }, "sm80_hard"},
     {"top_k", "computes soft selection only", select_top, "simt_general"},
@@ -312,7 +313,8 @@ const Decline kSm90Declines[] = {
      [](qkv_attention_desc& d) {
        d.score = QKV_SCORE_ADDITIVE;
        d.additive_weight = {nullptr, QKV_TYPE_F32, 0, {1, 4, 1, 128}, {0, 128, 0, 1}};
-     }},
+     },
+     "sm80_additive"},
     {"hard", "computes soft selection only",
      [](qkv_attention_desc& d) { d.selection = QKV_SELECT_HARD; }, "sm80_hard"},
     {"top_k", "computes soft selection only", select_top, "simt_general"},
