@@ -171,7 +171,8 @@ std::vector<double> with_rounded_scores(const Problem& p) {
   return o;
 }
 
-Reference::Reference(const Problem& problem) : problem_(problem) {
+Reference::Reference(const Problem& problem, bool by_series)
+    : problem_(problem), by_series_(by_series) {
   for (const auto& [b, h, i] : sample(problem)) {
     Row row{};
     row.b = b, row.h = h, row.i = i;
@@ -210,13 +211,19 @@ void Reference::bound_errors(Row* row) const {
   const int64_t best = row->exact.index[0];
   const double largest = best < 0 ? 0 : row->scores[static_cast<size_t>(best)];
   double fixed = dot ? norm(p.q, 0, p.d_qk) : 0;
-  for (int64_t d = 0; !dot && d < p.d_qk; ++d)
-    fixed += std::abs(load(p.additive_weight, p.additive_weight.offset(0, 0, 0, d)));
+  double squares = 0;
+  for (int64_t d = 0; !dot && d < p.d_qk; ++d) {
+    const double w = load(p.additive_weight, p.additive_weight.offset(0, 0, 0, d));
+    fixed += std::abs(w), squares += w * w;
+  }
+  // A tanh errs by at most 2^-8, by 2^-11 in the root of the mean square.
+  const double series =
+      by_series_ ? scale * std::min(0x1p-8 * fixed, kLambda * 0x1p-11 * std::sqrt(squares)) : 0;
 
   for (int64_t j = 0; j < p.s_kv; ++j) {
     const double s = row->scores[static_cast<size_t>(j)];
     const double terms = scale * fixed * (dot ? norm(p.k, j, p.d_qk) : 1);
-    double error = kE * terms * (kLambda * root + (dot ? 4 : 12));
+    double error = kE * terms * (kLambda * root + (dot ? 4 : 12)) + series;
     if (p.softcap > 0)
       error += p.type != QKV_TYPE_F32 && p.softcap <= 128
                    ? 20 * kE * p.softcap

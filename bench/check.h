@@ -22,7 +22,8 @@ std::vector<double> with_rounded_scores(const host::attention::Problem& row);
 class Reference {
  public:
   // Computes the sampled rows of a problem in host memory; reads its inputs alone.
-  explicit Reference(const host::attention::Problem& problem);
+  // `by_series`: tanh of additive scores may have the error that qkv.h allows tensor cores.
+  explicit Reference(const host::attention::Problem& problem, bool by_series = false);
 
   // What is wrong with the outputs at the problem's addresses; empty: nothing.
   //   O        max|o - ref64| <= 2 max|lowp - ref64| + one unit in the last place of max|ref64|
@@ -61,6 +62,7 @@ class Reference {
   std::string check_outputs(const Row& row, double tolerance) const;
 
   host::attention::Problem problem_;
+  bool by_series_;
   std::vector<Row> rows_;
   double tolerance_ = 0, tolerance_rounded_scores_ = 0;
 };

@@ -275,6 +275,20 @@ def sm80_hard(compute, registers, kernel_type, dim, rules):
         start=[("LDGSTS", 4 * copies), ("HMMA", 0)], registers=registers)
 
 
+def sm80_additive(compute, registers, kernel_type, dim, rules):
+    """A block of keys of d_qk = dim: chunks of 8 dims, of which each has 4 products of 16 for 4 dims; then P V. Its loop
+    is that of chunks whose elements are all in the series' range."""
+    tile_q, tile_kv = (64, 64) if rules else (128, {64: 64, 128: 48}[dim])
+    fragments = tile_q // 64 * (tile_kv // 8)
+    products = fragments * 8 * (dim // 8) + fragments * (dim // 16)
+    return Resident(
+        f"sm80_additive<{kernel_type}, {dim}, {'rules' if rules else 'plain'}>", compute, tile_q, tile_kv, dim,
+        2 * dim * (tile_q + tile_kv) + 4 * dim + 2 * (256 * tile_kv + tile_kv) + 1024,
+        Ways(loop=[("LDGSTS", tile_kv * dim * 2 // 2048), ("HMMA", products)],
+             boundary=[("HMMA", 0), ("LDGSTS", 0)]),
+        start=[("LDGSTS", tile_q * dim * 2 // 2048), ("HMMA", 0)], registers=registers)
+
+
 _NAMES = (
     (r"12sm90_forwardILNS0_4TypeE(\d)ELi(\d+)ELi(\d+)ELNS0_11Sm90VariantE(\d)E",
      lambda k, t, dim_qk, dim_v, variant: sm90_forward(TYPES[t], int(dim_qk), int(dim_v), SM90_VARIANTS[int(variant)])),
@@ -285,6 +299,8 @@ _NAMES = (
      lambda k, dim, rules: sm80_tf32x3(k.compute, k.registers, int(dim), rules == "1")),
     (r"9sm80_hardILNS0_4TypeE(\d)ELi(\d+)ELb([01])E",
      lambda k, t, dim, rules: sm80_hard(k.compute, k.registers, TYPES[t], int(dim), rules == "1")),
+    (r"13sm80_additiveILNS0_4TypeE(\d)ELi(\d+)ELb([01])E",
+     lambda k, t, dim, rules: sm80_additive(k.compute, k.registers, TYPES[t], int(dim), rules == "1")),
     # <2 stages, cluster 1 x 1 x 1, tile 128 x N x 128, ..., causal, local, softcap, varlen, paged, append, Qv, P in
     # registers, overlap, PackGQA, split, ...>
     (r"CollectiveMainloopFwdSm90ILi2EN4cute5tupleIJNS5_1CILi1EEES8_S8_EEENS6_IJNS7_ILi128EEE(?:SA_|NS7_ILi176EEE)SA_EEE"

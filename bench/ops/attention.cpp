@@ -24,7 +24,9 @@ class AttentionWorkload : public Workload {
 
   Ready ready(CudaBench* cuda) const override {
     const auto tensors = std::make_shared<const Tensors>(spec_);
-    const auto reference = std::make_shared<const Reference>(tensors->problem());
+    const bool by_series =
+        spec_.additive && spec_.device == QKV_DEVICE_CUDA && spec_.type != QKV_TYPE_F32;
+    const auto reference = std::make_shared<const Reference>(tensors->problem(), by_series);
     return {candidates(cuda, tensors),
             [reference](bool rounds_scores) { return reference->check(rounds_scores); }};
   }

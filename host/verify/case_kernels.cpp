@@ -446,12 +446,45 @@ void add_hard_tiles(Rows* rows) {
   splits.add("ties", [](Case& c) { c.scale = 0.0f, c.one_head().sizes(3, 1300); });
 }
 
+// Additive scores on tensor cores: each instance, with several tiles of queries and blocks of keys,
+// the last ones cut; widths below the instance's; packed heads, which share their weights; splits.
+void add_additive_tiles(Rows* rows) {
+  Group tiles{rows, "tiles_additive_", Case().one_head().sizes(150, 200), {kF16}};
+  tiles.base.score = QKV_SCORE_ADDITIVE;
+  for (const int64_t d : {64, 128}) {
+    for (const bool rules : {false, true}) {
+      Group group = tiles;
+      group.prefix += text("d", d, rules_label(rules), "_");
+      group.base.dims(d, d);
+      if (rules) group.base.inputs = {{kBias, kHeads | kKeys}};
+      group.add("full", [](Case&) {});
+      group.add("causal", {kBf16}, [](Case& c) { c.causal = true; });
+    }
+  }
+  Group one{rows, "additive_", tiles.base, {kF16}};
+  one.base.dims(24, 40);
+  one.add("window", [](Case& c) { c.window(70, 40); });
+  one.add("blind", {kBf16}, [](Case& c) { c.shifted(-90).causal = true; });
+  one.add("lengths", [](Case& c) { c.batch = 4, c.lengths = {200, 129, 64, 0}; });
+  one.add("scale_negative", {kBf16}, [](Case& c) { c.scale = -0.7f, c.causal = true; });
+  one.add("one_chunk", [](Case& c) { c.dims(8, 128).layout = Layout::kPadded; });
+  one.add("softcap_mask", {kBf16}, [](Case& c) {
+    c.softcap = 3, c.inputs = {{kMask, kAllAxes}, {kAlibi, kHeads}}, c.lengths = {200, 70};
+    c.batch = 2, c.heads(4, 2).layout = Layout::kPadded;
+  });
+  Group splits{rows, "splits_additive_", one.base, {kF16}};
+  splits.base.heads(4, 2).sizes(3, 700).causal = true;
+  splits.add("plain", [](Case&) {});
+  splits.add("lengths", {kBf16}, [](Case& c) { c.batch = 3, c.lengths = {700, 0, 65}; });
+  splits.add("fixed", [](Case& c) { c.fixed_split = 128; });
+}
+
 }  // namespace
 
 void add_kernel_cases(Rows* rows) {
   for (const auto& add :
        {add_tiles, add_bounds, add_tails, add_splits, add_warpgroups, add_warpgroup_widths,
-        add_warpgroup_rules, add_hidden_blocks, add_wide, add_hard_tiles})
+        add_warpgroup_rules, add_hidden_blocks, add_wide, add_hard_tiles, add_additive_tiles})
     add(rows);
 }
 

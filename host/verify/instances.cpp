@@ -4,6 +4,7 @@
 
 #include "host/core/status.h"
 #include "kernels/attention/simt_forward/policy.h"
+#include "kernels/attention/sm80_additive/policy.h"
 #include "kernels/attention/sm80_forward/policy.h"
 #include "kernels/attention/sm80_hard/policy.h"
 #include "kernels/attention/sm80_tf32x3/policy.h"
@@ -35,6 +36,14 @@ std::string sm80_forward_instance(const std::string& name, int32_t dim, bool rul
                                               : named(Sm80Variant::kShort, " Short");
 }
 
+std::string sm80_additive_instance(const std::string& name, int32_t dim, bool rules,
+                                   const std::string& plan) {
+  const auto plain = kernels::sm80_additive_policy(dim, false);
+  const std::string tile = host::text(plain.tile_q, " queries x ", plain.tile_kv);
+  const bool with_rules = rules || plan.find(tile) == std::string::npos;
+  return host::text(name, " ", plain.max_dim, with_rules ? " true" : " false");
+}
+
 }  // namespace
 
 const std::vector<Instance>& all_instances() {
@@ -54,6 +63,8 @@ const std::vector<Instance>& all_instances() {
 #define QKV_SM80_TF32X3(max_dim, rules) add("sm80_tf32x3", " " #max_dim " " #rules, gains_by_tf32);
 #define QKV_SM80_HARD(type, max_dim, rules) \
   add("sm80_hard", " " #type " " #max_dim " " #rules, from_sm80);
+#define QKV_SM80_ADDITIVE(type, max_dim, rules) \
+  add("sm80_additive", " " #type " " #max_dim " " #rules, from_sm80);
 #define QKV_HARD_COMBINE() add("hard_combine", "", from_sm80);
 #define QKV_SM90_FORWARD(type, d_qk, d_v, variant) \
   add("sm90_forward", " " #type " " #d_qk " " #d_v " " #variant, sm90_alone);
@@ -93,6 +104,7 @@ std::string instance_of(const std::string& kernel, const Case& row, const std::s
     const auto policy = kernels::sm80_hard_policy(static_cast<int32_t>(row.d_qk), rules);
     return host::text(name, " ", policy.max_dim, rules ? " true" : " false");
   }
+  if (kernel == "sm80_additive") return sm80_additive_instance(name, dim, rules, plan);
   if (kernel == "sm80_forward") return sm80_forward_instance(name, dim, rules, plan);
   return name + (row.score == QKV_SCORE_DOT ? " Dot" : " Additive") +
          (row.selection == QKV_SELECT_SOFT   ? " Soft"

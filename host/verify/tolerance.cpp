@@ -60,9 +60,21 @@ reference::Result with_scores(host::attention::Problem problem) {
   return reference::attention(problem);
 }
 
+// Of tanh by a series: the largest error, and the root of the mean square.
+constexpr double kSeriesMost = 0x1p-8, kSeriesRms = 0x1p-11;
+
 }  // namespace
 
-Tolerance::Tolerance(const host::attention::Problem& problem)
+Tanh tanh_of(const BuiltProblem& built) {
+  if (built.row().score != QKV_SCORE_ADDITIVE) return Tanh::kExact;
+  const qkv_attention_desc desc = built.desc();
+  qkv_query_result result{};
+  result.struct_size = sizeof result;
+  if (qkv_query(&desc, &result) != QKV_SUCCESS) return Tanh::kExact;
+  return std::string(result.kernel) == "sm80_additive" ? Tanh::kSeries : Tanh::kExact;
+}
+
+Tolerance::Tolerance(const host::attention::Problem& problem, Tanh tanh)
     : p_(problem),
       oracle_(problem.weights.present() && problem.weights_mode != QKV_WEIGHTS_MASKED
                   ? reference::attention(problem)
@@ -70,7 +82,8 @@ Tolerance::Tolerance(const host::attention::Problem& problem)
       lowp_(reference::attention(problem, reference::Precision::kInput)),
       scores_(problem.weights.present() && problem.weights_mode != QKV_WEIGHTS_MASKED
                   ? with_scores(problem)
-                  : oracle_) {
+                  : oracle_),
+      tanh_(tanh) {
   std::vector<KeySize> keys;
   for (int64_t b = 0; b < p_.batch; ++b) {
     for (int64_t h = 0; h < p_.heads_kv; ++h) {
@@ -115,6 +128,8 @@ void Tolerance::bound_row(int64_t b, int64_t h, int64_t i, const KeySize* keys) 
   for (int64_t d = 0; !dot && d < p_.d_qk; ++d)
     fixed += std::abs(element_of(p_.additive_weight, 0, h, 0, d));
 
+  const double by_series = tanh_ == Tanh::kSeries ? series_error(h) : 0;
+
   const double best = scores_.index[row] < 0 ? 0 : score(row, scores_.index[row]);
   for (int64_t j = 0; j < p_.s_kv; ++j) {
     const auto at = static_cast<size_t>(j);
@@ -122,7 +137,7 @@ void Tolerance::bound_row(int64_t b, int64_t h, int64_t i, const KeySize* keys) 
     // Past the length nothing is read; hidden keys matter to the weights output only.
     if (kind(s) != Kind::kFinite && !p_.weights.present()) continue;
     const double terms = scale * fixed * (dot ? keys[at].k : 1);
-    double error = kE * terms * (kLambda * root + (dot ? 4 : 12));
+    double error = kE * terms * (kLambda * root + (dot ? 4 : 12)) + by_series;
     if (p_.softcap > 0)
       error += p_.type != QKV_TYPE_F32 && p_.softcap <= kFastSoftcap
                    ? 20 * kE * p_.softcap
@@ -150,6 +165,19 @@ void Tolerance::bound_row(int64_t b, int64_t h, int64_t i, const KeySize* keys) 
       p_.selection == QKV_SELECT_HARD
           ? (scores_.index[row] < 0 ? 0 : bound.score[static_cast<size_t>(scores_.index[row])])
           : bound.normaliser + 4 * kE * std::abs(scores_.lse[row]);
+}
+
+// What a series of tanh may do to a score of the head.
+double Tolerance::series_error(int64_t h) {
+  double sum = 0, squares = 0;
+  for (int64_t d = 0; d < p_.d_qk; ++d) {
+    const double w = std::abs(element_of(p_.additive_weight, 0, h, 0, d));
+    sum += w, squares += w * w;
+  }
+  const double scale = std::abs(static_cast<double>(p_.scale));
+  const double rms = scale * kSeriesRms * std::sqrt(squares);
+  series_rms_ = std::max(series_rms_, rms);
+  return std::min(scale * kSeriesMost * sum, kLambda * rms);
 }
 
 double Tolerance::probability(size_t row, int64_t j) const {
@@ -220,8 +248,9 @@ std::string Tolerance::check_o(const std::vector<double>& o, double* worst) cons
                         ", the error ", std::abs(error), " exceeds ", allowed_o_[at], " (rule c)");
     }
   }
-  // The floor: rounding O, and rounding one score and its weight in fp32.
-  const double floor = ulp(p_.type, largest) + 2 * kE * (1 + largest_score_) * largest_v_;
+  // The floor: rounding O, rounding one score and its weight in fp32, its tanh by a series.
+  const double floor =
+      ulp(p_.type, largest) + 2 * (kE * (1 + largest_score_) + series_rms_) * largest_v_;
   add_error(ours.worst, 2 * lowp.worst + floor, worst);
   if (!(ours.worst <= 2 * lowp.worst + floor)) {
     return host::text(element("o", worst_at / static_cast<size_t>(p_.d_v),

@@ -19,6 +19,12 @@
 // probability of 2 exp(-lambda^2 / 2) (Higham and Mary, A new approach to probabilistic rounding
 // error analysis, SIAM J. Sci. Comput. 41(5), 2019, theorem 3.1); lambda = 6 leaves 3e-8. The
 // functions behind it (exp, tanh, softcap, bias) add single roundings, counted one by one.
+//
+// tanh by a series (qkv.h's other tanh of additive scores, of 16-bit types on tensor cores): each
+// of the d_qk terms w tanh(q + k) errs by at most 2^-8 |w|, and by 2^-11 |w| in the root of the
+// mean square. A score then errs by at most 2^-8 sum |w|, and by lambda 2^-11 |w|_2, where errors
+// of dims have nothing to do with each other; the smaller one counts in rules c and e, the latter
+// with lambda 1 in rule a. Where another kernel computes, none of this is allowed.
 #pragma once
 
 #include <string>
@@ -39,6 +45,12 @@ struct Judgement {
   double worst = 0;
 };
 
+// How additive scores have their tanh.
+enum class Tanh { kExact, kSeries };
+
+// Of the kernel that computes the problem here.
+Tanh tanh_of(const BuiltProblem& built);
+
 // Under top-k selection the index is judged first: a key that is left out may score better than one
 // that is taken by what fp32 scores may confuse, and no more. Everything else is then judged as
 // soft attention over the keys that were taken.
@@ -47,7 +59,10 @@ struct Judgement {
 class Tolerance {
  public:
   // Reads the inputs that `problem` points to.
-  explicit Tolerance(const host::attention::Problem& problem);
+  explicit Tolerance(const host::attention::Problem& problem, Tanh tanh = Tanh::kExact);
+  // Of the problem as it is computed here.
+  explicit Tolerance(const BuiltProblem& built)
+      : Tolerance(built.oracle_problem(), tanh_of(built)) {}
 
   // Of the outputs that are present in `got`.
   Judgement judge(const BuiltProblem& got) const;
@@ -72,6 +87,7 @@ class Tolerance {
   };
 
   void bound_row(int64_t b, int64_t h, int64_t i, const KeySize* keys);
+  double series_error(int64_t h);
   void allow_row(int64_t b, int64_t h, int64_t i);
   size_t row_at(int64_t b, int64_t h, int64_t i) const {
     return static_cast<size_t>((b * p_.heads_q + h) * p_.s_q + i);
@@ -106,6 +122,8 @@ class Tolerance {
   std::vector<RowBound> bounds_;
   std::vector<double> allowed_o_;  // by rule c
   double largest_score_ = 0, largest_v_ = 0;
+  Tanh tanh_;
+  double series_rms_ = 0;  // of a score's error, by a series of tanh; the largest of all heads
 };
 
 }  // namespace qkv::verify

@@ -51,7 +51,7 @@ std::function<Judgement()> run_contract(const Case& row, uint64_t seed) {
       run(row, {.seed = seed, .fill = kOthers[seed % 4], .poison = 0xa5}, Api::kPlan, &wrong);
   if (!wrong.empty()) return known(wrong);
   if (again->output_bits() != first->output_bits()) return known(kOtherBits);
-  return [first] { return Tolerance(first->oracle_problem()).judge(*first); };
+  return [first] { return Tolerance(*first).judge(*first); };
 }
 
 // What is wrong with two runs of one call, whose unused memory differs; "" if nothing is.

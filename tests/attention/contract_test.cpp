@@ -46,7 +46,7 @@ class Contract : public testing::TestWithParam<Case> {
 // often as it runs; and this result is the oracle's.
 TEST_P(Contract, T1_T3_T12_Holds) {
   const auto first = run({.seed = test_seed(), .fill = Fill::kZero}, Api::kOneShot);
-  const Tolerance tolerance(first->oracle_problem());
+  const Tolerance tolerance(*first);
   ASSERT_TRUE(accepted(tolerance, *first));
   record_hash(row(), first->output_bits());
 

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "host/core/plan.h"
+#include "kernels/attention/sm80_additive/policy.h"
 #include "kernels/attention/sm80_forward/policy.h"
 #include "kernels/attention/sm80_hard/policy.h"
 #include "kernels/attention/sm80_tf32x3/policy.h"
@@ -29,6 +30,7 @@ namespace {
 struct Work {
   std::map<std::string, double> flops;  // by instruction
   double exponentials = 0, loaded = 0;
+  double sines = 0, cosines = 0;  // of additive scores: one each for a row's or key's dim
 
   bool operator==(const Work&) const = default;
 };
@@ -40,6 +42,13 @@ struct Tiles {
 };
 
 bool has_rules(const Case& row) { return row.has(kBias); }
+bool is_additive(const Case& row) { return row.score == QKV_SCORE_ADDITIVE; }
+
+// Columns of the product that scores are: of additive ones two features of each harmonic and dim.
+double score_columns(const Case& row, int64_t dim) {
+  return is_additive(row) ? 2.0 * kernels::kSeriesHarmonics * static_cast<double>(row.d_qk)
+                          : static_cast<double>(dim);
+}
 
 // On one multiprocessor, where plans do not split.
 Tiles tiles_of(const Case& row) {
@@ -59,6 +68,9 @@ Tiles tiles_of(const Case& row) {
   host::Plan plan;
   if (!make_plan(problem, device, &plan).ok()) return {};
   EXPECT_EQ(plan_schedule(plan).splits, 1);
+  if (is_additive(row))
+    return {"sm80_additive", kernels::sm80_additive_policy(dim, has_rules(row)).max_dim,
+            plan_tiles(plan).tile_q, plan_tiles(plan).tile_kv};
   return {"sm80_forward", kernels::sm80_forward_policy(dim, plan_variant(plan)).max_dim,
           plan_tiles(plan).tile_q, plan_tiles(plan).tile_kv};
 }
@@ -67,7 +79,7 @@ Tiles tiles_of(const Case& row) {
 Work minimal_work(const Case& row, const Tiles& tiles) {
   const double element = row.type == QKV_TYPE_F32 ? 4 : 2;
   const bool hard = row.selection == QKV_SELECT_HARD;  // reads V where keys are chosen
-  double scores = 0, rescales = 0, loaded = 0;
+  double scores = 0, rescales = 0, loaded = 0, features = 0;
   for (int64_t b = 0; b < row.batch; ++b) {
     for (int64_t i0 = 0; i0 < row.s_q; i0 += tiles.tile_q) {
       const int64_t rows = std::min(tiles.tile_q, row.s_q - i0);
@@ -85,10 +97,12 @@ Work minimal_work(const Case& row, const Tiles& tiles) {
         if (!visible) continue;
         any = true;
         scores += static_cast<double>(tiles.tile_q * tiles.tile_kv);
+        features += static_cast<double>((tiles.tile_q + tiles.tile_kv) * row.d_qk);
         rescales += 4.0 * static_cast<double>(tiles.tile_q);  // each of the four lanes of a row
         const int64_t keys = std::min(tiles.tile_kv, row.length(b) - j0);
         loaded += element * static_cast<double>(keys * (row.d_qk + (hard ? 0 : row.d_v)));
       }
+      if (any) features += static_cast<double>(tiles.tile_q * 4);  // the first ones, ahead
       if (any) loaded += element * static_cast<double>(rows * row.d_qk);
     }
   }
@@ -99,6 +113,11 @@ Work minimal_work(const Case& row, const Tiles& tiles) {
     work.flops = {{"mma.tf32", 3 * 2 * product}, {"mma.bf16", product}};  // the last bits of V
   else
     work.flops = {{row.type == QKV_TYPE_F16 ? "mma.f16" : "mma.bf16", (hard ? 1 : 2) * product}};
+  if (is_additive(row)) {  // in fp16
+    const auto dim = static_cast<double>(tiles.max_dim);
+    work.flops = {{"mma.f16", 2 * scores * heads * (score_columns(row, tiles.max_dim) + dim)}};
+    work.sines = work.cosines = features * heads;
+  }
   return work;
 }
 
@@ -107,6 +126,8 @@ Work work_of(const nlohmann::json& launch) {
   for (const auto& [name, count] : launch.at("flops").items())
     if (name.rfind("mma.", 0) == 0) work.flops[name] = count.get<double>();
   work.exponentials = launch.at("mufu").value("ex2", 0.0);
+  work.sines = launch.at("mufu").value("sin", 0.0);
+  work.cosines = launch.at("mufu").value("cos", 0.0);
   work.loaded = launch.at("global").at("load_bytes").get<double>();
   return work;
 }
@@ -118,8 +139,9 @@ std::string line_of(const Case& row, const Work& work, double conflicts) {
   for (int64_t b = 0; b < row.batch; ++b)
     for (int64_t i = 0; i < row.s_q; ++i)
       for (int64_t j = 0; j < row.s_kv; ++j) scores += row.in_pattern(b, i, j) ? 1 : 0;
-  const double products = row.selection == QKV_SELECT_HARD ? 1 : 2;
-  const double visible = 2 * products * scores * static_cast<double>(row.heads_q * row.d_qk);
+  const double of_v = row.selection == QKV_SELECT_HARD ? 0 : static_cast<double>(row.d_v);
+  const double visible =
+      2 * scores * static_cast<double>(row.heads_q) * (score_columns(row, row.d_qk) + of_v);
   char line[256];
   std::snprintf(line, sizeof line, "| %s | %s | %.0f | %.2f | %.0f | %.0f | %.0f |",
                 row.name.c_str(), tiles_of(row).kernel, flops, flops / visible, work.exponentials,
@@ -158,7 +180,10 @@ TEST_P(CountedWork, IsTheMinimalCover) {
     const Work work = work_of(launch);
     EXPECT_EQ(work.flops, want.flops);
     EXPECT_EQ(work.exponentials, want.exponentials);
-    if (!has_rules(row) && row.lengths.empty()) {  // else bias or lengths are read, too
+    EXPECT_EQ(work.sines, want.sines);
+    EXPECT_EQ(work.cosines, want.cosines);
+    // Else bias, lengths, or weights and what is beyond a series' range are read, too.
+    if (!has_rules(row) && row.lengths.empty() && !is_additive(row)) {
       EXPECT_EQ(work.loaded, want.loaded);
     }
     EXPECT_EQ(conflicts_of(launch), 0) << launch.at("shared").dump();
@@ -192,7 +217,7 @@ int write_table() {
            "one a\nscore and four a row and block, the bytes loaded what each block of queries "
            "needs, "
            "once.\nHard selection has one product, no exponentials, and reads of V the chosen "
-           "rows.\n\n"
+           "rows. Additive scores have 16 columns\nof the product for each dim.\n\n"
            "| case | kernel | tensor FLOPs | over visible pairs | exponentials | bytes loaded | "
            "bank conflicts |\n| --- | --- | --- | --- | --- | --- | --- |\n";
   for (const Case& row : tiled_cases()) {

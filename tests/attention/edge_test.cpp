@@ -99,6 +99,16 @@ TEST_P(Edge, T4_SpecialValuesReachWhatSeesThemAndNothingElse) {
         typed({.name = "special", .heads_q = 4, .s_q = 70, .s_kv = 70, .d_qk = d, .d_v = d}));
 }
 
+TEST_P(Edge, T4_SpecialValuesOfAdditiveScores) {
+  expect_special_values_stay(typed({.name = "special",
+                                    .heads_q = 4,
+                                    .s_q = 70,
+                                    .s_kv = 70,
+                                    .d_qk = 16,
+                                    .d_v = 32,
+                                    .score = QKV_SCORE_ADDITIVE}));
+}
+
 // A NaN in the last row of a block of keys, and in the next block one key, whose value is huge:
 // each is seen where it is, and nothing behind it, neither in its row nor below.
 TEST_P(Edge, T4_SpecialValuesAtTheEdgeOfABlock) {

@@ -294,6 +294,11 @@ TEST(T27_Aliases, QInPlaceOnAGpuWhereTheKernelReadsQFirst) {
   };
   const auto nothing = [](qkv_attention_desc&) {};
   const auto hard = [](qkv_attention_desc& d) { d.selection = QKV_SELECT_HARD; };
+  const auto additive = [](qkv_attention_desc& d) {
+    d.score = QKV_SCORE_ADDITIVE;
+    d.additive_weight = {
+        reinterpret_cast<void*>(uintptr_t{1} << 41), QKV_TYPE_F32, 0, {1, 1, 1, 64}, {0, 0, 0, 1}};
+  };
   const auto weights = [](qkv_attention_desc& d) {
     d.weights = {reinterpret_cast<void*>(uintptr_t{1} << 40),
                  QKV_TYPE_F32,
@@ -309,6 +314,7 @@ TEST(T27_Aliases, QInPlaceOnAGpuWhereTheKernelReadsQFirst) {
   run(QKV_TYPE_F32, 64, "sm80_tf32x3", nothing);
   run(QKV_TYPE_F32, 500, "simt_forward", nothing);
   run(QKV_TYPE_F16, 64, "sm80_hard", hard);
+  run(QKV_TYPE_F16, 64, "sm80_additive", additive);
   run(QKV_TYPE_F32, 500, "simt_general", hard);
   run(QKV_TYPE_F32, 500, "simt_general",
       [](qkv_attention_desc& d) { d.selection = QKV_SELECT_TOP_K, d.top_k = 3; });

@@ -320,7 +320,8 @@ const Decline kSm80Declines[] = {
      [](qkv_attention_desc& d) {
        d.score = QKV_SCORE_ADDITIVE;
        d.additive_weight = {nullptr, QKV_TYPE_F32, 0, {1, 4, 1, 64}, {0, 64, 0, 1}};
-     }},
+     },
+     "sm80_additive"},
     {"hard", "computes soft selection only",
      [](qkv_attention_desc& d) { d.selection = QKV_SELECT_HARD; }, "sm80_hard"},
     {"top_k", "computes soft selection only", select_top, "simt_general"},
@@ -358,7 +359,8 @@ const Decline kSm90Declines[] = {
      [](qkv_attention_desc& d) {
        d.score = QKV_SCORE_ADDITIVE;
        d.additive_weight = {nullptr, QKV_TYPE_F32, 0, {1, 4, 1, 128}, {0, 128, 0, 1}};
-     }},
+     },
+     "sm80_additive"},
     {"hard", "computes soft selection only",
      [](qkv_attention_desc& d) { d.selection = QKV_SELECT_HARD; }, "sm80_hard"},
     {"top_k", "computes soft selection only", select_top, "simt_general"},
@@ -589,6 +591,55 @@ TEST_P(Sm80Hard, Declines) {
   row.edit = [](qkv_attention_desc& d) { of_test->edit(d), d.selection = QKV_SELECT_HARD; };
   expect_reason("sm80_hard", row);
 }
+
+class Sm80Additive : public testing::TestWithParam<Decline> {};
+
+// Each row's problem has additive scores.
+const Decline kAdditiveDeclines[] = {
+    {"old_device", "needs sm_80 or newer, the device is sm_75", [](qkv_attention_desc&) {},
+     "simt_general", 75},
+    {"f32", "computes in fp16 and bf16 only",
+     [](qkv_attention_desc& d) { d.q.type = d.k.type = d.v.type = d.o.type = QKV_TYPE_F32; }},
+    {"hard", "computes soft selection only",
+     [](qkv_attention_desc& d) { d.selection = QKV_SELECT_HARD; }},
+    {"top_k", "computes soft selection only", select_top, "simt_general"},
+    {"weights", "does not write attention weights",
+     [](qkv_attention_desc& d) { d.weights = pair_tensor(QKV_TYPE_F32); }},
+    {"odd_dim", "takes dims that are multiples of 8 up to 128, one here is 68",
+     [](qkv_attention_desc& d) { d = shapes(1, 1, 1, 8, 8, 64, 68); }},
+    {"wide", "takes dims that are multiples of 8 up to 128, one here is 136",
+     [](qkv_attention_desc& d) { d = shapes(1, 1, 1, 8, 8, 64, 136); }},
+    {"stride", "needs strides that are multiples of 8, k.stride[2] is 260",
+     [](qkv_attention_desc& d) { d.k.stride[2] = 260; }},
+    {"many_splits", "takes up to 1024 splits, fixed_split_size 128 makes 2048",
+     [](qkv_attention_desc& d) {
+       d = shapes(1, 1, 1, 1, 2048 * 128, 128, 128), d.fixed_split_size = 128;
+     },
+     ""},
+    {"nothing", "", [](qkv_attention_desc&) {}, "sm80_additive"},
+    {"hopper", "", [](qkv_attention_desc&) {}, "sm80_additive", 90},
+    {"ada", "", [](qkv_attention_desc&) {}, "sm80_additive", 89},
+    {"rules", "",
+     [](qkv_attention_desc& d) {
+       d.softcap = 2, d.mask = pair_tensor(QKV_TYPE_BOOL), d.bias = pair_tensor(QKV_TYPE_F16);
+     },
+     "sm80_additive"},
+};
+
+TEST_P(Sm80Additive, Declines) {
+  static const Decline* of_test = nullptr;
+  of_test = &GetParam();
+  Decline row = GetParam();
+  row.edit = [](qkv_attention_desc& d) {
+    of_test->edit(d), d.score = QKV_SCORE_ADDITIVE;
+    const int64_t heads = d.q.shape[1], dim = d.q.shape[3];
+    d.additive_weight = {nullptr, QKV_TYPE_F32, 0, {1, heads, 1, dim}, {0, dim, 0, 1}};
+  };
+  expect_reason("sm80_additive", row);
+}
+
+INSTANTIATE_TEST_SUITE_P(Reasons, Sm80Additive, testing::ValuesIn(kAdditiveDeclines),
+                         [](const auto& row) { return std::string(row.param.name); });
 
 TEST(Sm80HardAndTopK, Declines) {
   expect_reason("sm80_hard", {"top_k", "computes hard selection only", select_top, "simt_general"});

@@ -52,12 +52,19 @@ View pair(const Problem& p, qkv_type type) {
   return {nullptr, type, {2, p.heads_q, p.s_q, p.s_kv}, {0, 0, p.s_kv, 1}};
 }
 
+// With additive scores.
+Problem in_additive(Problem p) {
+  p.score = QKV_SCORE_ADDITIVE;
+  p.additive_weight = {nullptr, QKV_TYPE_F32, {1, p.heads_q, 1, p.d_qk}, {0, p.d_qk, 0, 1}};
+  return p;
+}
+
 // A row of the table: all of these problems; in fp32 for a kernel that computes in nothing else,
 // unless the row is about types.
 struct Row {
   const char* name;
   std::vector<std::function<Problem()>> problems;
-  bool of_types = false, of_selection = false, of_dims = false;
+  bool of_types = false, of_selection = false, of_dims = false, of_score = false;
 };
 
 template <class Edit>
@@ -119,10 +126,8 @@ std::vector<Row> all_rows() {
   rows.push_back(edited("ALiBi", [](Problem* p) {
     p->alibi_slopes = {nullptr, QKV_TYPE_F32, {2, p->heads_q, 1, 1}, {0, 1, 0, 0}};
   }));
-  rows.push_back(edited("additive score", [](Problem* p) {
-    p->score = QKV_SCORE_ADDITIVE;
-    p->additive_weight = {nullptr, QKV_TYPE_F32, {1, p->heads_q, 1, p->d_qk}, {0, p->d_qk, 0, 1}};
-  }));
+  rows.push_back({"scaled dot score", {sized({})}, false, false, false, true});
+  rows.push_back(edited("additive score", [](Problem* p) { *p = in_additive(*p); }));
   rows.push_back({"soft selection", {sized({})}, false, true});
   rows.push_back(edited("hard selection, index", [](Problem* p) {
     p->selection = QKV_SELECT_HARD;
@@ -184,15 +189,22 @@ bool is_hard_only(const host::Kernel& kernel) {
          kernel.decline(in_hard(problem({})), h100()).empty();
 }
 
+bool is_additive_only(const host::Kernel& kernel) {
+  return !kernel.decline(problem({}), h100()).empty() &&
+         kernel.decline(in_additive(problem({})), h100()).empty();
+}
+
 bool is_wide_only(const host::Kernel& kernel) {
   return !kernel.decline(problem({}), h100()).empty() &&
          kernel.decline(in_wide(problem({})), h100()).empty();
 }
 
-// The problem as the kernel has it: where types, selection or dims are not what is asked, its own.
+// The problem as the kernel has it: where types, score, selection or dims are not what is asked,
+// its own.
 Problem as_for(const host::Kernel& kernel, const Row& row, const Problem& p) {
   Problem own = !row.of_types && is_fp32_only(kernel) ? in_fp32(p) : p;
   if (!row.of_dims && is_wide_only(kernel)) own = in_wide(own);
+  if (!row.of_score && is_additive_only(kernel)) own = in_additive(own);
   return !row.of_selection && is_hard_only(kernel) ? in_hard(own) : own;
 }
 

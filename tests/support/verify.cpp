@@ -66,8 +66,6 @@ testing::AssertionResult accepted(const Tolerance& tolerance, const BuiltProblem
   return testing::AssertionFailure() << wrong << '\n' << replay(got.row());
 }
 
-testing::AssertionResult accepted(const BuiltProblem& got) {
-  return accepted(Tolerance(got.oracle_problem()), got);
-}
+testing::AssertionResult accepted(const BuiltProblem& got) { return accepted(Tolerance(got), got); }
 
 }  // namespace qkv::test

@@ -112,7 +112,7 @@ std::string decline_instead_of_splits(const Problem& p, const DeviceInfo& device
   if (p.fixed_split_size == 0) return {};
   Problem uncut = p;
   uncut.fixed_split_size = 0;
-  for (const Kernel* kernel : {&kSm90Forward, &kSm90Wide, &kSm80Forward}) {
+  for (const Kernel* kernel : {&kSm90Forward, &kSm90Wide, &kSm80Forward, &kSm80Additive}) {
     if (disabled().has(kernel->name)) continue;
     if (kernel->decline(uncut, device).empty() && !kernel->decline(p, device).empty())
       return text("gives other bits than ", kernel->name,

@@ -1,0 +1,14 @@
+#include "kernels/attention/sm80_additive/launch.cuh"
+
+namespace qkv::kernels {
+
+template int prepare_sm80_additive_instance<Type::kBF16, 64, true>();
+template int launch_sm80_additive_instance<Type::kBF16, 64, true>(const ForwardArgs&,
+                                                                  const TileSchedule&,
+                                                                  const Partials&, void*);
+template int prepare_sm80_additive_instance<Type::kBF16, 128, true>();
+template int launch_sm80_additive_instance<Type::kBF16, 128, true>(const ForwardArgs&,
+                                                                   const TileSchedule&,
+                                                                   const Partials&, void*);
+
+}  // namespace qkv::kernels

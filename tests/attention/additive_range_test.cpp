@@ -1,0 +1,100 @@
+// Additive scores whatever the size of q and k: where a series of sines serves tanh, where it does
+// not, in one problem beside each other, and where tanh is +-1. What stands beside a row or a key
+// must not choose for it.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <vector>
+
+#include "tests/support/each_type.h"
+
+namespace qkv::test {
+namespace {
+
+class AdditiveRange : public EachType {
+ protected:
+  // Each way through a kernel: widths, rules, few queries.
+  std::vector<Case> variants() const {
+    Case row = typed({.name = "range", .batch = 1, .score = QKV_SCORE_ADDITIVE});
+    std::vector<Case> rows;
+    rows.push_back(row.heads(1, 1).sizes(70, 70).dims(16, 64));
+    rows.push_back(row.sizes(70, 20).dims(24, 128));
+    rows.push_back(row.heads(2, 1).sizes(3, 70).dims(16, 24));
+    rows.back().inputs = {{kBias, kHeads | kKeys}};
+    return rows;
+  }
+};
+EACH_TYPE(AdditiveRange);
+
+void multiply(const Tensor& tensor, double by) {
+  tensor.each([&](int64_t b, int64_t h, int64_t i, int64_t d) {
+    tensor.set(b, h, i, d, by * tensor.get(b, h, i, d));
+  });
+}
+
+TEST_P(AdditiveRange, T1_OfEverySize) {
+  for (const Case& row : variants()) {
+    for (const double size : {0.1, 2.0, 5.0, 3000.0}) {
+      SCOPED_TRACE(host::text("q and k are N(0, 1) times ", size));
+      BuiltProblem built(row, {.seed = test_seed()});
+      multiply(built.q, size), multiply(built.k, size);
+      ASSERT_EQ(built.run(), QKV_SUCCESS) << qkv_last_error();
+      EXPECT_TRUE(accepted(built));
+    }
+  }
+}
+
+// q + k is small, q and k are not: from the edge of a series' range to where e^(2q) overflows.
+TEST_P(AdditiveRange, T1_OfLargeNumbersThatCancel) {
+  for (const Case& row : variants()) {
+    for (const double apart : {3.0, 60.0}) {
+      SCOPED_TRACE(host::text("q and k lie ", 2 * apart, " apart"));
+      BuiltProblem built(row, {.seed = test_seed()});
+      const auto shift = [](const Tensor& tensor, double by) {
+        tensor.each([&](int64_t b, int64_t h, int64_t i, int64_t d) {
+          tensor.set(b, h, i, d, 0.3 * tensor.get(b, h, i, d) + (d % 3 == 0 ? -by : by));
+        });
+      };
+      shift(built.q, apart), shift(built.k, -apart);
+      ASSERT_EQ(built.run(), QKV_SUCCESS) << qkv_last_error();
+      EXPECT_TRUE(accepted(built));
+    }
+  }
+}
+
+// Weights of any size, also one far above all others.
+TEST_P(AdditiveRange, T1_OfWeightsOfEverySize) {
+  Case row = variants().front();
+  row.lse = true;
+  for (const double size : {1e-36, 1e-4, 1e4}) {
+    SCOPED_TRACE(host::text("weights of ", size));
+    BuiltProblem built(row, {.seed = test_seed()});
+    const Tensor& w = built[kAdditive];
+    w.each([&](int64_t b, int64_t h, int64_t i, int64_t d) {
+      w.set(b, h, i, d, w.get(b, h, i, d) * size * (d == 7 ? 1.0 : 1e-5));
+    });
+    ASSERT_EQ(built.run(), QKV_SUCCESS) << qkv_last_error();
+    EXPECT_TRUE(accepted(built));
+  }
+}
+
+// T13 in the small: a query's result is the same bits whatever its neighbours are, a key's part in
+// it whatever other keys are that weigh nothing.
+TEST_P(AdditiveRange, T13_DoesNotDependOnNeighbours) {
+  for (const Case& row : variants()) {
+    BuiltProblem plain(row, {.seed = test_seed()}), other(row, {.seed = test_seed()});
+    other.q.each([&](int64_t b, int64_t h, int64_t i, int64_t d) {
+      if (i % 2 == 1) other.q.set(b, h, i, d, 30 * other.q.get(b, h, i, d));
+    });
+    for (BuiltProblem* built : {&plain, &other})
+      ASSERT_EQ(built->run(), QKV_SUCCESS) << qkv_last_error();
+    int changed = 0;
+    plain.o.each([&](int64_t b, int64_t h, int64_t i, int64_t d) {
+      changed += i % 2 == 0 && plain.o.get(b, h, i, d) != other.o.get(b, h, i, d);
+    });
+    EXPECT_EQ(changed, 0) << replay(row);
+  }
+}
+
+}  // namespace
+}  // namespace qkv::test
