@@ -8,8 +8,7 @@
 // that the tensor cores work on P V during the block's softmax. The warpgroups take turns in
 // issuing, so that one's softmax overlaps the other's products (ping-pong). O is left in its tile's
 // place of Q. Where Q has two buffers the next tile begins while this one is stored. Of the blocks
-// that a mask hides from a whole tile, the producer tells where to go on. kernels/README.md draws
-// it.
+// that a mask hides from a whole tile, the producer tells where to go on. Drawn in kernels/README.
 //
 // Contract (qkv.h has the rest): maps describe q, k, v and o; keys at or past the length have
 // weight 0, whatever they hold; keys masked by the window get weight 0; P is rounded to the element
@@ -52,8 +51,7 @@ struct Sm90Forward {
   static_assert((kShape.warpgroups - 1) * kSm90Rows <= kTileKv,
                 "their first keys differ by a block");
   using Rules = Sm90Rules<T, kTileKv>;
-  // The next tile's first Q K^T beside the epilogue. With 96 dims and a softcap registers do not
-  // suffice.
+  // The next tile's first Q K^T beside the epilogue; with 96 dims and a softcap registers fail it.
   static constexpr bool kAhead = kShape.ahead && !(kSoftcap && kDimQk == 96);
 
   // A softcapped score's exponent is at most 2 kLargestFastSoftcap log2(e).
@@ -61,8 +59,7 @@ struct Sm90Forward {
   static_assert(2 * kLargestFastSoftcap * kLog2E < kCoarseExponent);
 
   // Whether a warpgroup finds out at a tile's end that only others see the first block, instead of
-  // with the tile. ptxas needs more registers than there are (C7511) for the one here, for the
-  // other there.
+  // with the tile: ptxas runs out of registers (C7511) by the one here, by the other there.
   static constexpr bool kLateRead = kVariant == Sm90Variant::kPlain ? kDimQk == 128 : kSoftcap;
 
   // The blocks of keys that the warpgroup's rows see of a tile; none if last < first.
@@ -387,18 +384,7 @@ static __global__ void __launch_bounds__(sm90_shape(kDimQk, kDimV, kVariant)->th
 
   const int warpgroup =
       __shfl_sync(0xffffffffu, static_cast<int>(threadIdx.x) / kSm90WarpgroupThreads, 0);
-  if (threadIdx.x == 0) {
-    for (int stage = 0; stage < kShape.q_stages; ++stage) {
-      for (uint64_t& full : shared.q_full[stage]) ptx::mbarrier_init(shared_address(&full), 1);
-      ptx::mbarrier_init(shared_address(&shared.q_empty[stage]), kShape.math_warps());
-    }
-    for (int stage = 0; stage < kShape.kv_stages; ++stage) {
-      ptx::mbarrier_init(shared_address(&shared.kv_full[stage]), 1);
-      ptx::mbarrier_init(shared_address(&shared.kv_empty[stage]), kShape.math_warps());
-    }
-    ptx::mbarrier_init(shared_address(&shared.v_tail), 1);
-    ptx::fence_mbarrier_init();
-  }
+  if (threadIdx.x == 0) shared.init_barriers();
   __syncthreads();
 
   if (warpgroup == kShape.warpgroups) {

@@ -48,6 +48,10 @@ struct Sm90KvRing {
   }
 };
 
+__device__ inline uint32_t shared_address(const void* shared) {
+  return static_cast<uint32_t>(__cvta_generic_to_shared(shared));
+}
+
 template <class T, int kDimQk, int kDimV, bool kRules>
 struct Sm90Shared {
   static constexpr Sm90Shape kShape =
@@ -82,11 +86,22 @@ struct Sm90Shared {
     constexpr Sm90Shape kLocal = kShape;  // device code may not refer to the static member
     return reinterpret_cast<KvPanel*>(kv_bytes + kLocal.kv_offset(static_cast<int32_t>(stage)));
   }
-};
 
-__device__ inline uint32_t shared_address(const void* shared) {
-  return static_cast<uint32_t>(__cvta_generic_to_shared(shared));
-}
+  // One thread, before all others go on.
+  __device__ void init_barriers() {
+    constexpr Sm90Shape kLocal = kShape;
+    for (int stage = 0; stage < kLocal.q_stages; ++stage) {
+      for (uint64_t& full : q_full[stage]) ptx::mbarrier_init(shared_address(&full), 1);
+      ptx::mbarrier_init(shared_address(&q_empty[stage]), kLocal.math_warps());
+    }
+    for (int stage = 0; stage < kLocal.kv_stages; ++stage) {
+      ptx::mbarrier_init(shared_address(&kv_full[stage]), 1);
+      ptx::mbarrier_init(shared_address(&kv_empty[stage]), kLocal.math_warps());
+    }
+    ptx::mbarrier_init(shared_address(&v_tail), 1);
+    ptx::fence_mbarrier_init();
+  }
+};
 
 // The number of the tile's set in its batch, a coordinate of TMA's descriptors of Q and O.
 __device__ inline int set_of(const Sm90ForwardArgs& args, const WorkTile& at) {
