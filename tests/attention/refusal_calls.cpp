@@ -132,6 +132,15 @@ std::vector<Refusal> call_refusals() {
       [] { return run_changed([](F& f) { f.desc.v.stride[2] = 0; }); });
   add("run_other_options", QKV_INVALID_PLAN, {differ},
       [] { return run_changed([](F& f) { f.desc.causal = 1; }); });
+  add("run_larger_softcap", QKV_INVALID_PLAN, {differ}, [] {
+    F f;
+    f.desc.softcap = 128;
+    const auto plan = plan_for(f.desc);
+    f.desc.softcap = 127;
+    if (const qkv_status status = qkv_plan_run(plan.get(), &f.desc, nullptr)) return status + 1;
+    f.desc.softcap = 129;
+    return qkv_plan_run(plan.get(), &f.desc, nullptr);
+  });
   add("run_other_window", QKV_INVALID_PLAN, {differ},
       [] { return run_changed([](F& f) { f.desc.window_left = 1; }); });
   add("run_other_tensors", QKV_INVALID_PLAN, {differ},

@@ -5,6 +5,7 @@
 #include "host/core/overlap.h"
 #include "host/core/plan.h"
 #include "host/core/verbose.h"
+#include "kernels/core/softcap.h"
 
 namespace qkv::host::attention {
 namespace {
@@ -27,6 +28,11 @@ bool is_empty(const Problem& p) { return p.empty(); }
 
 // --- what plans depend on
 
+// Kernels may compute the larger ones by another formula, with other tiles.
+int64_t softcap_class(float softcap) {
+  return softcap == 0 ? 0 : softcap <= kernels::kLargestFastSoftcap ? 1 : 2;
+}
+
 void add_key(const Problem& p, PlanKey* key) {
   const std::array words{int64_t{p.score},
                          int64_t{p.selection},
@@ -40,7 +46,7 @@ void add_key(const Problem& p, PlanKey* key) {
                          p.d_v,
                          int64_t{p.type},
                          int64_t{p.weights_mode},
-                         int64_t{p.softcap > 0 ? 1 : 0},
+                         softcap_class(p.softcap),
                          int64_t{p.scale > 0 ? 1 : 0},
                          int64_t{p.alignment},
                          p.explicit_offset,
