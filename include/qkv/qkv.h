@@ -268,9 +268,9 @@ typedef struct qkv_attention_desc {
 
   int32_t scale_set; /**< 0: scale is 1/sqrt(Dqk) for dot scores, 1 for additive ones */
   float scale;       /**< 0, or of magnitude 2^-126 to 2^127; 0 unless scale_set is not 0 */
-  float
-      softcap; /**< 2^-100 to 2^100, scale / softcap 0 or of magnitude 2^-126 to 2^127; 0: none.
-                  With 16-bit types one of up to 128 may add an error of 2^-19 softcap to a score */
+  /** 2^-100 to 2^100, scale / softcap 0 or of magnitude 2^-126 to 2^127; 0: none. With 16-bit types
+   * one of up to 128 may add an error of 2^-19 softcap to a score. */
+  float softcap;
 
   int32_t causal;          /**< not 0: key j is hidden from query i unless j <= i + offset */
   qkv_alignment alignment; /**< default QKV_ALIGN_BOTTOM_RIGHT */
