@@ -143,7 +143,7 @@ case $1 in
     caught 'a function is gone' 's/QKV_API int32_t qkv_version\(void\);//'
     noticed 'a function is new' 's/(QKV_API int32_t qkv_version)/QKV_API int32_t qkv_planted(int);\n$1/'
     caught 'a parameter has another type' 's/qkv_device_query\(int32_t index/qkv_device_query(int64_t index/'
-    caught 'a field moved' 's/(  float scale;[^\n]*\n)(  float softcap;[^\n]*\n)/$2$1/'
+    caught 'a field moved' 's#(  float scale;[^\n]*\n)((?:  /\*\*(?:(?!\*/).)*\*/\n)?  float softcap;[^\n]*\n)#$2$1#s'
     caught 'a struct grew in its middle' 's/(void\* workspace;)/$1 int planted;/'
     caught 'a struct without struct_size grew' 's/(\} qkv_tensor;)/  int64_t planted;\n$1/'
     caught 'a field has another type' 's/float softcap;/int32_t softcap;/'

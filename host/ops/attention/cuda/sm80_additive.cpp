@@ -1,7 +1,5 @@
 #include <algorithm>
-#include <array>
 #include <cstdint>
-#include <span>
 
 #include "host/ops/attention/op.h"
 #include "host/ops/attention/splits.h"
@@ -14,25 +12,20 @@ struct AdditivePlan : SplitPlan {
   kernels::Sm80AdditivePolicy policy;
 };
 
-// The policies that may run a problem. The one with rules has fewer queries and serves few of them
-// best. With a fixed split size, where the tile of keys decides the order of summation, it is the
-// only one: its 64 keys divide the sizes that people choose.
-struct Policies {
-  static constexpr size_t kMost = 2;
-  std::array<kernels::Sm80AdditivePolicy, kMost> all{};
-  size_t count = 0;
+// Rows of a tile share the weights of one head.
+bool can_pack(const Problem& p) {
+  const int64_t ratio = p.heads_q / p.heads_kv;
+  return ratio > 1 && p.s_q * ratio <= INT32_MAX - 1024 && p.additive_weight.stride[1] == 0;
+}
 
-  std::span<const kernels::Sm80AdditivePolicy> view() const { return {all.data(), count}; }
-};
-
-Policies additive_policies(const Problem& p) {
-  Policies policies;
-  const auto add = [&](bool rules) {
-    policies.all[policies.count++] = kernels::sm80_additive_policy(widest(p), rules);
-  };
-  if (!has_rules(p) && p.fixed_split_size == 0) add(false);
-  add(true);
-  return policies;
+// The one with rules has fewer rows, and serves few of them best. With a fixed split size, where
+// the tile of keys decides the order of summation, it is the only one: its 64 keys divide the sizes
+// that people choose.
+kernels::Sm80AdditivePolicy policy_of(const Problem& p) {
+  const auto rules = kernels::sm80_additive_policy(widest(p), true);
+  const int64_t rows = can_pack(p) ? p.s_q * (p.heads_q / p.heads_kv) : p.s_q;
+  if (has_rules(p) || p.fixed_split_size > 0 || rows <= rules.tile_q) return rules;
+  return kernels::sm80_additive_policy(widest(p), false);
 }
 
 std::string additive_decline(const Problem& p, const DeviceInfo& device) {
@@ -46,16 +39,13 @@ std::string additive_decline(const Problem& p, const DeviceInfo& device) {
   if (reason.empty()) reason = decline_dims(p, 8, kernels::kSm80AdditiveMaxDim);
   if (reason.empty()) reason = decline_alignment(p);
   if (!reason.empty()) return reason;
-  const Policies policies = additive_policies(p);
-  for (const kernels::Sm80AdditivePolicy& policy : policies.view()) {
-    const auto smem = static_cast<int32_t>(kernels::sm80_additive_smem_bytes(policy));
-    if (smem > device.smem_per_block)
-      return text("needs ", smem, " bytes of shared memory, a block has ", device.smem_per_block);
-    reason = decline_splits(p, policy.tile_kv);
-    if (reason.empty()) reason = decline_grid(p, policy.tile_q, fixed_splits(p, policy.tile_kv));
-    if (!reason.empty()) return reason;
-  }
-  return {};
+  const kernels::Sm80AdditivePolicy policy = policy_of(p);
+  const auto smem = static_cast<int32_t>(kernels::sm80_additive_smem_bytes(policy));
+  if (smem > device.smem_per_block)
+    return text("needs ", smem, " bytes of shared memory, a block has ", device.smem_per_block);
+  reason = decline_splits(p, policy.tile_kv);
+  if (reason.empty()) reason = decline_grid(p, policy.tile_q, fixed_splits(p, policy.tile_kv));
+  return reason;
 }
 
 // Products of 2 N features a dim, and P V. Instructions of 128 lanes: some 40 for a query's dim, 65
@@ -78,23 +68,13 @@ int32_t resident_blocks(const kernels::Sm80AdditivePolicy& policy, const DeviceI
 }
 
 void additive_plan(const Problem& p, const DeviceInfo& device, AdditivePlan* plan) {
-  const DeviceRates rates = device_rates(device);
-  const Policies policies = additive_policies(p);
-  std::array<TileChoice, Policies::kMost> choices{};
-  for (size_t n = 0; n < policies.count; ++n) {
-    const kernels::Sm80AdditivePolicy& policy = policies.all[n];
-    choices[n] = {policy.tile_q,
-                  policy.tile_kv,
-                  {additive_step(rates, policy, static_cast<double>(p.d_qk)),
-                   resident_blocks(policy, device)}};
-  }
-  // Rows of a tile share the weights of one head.
-  const int64_t ratio = p.heads_q / p.heads_kv;
-  const bool can_pack =
-      ratio > 1 && p.s_q * ratio <= INT32_MAX - 1024 && p.additive_weight.stride[1] == 0;
-  const size_t chosen =
-      choose_cut(p, device, std::span(choices).first(policies.count), can_pack, plan);
-  plan->policy = policies.all[chosen];
+  plan->policy = policy_of(p);
+  const TileChoice only{
+      plan->policy.tile_q,
+      plan->policy.tile_kv,
+      {additive_step(device_rates(device), plan->policy, static_cast<double>(p.d_qk)),
+       resident_blocks(plan->policy, device)}};
+  choose_cut(p, device, {&only, 1}, can_pack(p), plan);
   plan->threads = kernels::kSm80AdditiveThreads;
   plan->smem_bytes = static_cast<int32_t>(kernels::sm80_additive_smem_bytes(plan->policy));
 }
