@@ -113,7 +113,8 @@ TEST_P(SplitWork, IsTheMinimalCover) {
 // its own.
 bool is_counted(const Case& row) {
   return row.name.rfind("splits_", 0) == 0 && row.fixed_split > 0 && row.lse &&
-         row.selection == QKV_SELECT_SOFT && row.lengths.empty() && row.softcap == 0;
+         row.score == QKV_SCORE_DOT && row.selection == QKV_SELECT_SOFT && row.lengths.empty() &&
+         row.softcap == 0;
 }
 
 std::vector<Case> split_cases() {

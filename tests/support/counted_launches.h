@@ -9,7 +9,8 @@
 
 namespace qkv::test {
 
-// One object a launch, on an A100 as `options` of vgpu-run change it; null where the test fails.
+// With the same inputs each time: a series of tanh reads more of some. One object a launch, on an
+// A100 as `options` of vgpu-run change it; null where the test fails.
 nlohmann::json counted_launches(const Case& row, const std::string& options = "");
 
 }  // namespace qkv::test
