@@ -56,9 +56,10 @@ constexpr int32_t sm80_additive_mark_bytes(const Sm80AdditivePolicy& policy) {
 // Dynamic shared memory of a block in bytes: a tile of Q and of V, the stages of features and of
 // marks, the weights.
 constexpr size_t sm80_additive_smem_bytes(const Sm80AdditivePolicy& policy) {
-  return static_cast<size_t>(
+  const int32_t bytes =
       2 * policy.max_dim * (policy.tile_q + policy.tile_kv) + 4 * policy.max_dim +
-      kSm80AdditiveStages * (sm80_additive_chunk_bytes(policy) + sm80_additive_mark_bytes(policy)));
+      kSm80AdditiveStages * (sm80_additive_chunk_bytes(policy) + sm80_additive_mark_bytes(policy));
+  return static_cast<size_t>(bytes);
 }
 
 }  // namespace qkv::kernels
