@@ -434,7 +434,7 @@ TEST_P(EveryType, MasksGiveTheBitsOfAnInfiniteBias) {
         if (!keys_together) a.p.mask.stride[2] = s_q > 1 ? 1 : 0, a.p.mask.stride[3] = s_q;
         for (int64_t i = 0; i < s_q; ++i)
           for (int64_t j = 0; j < kSkv; ++j)
-            *a.p.mask.at<uint8_t>(0, 0, i, j) = sees(i, j) ? static_cast<uint8_t>(1 + j % 255) : 0;
+            *a.p.mask.at<uint8_t>(0, 0, i, j) = static_cast<uint8_t>(sees(i, j) ? 1 + j % 255 : 0);
         a.run();
         EXPECT_EQ(a.bits(), want) << s_q << " queries, selection " << selection;
       }
