@@ -1,4 +1,4 @@
-// Which softcaps go by softcap.cuh, for the host's plans and the kernels.
+// Which softcaps softcap_scores() of warpgroup_scores.cuh computes, for plans and kernels.
 #pragma once
 
 namespace qkv::kernels {

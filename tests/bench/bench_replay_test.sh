@@ -31,6 +31,22 @@ grep -q 'tile_products  *declined: hard selection' "$work/log" || fail "tile_pro
 "$bench" --problem fwd:cpu:bf16:d64:causal:b2:hq4:hkv2:sq64:skv96 "${flags[@]}" >"$work/log" 2>&1
 grep -q 'declined' "$work/log" && fail "a plain problem is declined: $(cat "$work/log")"
 
+# Passes over all problems: a row's repetitions are those of all passes, and it is printed once.
+passes() {  # passes and repetitions that are wanted, flags
+  local want="$1 $2" got
+  "$bench" --problem fwd:cpu:f32:d32:full:b1:hq1:hkv1:sq16:skv16 --problem fwd:cpu:f32:d32:full:b1:hq1:hkv1:sq8:skv8 \
+    --no-ceiling --benchmark_min_time=0.001 --benchmark_out="$work/passes.json" "${@:3}" >"$work/log" 2>&1
+  got=$(($(grep -c '^pass ' "$work/log") + 1))
+  got+=" $(grep -A 3 '"run_name": "[^"]*s16"' "$work/passes.json" | grep -c '"run_type": "iteration"')"
+  [[ $got == "$want" ]] || fail "passes and repetitions are $got, not $want: ${*:3}"
+  [[ $(grep -c '^fwd\|^forward' "$work/log") == 2 ]] || fail "each problem is printed once: $(cat "$work/log")"
+}
+passes 5 5
+passes 3 6 --passes 3 --benchmark_repetitions=2
+passes 1 2 --benchmark_repetitions=2
+"$bench" --passes 2 --benchmark_report_aggregates_only=true >"$work/log" 2>&1
+grep -q 'must be 1' "$work/log" || fail "aggregates of passes are not refused: $(cat "$work/log")"
+
 refuse() {  # line, text
   "$bench" --problem "$1" "${flags[@]}" >"$work/log" 2>&1
   [[ $? == 2 ]] || fail "$1 is not refused with 2"

@@ -11,7 +11,7 @@ namespace qkv::host::attention {
 extern const Op kOp;
 
 extern const Kernel kCpuForward;    // host memory: all of the contract
-extern const Kernel kSm90Forward;   // Hopper: 16-bit types, dot, soft; no mask, bias or ALiBi
+extern const Kernel kSm90Forward;   // Hopper: 16-bit types, dot, soft; no attention weights
 extern const Kernel kSm80Forward;   // tensor cores of sm_80 and later: 16-bit types, dot, soft
 extern const Kernel kSm80Tf32x3;    // tensor cores of sm_80 and sm_90: fp32, dot, soft
 extern const Kernel kSm80Hard;      // the same: 16-bit types, dot, hard; no attention weights
