@@ -1,6 +1,7 @@
 // T18: calls in CUDA graphs.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <atomic>
 #include <thread>
 #include <vector>
@@ -12,6 +13,8 @@ namespace {
 
 class T18_Graphs : public Gpu {
  protected:
+  using Nodes = std::vector<cudaGraphNodeType>;
+
   // Allocations and synchronisations until now; 0 on a real device, where a capture forbids them.
   static unsigned long long forbidden_calls() {
     const auto calls = probe<CallsOf>("__cudaVgpuCalls");
@@ -28,26 +31,36 @@ class T18_Graphs : public Gpu {
   }
   static int replays() { return on_virtual_gpu() ? 12 : 1000; }
 
-  // Captures what `body` puts into the stream, under the strictest mode.
+  // What `body` puts into the stream, under the strictest mode.
   template <class Body>
-  static cudaGraphExec_t capture(cudaStream_t stream, size_t want_nodes, Body&& body) {
+  static cudaGraph_t captured(cudaStream_t stream, Body&& body) {
     cudaGraph_t graph = nullptr;
-    cudaGraphExec_t exec = nullptr;
     const unsigned long long before = forbidden_calls();
     CUDA(cudaStreamBeginCapture(stream, cudaStreamCaptureModeGlobal));
     body();
     EXPECT_EQ(forbidden_calls(), before) << "allocations and synchronisations";
     CUDA(cudaStreamEndCapture(stream, &graph));
+    return graph;
+  }
+
+  // The nodes of a graph, sorted.
+  static Nodes nodes_of(cudaGraph_t graph) {
     size_t count = 0;
     CUDA(cudaGraphGetNodes(graph, nullptr, &count));
-    EXPECT_EQ(count, want_nodes);
     std::vector<cudaGraphNode_t> nodes(count);
     CUDA(cudaGraphGetNodes(graph, nodes.data(), &count));
-    for (cudaGraphNode_t node : nodes) {
-      cudaGraphNodeType type;
-      CUDA(cudaGraphNodeGetType(node, &type));
-      EXPECT_EQ(type, cudaGraphNodeTypeKernel);
-    }
+    Nodes types(count);
+    for (size_t n = 0; n < count; ++n) CUDA(cudaGraphNodeGetType(nodes[n], &types[n]));
+    std::sort(types.begin(), types.end());
+    return types;
+  }
+
+  // A capture of `want_kernels` kernels and nothing else.
+  template <class Body>
+  static cudaGraphExec_t capture(cudaStream_t stream, size_t want_kernels, Body&& body) {
+    cudaGraph_t graph = captured(stream, body);
+    cudaGraphExec_t exec = nullptr;
+    EXPECT_EQ(nodes_of(graph), Nodes(want_kernels, cudaGraphNodeTypeKernel));
     CUDA(cudaGraphInstantiate(&exec, graph, 0));
     CUDA(cudaGraphDestroy(graph));
     return exec;
@@ -120,6 +133,53 @@ TEST_F(T18_Graphs, ReplaysSplitsWithChangedInputs) {
       EXPECT_EQ(replayed, problem.result(streams[0])) << "replay " << i;
     }
     CUDA(cudaGraphExecDestroy(graph));
+    qkv_plan_destroy(plan);
+  }
+}
+
+// What a call of sm90_forward is made of. Equal tiles are numbered by their thread blocks; unequal
+// ones are fetched by a counter, where there are more of them than multiprocessors, and the counter
+// is set to 0: by a node of its own, or by mask_summary.
+TEST_F(T18_Graphs, OneKernelWhereNothingElseIsNeeded) {
+  int major = 0;
+  CUDA(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0));
+  if (major != 9)
+    GTEST_SKIP() << "is of sm_90's kernel; runs on the virtual H100 (vgpu_T18_h100_1)";
+  const auto kKernel = cudaGraphNodeTypeKernel, kSet = cudaGraphNodeTypeMemset;
+  struct Row {
+    Kind kind;
+    bool mask;
+    Nodes want;
+  };
+  for (const Row& row : {
+           Row{{QKV_TYPE_F16, 10, 10, 1024, 256, 128, false, false}, false, {kKernel}},
+           Row{{QKV_TYPE_F16, 10, 10, 1024, 256, 128, true, false}, false, {kKernel, kSet}},
+           Row{{QKV_TYPE_F16, 4, 4, 256, 256, 128, true, false}, false, {kKernel}},
+           Row{{QKV_TYPE_F16, 10, 10, 1024, 256, 128, false, false}, true, {kKernel}},
+           Row{{QKV_TYPE_F16, 10, 10, 2048, 2048, 128, false, false}, true, {kKernel, kKernel}},
+           Row{{QKV_TYPE_F16, 10, 10, 2048, 2048, 128, true, false}, true, {kKernel, kKernel}},
+       }) {
+    const Streams streams(1);
+    const Problem problem(row.kind, 1);
+    const Buffer mask(static_cast<size_t>(row.kind.s_q * row.kind.s_kv));
+    qkv_attention_desc d = problem.desc();
+    if (row.mask) {
+      const int64_t rows = row.kind.s_q, keys = row.kind.s_kv;
+      d.mask = {mask.data(), QKV_TYPE_BOOL, 0, {1, 1, rows, keys}, {0, 0, keys, 1}};
+    }
+    qkv_plan* plan = nullptr;
+    ASSERT_EQ(qkv_plan_create(&d, &plan), QKV_SUCCESS) << qkv_last_error();
+    size_t bytes = 0;
+    ASSERT_EQ(qkv_plan_workspace_size(plan, &bytes), QKV_SUCCESS);
+    const Buffer workspace(std::max<size_t>(bytes, 1));
+    d.workspace = workspace.data();
+    d.workspace_size = bytes;
+    const cudaGraph_t graph = captured(streams[0], [&] {
+      EXPECT_EQ(qkv_plan_run(plan, &d, streams[0]), QKV_SUCCESS) << qkv_last_error();
+    });
+    EXPECT_EQ(nodes_of(graph), row.want)
+        << row.kind.s_q << (row.kind.causal ? " causal" : "") << (row.mask ? " mask" : "");
+    CUDA(cudaGraphDestroy(graph));
     qkv_plan_destroy(plan);
   }
 }

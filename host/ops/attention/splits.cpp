@@ -146,6 +146,7 @@ size_t choose_cut(const Problem& p, const DeviceInfo& device, std::span<const Ti
   plan->tile_kv = choices[chosen].tile_kv;
   plan->blocks = plan->schedule.blocks();
   plan->predicted = best;
+  plan->combines_early = plan->schedule.splits > 1 && device.compute >= 90;
   plan->workspace_bytes = static_cast<size_t>(partial_bytes(p, *plan));
   return chosen;
 }
@@ -171,7 +172,8 @@ int combine(int launched, const Problem& p, const SplitPlan& plan, const kernels
             const kernels::Partials& partials, void* stream) {
   const int32_t splits = plan.schedule.splits;
   if (launched != 0 || splits == 1) return launched;
-  return kernels::launch_combine(kernel_type(p), args, splits, partials, stream);
+  return kernels::launch_combine(kernel_type(p), args, splits, partials, plan.combines_early,
+                                 stream);
 }
 #endif
 

@@ -16,6 +16,7 @@ namespace qkv::host::attention {
 struct SplitPlan : TilePlan {
   kernels::TileSchedule schedule;
   Prediction predicted;
+  bool combines_early = false;  // combine begins while the last splits end
 
   std::string text() const override;
 };

@@ -5,6 +5,8 @@
 // and warp 0 adds the warps' sums in order. The order of additions depends on a split's number
 // alone: splits without keys change no bit.
 //
+// It may be launched while the splits are under way (griddepcontrol).
+//
 // Contract: a split without keys is not read; a split that is alone with keys comes out bit for
 // bit (O rounded); without any, O = +0 and LSE = -inf; NaN propagates.
 #pragma once
@@ -14,6 +16,7 @@
 #include "kernels/attention/combine/launch.h"
 #include "kernels/core/merge_math.h"
 #include "kernels/core/numeric.cuh"
+#include "kernels/ptx/griddepcontrol.h"
 
 namespace qkv::kernels {
 
@@ -49,6 +52,7 @@ static __global__ void __launch_bounds__(kCombineThreads)
   const int h = static_cast<int>(block / args.s_q % args.heads_q);
   const int b = static_cast<int>(block / args.s_q / args.heads_q);
 
+  ptx::griddepcontrol_wait();
   for (int n = threadIdx.x; n < splits; n += kCombineThreads)
     smem.lse[n] = partials.lse[n * rows + block];
   __syncthreads();

@@ -11,11 +11,12 @@
 namespace qkv::kernels {
 
 // Queues the kernel on `stream` (a cudaStream_t) of the current device, behind the splits. O has
-// the type `type`; d_v is a multiple of 4, O aligned to four elements. Allocates and synchronises
-// nothing. Returns the launch's cudaError_t; 1 (cudaErrorInvalidValue) for more rows or splits than
-// it serves.
+// the type `type`; d_v is a multiple of 4, O aligned to four elements. `early`: it may begin while
+// the last splits end and wait for them itself, from compute capability 9.0 on. Allocates and
+// synchronises nothing. Returns the launch's cudaError_t; 1 (cudaErrorInvalidValue) for more rows
+// or splits than it serves.
 int launch_combine(Type type, const ForwardArgs& args, int32_t splits, const Partials& partials,
-                   void* stream);
+                   bool early, void* stream);
 
 // Loads the kernel onto the current device. Returns a cudaError_t.
 int prepare_combine(Type type);

@@ -27,6 +27,7 @@
 #include "kernels/core/score.cuh"
 #include "kernels/core/score_fragment.cuh"
 #include "kernels/core/swizzled_tile.cuh"
+#include "kernels/ptx/griddepcontrol.h"
 #include "kernels/ptx/ldmatrix.h"
 #include "kernels/ptx/mma.h"
 #include "kernels/ptx/opaque.h"
@@ -295,6 +296,7 @@ static __global__ void __launch_bounds__(kSm80ForwardThreads,
   using T = typename Kernel::T;
   constexpr int kTileKv = Kernel::kTileKv, kM = Kernel::kM, kStages = Kernel::kStages;
   extern __shared__ __align__(128) unsigned char smem[];
+  ptx::griddepcontrol_launch_dependents();  // combine
   const WorkTile tile = work_tile(schedule, blockIdx.x);
   const int warp_row = Kernel::warp_row(static_cast<int>(threadIdx.x));
   const int lane = Kernel::lane_of(static_cast<int>(threadIdx.x));
@@ -316,8 +318,7 @@ static __global__ void __launch_bounds__(kSm80ForwardThreads,
   const bool folded = Kernel::folds_scale(args);
   const float factor = Kernel::exponent_factor(args);
 
-  // Opaque: the addresses of K and V are computed again for each block instead of held in
-  // registers.
+  // Opaque: the addresses of K and V are computed for each block, not held in registers.
   const auto rows_of = [&](const Tensor& t, int j0) {
     return static_cast<const T*>(t.data) + ptx::opaque(tile.batch) * t.batch +
            ptx::opaque(tile.head_kv) * t.head + j0 * t.row;
@@ -376,8 +377,7 @@ static __global__ void __launch_bounds__(kSm80ForwardThreads,
 #pragma unroll
               for (int x = 0; x < 4; ++x) rS[m][n][x] *= args.scale;
         }
-        // Opaque: the bounds of mask and rows are computed again here, in the few blocks that need
-        // them, instead of held in registers across the loop.
+        // Opaque: computed here, in the few blocks that need it, not held in registers.
         if (j0 < keys_of_tile.unmasked.begin || keys_of_tile.unmasked.end - j0 < kTileKv)
           Kernel::apply_mask(rS, schedule, key_mask_of_length(args, ptx::opaque(mask.length)),
                              ptx::opaque(row), j);

@@ -25,6 +25,7 @@
 #include "kernels/core/numeric.cuh"
 #include "kernels/core/warpgroup_scores.cuh"
 #include "kernels/ptx/barrier.h"
+#include "kernels/ptx/griddepcontrol.h"
 #include "kernels/ptx/opaque.h"
 #include "kernels/ptx/setmaxnreg.h"
 #include "kernels/ptx/sync_warp.h"
@@ -154,8 +155,7 @@ struct Sm90Forward {
                          shared_address(shared.kv(v.stage())));
   }
 
-  // The warpgroup's own barrier: all its warps have waited for the tile's last Q K^T, so that O may
-  // be written over Q. Taking a turn says the same.
+  // All warps of the warpgroup waited for the tile's last Q K^T, as a turn says too: O may be in Q.
   static constexpr int kQRead = kTurn + kShape.warpgroups;  // of warpgroup 0
 
   // A block of keys that only other warpgroups see.
@@ -307,8 +307,7 @@ struct Sm90Forward {
     Epilogue::write(args, shared, q.before(), rO, softmax, kSoftcap ? kLog2E : factor);
   }
 
-  // The end of a tile. Where the next tile allows it, Q K^T of its last block is computed beside
-  // it.
+  // The end of a tile. Where the next one allows it, Q K^T of its last block runs beside it.
   __device__ void end_tile() {
     has_s = kAhead && pv_pending && blocks.to_last;
     if (has_s && blocks.half) {
@@ -363,8 +362,7 @@ struct Sm90Forward {
       read_work();
       if constexpr (kAhead) end_tile();
     }
-    // The last warpgroup has arrived once more than warpgroup 0 has waited: no barrier is left half
-    // full.
+    // The last warpgroup has arrived once more than warpgroup 0 waited: no barrier stays half full.
     if (warpgroup == 0) take_turn();
     if (lane == 0) ptx::cp_async_bulk_wait_group_read();
   }
@@ -389,6 +387,8 @@ static __global__ void __launch_bounds__(sm90_shape(kDimQk, kDimV, kVariant)->th
 
   if (warpgroup == kShape.warpgroups) {
     ptx::setmaxnreg_dec<kShape.producer_registers()>();
+    // Combine may begin; an idle warp says so, since anywhere else ptxas runs out of registers.
+    if (threadIdx.x / 32 == kShape.math_warps() + 1) ptx::griddepcontrol_launch_dependents();
     if (threadIdx.x / 32 == kShape.math_warps())
       Sm90Producer<Element<kType>, kDimQk, kDimV, Kernel::kRules>::produce(args, shared);
   } else {

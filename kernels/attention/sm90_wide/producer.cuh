@@ -2,6 +2,7 @@
 #pragma once
 
 #include "kernels/attention/sm90_wide/shared.cuh"
+#include "kernels/ptx/griddepcontrol.h"
 
 namespace qkv::kernels {
 
@@ -74,6 +75,7 @@ struct Sm90WideProducer {
   }
 
   __device__ void run() {
+    ptx::griddepcontrol_launch_dependents();  // combine
     const int first = shared.work.first, last = shared.work.last;
     if (last < first) return;
     load_q();
