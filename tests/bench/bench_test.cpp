@@ -185,14 +185,15 @@ TEST(BenchWork, CountsVisiblePairs) {
 }
 
 TEST(BenchUnfused, DeclinesWhatItCannotDo) {
-  for (const char* can : {"fwd:full", "fwd:causal:scale=2", "fwd:causal:top-left",
-                          "fwd:causal:sq3:skv5:offset=2", "fwd:sq3:skv5:top-left"})
+  for (const char* can :
+       {"fwd:full", "fwd:causal:scale=2", "fwd:causal:top-left", "fwd:causal:sq3:skv5:offset=2",
+        "fwd:sq3:skv5:top-left", "fwd:additive", "fwd:hard", "fwd:top-k=3"})
     EXPECT_EQ(bench::unfused_declines(bench::parse(can)), "") << can;
   const Spec shifted = bench::parse("fwd:causal:sq3:skv5:top-left:lse");
   EXPECT_EQ(bench::unfused_declines(shifted),
             "cannot do a causal mask that is not bottom-right, lse");
-  for (const char* option : {"additive", "hard", "softcap=1", "left=1", "right=1", "mask=1",
-                             "bias=1", "alibi", "lengths", "lse", "weights=3"})
+  for (const char* option : {"cuda:additive", "cuda:hard", "cuda:top-k=3", "softcap=1", "left=1",
+                             "right=1", "mask=1", "bias=1", "alibi", "lengths", "lse", "weights=3"})
     EXPECT_NE(bench::unfused_declines(bench::parse(std::string("fwd:") + option)), "") << option;
 }
 
