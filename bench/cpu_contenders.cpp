@@ -190,11 +190,6 @@ class ProductAlone : public UnfusedOnCpu {
  private:
   double flops_;
 };
-
-std::string product_declines(const Spec& spec) {
-  if (spec.additive) return "additive scores are no matrix product";
-  return unfused_declines(spec);
-}
 #endif
 
 // Why oneDNN's products are no measure of the problem.

@@ -11,7 +11,6 @@ std::string unfused_declines(const Spec& s) {
                                         : s.alignment == QKV_ALIGN_TOP_LEFT && s.s_q != s.s_kv);
   const std::pair<bool, const char*> beyond[] = {
       {cuda && s.additive, "additive scores"},
-      {cuda && s.hard, "hard selection"},
       {cuda && s.top, "top-k selection"},
       {s.softcap > 0, "softcap"},
       {shifted, "a causal mask that is not bottom-right"},
@@ -25,6 +24,13 @@ std::string unfused_declines(const Spec& s) {
   for (size_t part = kO + 1; part < kParts; ++part)
     add(part != kAdditive && s.given[part].there, host::attention::kTensors[part].word);
   return out;
+}
+
+std::string product_declines(const Spec& s) {
+  if (s.additive) return "additive scores are no matrix product";
+  Spec soft = s;
+  soft.hard = soft.top = false;
+  return unfused_declines(soft);
 }
 
 Unfused unfused_problem(const Spec& s, float scale) {
