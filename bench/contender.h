@@ -51,6 +51,7 @@ struct Candidate {
 // The names that the report compares with.
 inline constexpr const char* kQkv = "qkv";
 inline constexpr const char* kUnfused = "unfused";  // ratios are against it
+inline constexpr const char* kProduct = "product";  // Q K^T of the unfused one, of a search
 inline constexpr const char* kCudnn = "cudnn";
 inline constexpr const char* kTileProducts = "tile_products";  // the CPU's reference rate
 

@@ -122,8 +122,7 @@ class UnfusedOnCpu : public OnTensors {
  public:
   explicit UnfusedOnCpu(const std::shared_ptr<const Tensors>& tensors)
       : OnTensors(tensors),
-        unfused_(unfused_problem(tensors->spec(), tensors->problem().scale),
-                 host::cpu_threads(tensors->spec().threads)),
+        unfused_(problem_of(*tensors), host::cpu_threads(tensors->spec().threads)),
         workspace_(unfused_.workspace_bytes()),
         flops_(flops(tensors->spec())) {
     const host::attention::Problem& p = tensors->problem();
@@ -160,20 +159,42 @@ class UnfusedOnCpu : public OnTensors {
     return sum;
   }
 
+  // Q K^T alone.
+  void run_scores() { unfused_.run_scores(at_[kQ], at_[kK], workspace_.data()); }
+
  private:
+  static Unfused problem_of(const Tensors& tensors) {
+    Unfused out = unfused_problem(tensors.spec(), tensors.problem().scale);
+    out.additive_weight = static_cast<const float*>(tensors.problem().additive_weight.data);
+    return out;
+  }
+
   CpuUnfused unfused_;
   Buffer workspace_;
   double flops_;
   std::array<Buffer, 4> copies_;
   std::array<void*, 4> at_{};
 };
+
+// Its first product and nothing else: what a search costs whose scores nobody looks at.
+class ProductAlone : public UnfusedOnCpu {
+ public:
+  explicit ProductAlone(const std::shared_ptr<const Tensors>& tensors)
+      : UnfusedOnCpu(tensors), flops_(flops(tensors->spec())) {}
+
+  Measurement run() override {
+    return {wall_seconds([&] { run_scores(); }), flops_};
+  }
+  bool fetch() override { return false; }
+
+ private:
+  double flops_;
+};
 #endif
 
 // Why oneDNN's products are no measure of the problem.
 std::string products_decline(const Spec& spec) {
   if (spec.additive) return "additive scores are no matrix product";
-  if (spec.hard) return "hard selection has no product with V";
-  if (spec.top) return "top-k selection has no product with V";
   return visible_pairs(spec) > 0 ? "" : "no key is visible";
 }
 
@@ -200,6 +221,10 @@ std::vector<Candidate> cpu_candidates(const Spec& spec,
 #if QKV_BENCH_HAS_OPENBLAS
   out.push_back(
       {kUnfused, [tensors] { return make_cpu_unfused(tensors); }, "", unfused_declines(spec)});
+  if (spec.hard || spec.top) {
+    out.push_back({kProduct, [tensors] { return std::make_unique<ProductAlone>(tensors); }, "",
+                   product_declines(spec)});
+  }
 #endif
   out.push_back({kTileProducts, [tensors] { return make_tile_products(tensors); }, "",
                  products_decline(spec)});

@@ -132,7 +132,8 @@ class CublasContender : public OnDevice {
  public:
   CublasContender(const std::shared_ptr<const DeviceTensors>& tensors, DeviceTimer* timer)
       : OnDevice(tensors, timer),
-        attention_(unfused_problem(tensors->spec(), tensors->problem().scale)),
+        attention_(unfused_problem(tensors->spec(), tensors->problem().scale),
+                   {.fp32_scores = tensors->spec().hard}),
         workspace_(attention_.workspace_bytes()) {
     const host::attention::Problem& there = tensors->problem();
     at_ = {there.q.data, there.k.data, there.v.data, there.o.data};
@@ -145,7 +146,7 @@ class CublasContender : public OnDevice {
     }
   }
 
-  bool rounds_scores() const override { return true; }
+  bool rounds_scores() const override { return !tensors().spec().hard; }
   void poison() override {
     OnDevice::poison();
     fill(copies_[kO], poison_byte(kO));
@@ -169,12 +170,27 @@ class CublasContender : public OnDevice {
         attention_.run(at_[kQ], at_[kK], at_[kV], at_[kO], workspace_.data(), stream);
     if (!wrong.empty()) throw std::runtime_error(wrong);
   }
+  // Q K^T alone.
+  void queue_scores(cudaStream_t stream) {
+    const std::string wrong = attention_.run_scores(at_[kQ], at_[kK], workspace_.data(), stream);
+    if (!wrong.empty()) throw std::runtime_error(wrong);
+  }
 
  private:
   CublasAttention attention_;
   DeviceBuffer workspace_;
   std::array<DeviceBuffer, 4> copies_;
   std::array<void*, 4> at_{};
+};
+
+// Its first product and nothing else: what a search costs whose scores nobody looks at.
+class CublasProduct : public CublasContender {
+ public:
+  using CublasContender::CublasContender;
+  bool fetch() override { return false; }
+
+ protected:
+  void queue(cudaStream_t stream) override { queue_scores(stream); }
 };
 
 // cuDNN's plan, on the tensors themselves, whatever their strides.
@@ -397,6 +413,14 @@ std::vector<Candidate> CudaBench::candidates(const Spec& spec,
                                                               &state->timer);
                    },
                    "cuBLAS", unfused_declines(spec)});
+    if (spec.hard || spec.top) {
+      out.push_back({kProduct,
+                     [state, tensors]() -> std::unique_ptr<Contender> {
+                       return std::make_unique<CublasProduct>(state->upload(tensors),
+                                                              &state->timer);
+                     },
+                     "cuBLAS", product_declines(spec)});
+    }
   }
   const auto [at, added] = state->cudnn.try_emplace(line(spec));
   if (added) at->second = choose_cudnn(spec);

@@ -87,6 +87,9 @@ const std::vector<Preset>& table() {
       {"decode-1", "b1:hq32:hkv8:d128", {1024, 4096, 16384}, 1, "Llama 3 8B, one request"},
       {"decode-8", "b8:hq32:hkv8:d128", {1024, 4096, 16384}, 1, "Llama 3 8B, 8 requests"},
       {"decode-64", "b64:hq32:hkv8:d128", {1024, 4096}, 1, "Llama 3 8B, 64 requests"},
+      {"retrieval", "b1:h1:d384:hard", {100000}, 4096, "the best of 100,000 titles, 4096 queries"},
+      {"retrieval-10", "b1:h1:d384:top-k=10", {100000}, 4096, "the same, the 10 best"},
+      {"bahdanau", "b1:h4:d128:additive", {1024}, 0, "additive scores"},
   };
   return all;
 }

@@ -5,13 +5,13 @@
 namespace qkv::bench {
 
 std::string unfused_declines(const Spec& s) {
+  const bool cuda = s.device == QKV_DEVICE_CUDA;
   const bool shifted = s.causal && (s.alignment == QKV_ALIGN_EXPLICIT
                                         ? s.offset != s.s_kv - s.s_q
                                         : s.alignment == QKV_ALIGN_TOP_LEFT && s.s_q != s.s_kv);
   const std::pair<bool, const char*> beyond[] = {
-      {s.additive, "additive scores"},
-      {s.hard, "hard selection"},
-      {s.top, "top-k selection"},
+      {cuda && s.additive, "additive scores"},
+      {cuda && s.top, "top-k selection"},
       {s.softcap > 0, "softcap"},
       {shifted, "a causal mask that is not bottom-right"},
       {s.left.has_value() || s.right.has_value(), "a window"},
@@ -22,8 +22,15 @@ std::string unfused_declines(const Spec& s) {
   };
   for (const auto& [asked, what] : beyond) add(asked, what);
   for (size_t part = kO + 1; part < kParts; ++part)
-    add(s.given[part].there, host::attention::kTensors[part].word);
+    add(part != kAdditive && s.given[part].there, host::attention::kTensors[part].word);
   return out;
+}
+
+std::string product_declines(const Spec& s) {
+  if (s.additive) return "additive scores are no matrix product";
+  Spec soft = s;
+  soft.hard = soft.top = false;
+  return unfused_declines(soft);
 }
 
 Unfused unfused_problem(const Spec& s, float scale) {
@@ -38,6 +45,8 @@ Unfused unfused_problem(const Spec& s, float scale) {
   out.d_v = s.d_v;
   out.scale = scale;
   out.causal = s.causal;
+  if (s.hard) out.best = 1;
+  if (s.top) out.best = s.top_k;
   return out;
 }
 

@@ -4,11 +4,15 @@
 #include <omp.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstddef>
 #include <numeric>
 #include <utility>
+#include <vector>
 
+#include "bench/baselines/row_best.h"
 #include "bench/baselines/row_softmax.h"
+#include "bench/baselines/tanh_scores.h"
 #include "host/core/cpu/convert.h"
 #include "host/ops/attention/problem.h"
 
@@ -65,34 +69,44 @@ void CpuUnfused::for_each_share(const Body& body) const {
   }
 }
 
-void CpuUnfused::run(const void* q, const void* k, const void* v, void* o, void* workspace) const {
+const float* CpuUnfused::as_float(const void* in, int64_t n, float** memory) const {
+  if (problem_.type == QKV_TYPE_F32) return static_cast<const float*>(in);
+  float* out = std::exchange(*memory, *memory + aligned(n));
+  convert(in, problem_.type, n, out, threads_);
+  return out;
+}
+
+// S = scale Q K^T, or scale w . tanh(q + k)
+CpuUnfused::Memory CpuUnfused::scores(const void* q, const void* k, void* workspace) const {
   const Unfused& p = problem_;
   const int64_t rows = p.batch * p.heads_q * p.s_q, ld = pitch(p);
   auto* memory = static_cast<float*>(workspace);
-  const auto take = [&](int64_t n) { return std::exchange(memory, memory + aligned(n)); };
-  const auto as_float = [&](const void* in, int64_t n) -> const float* {
-    if (p.type == QKV_TYPE_F32) return static_cast<const float*>(in);
-    float* out = take(n);
-    convert(in, p.type, n, out, threads_);
-    return out;
-  };
-  const float* q32 = as_float(q, rows * p.d_qk);
-  const float* k32 = as_float(k, p.batch * p.heads_kv * p.s_kv * p.d_qk);
-  const float* v32 = as_float(v, p.batch * p.heads_kv * p.s_kv * p.d_v);
-  float* o32 = p.type == QKV_TYPE_F32 ? static_cast<float*>(o) : take(rows * p.d_v);
-  float* s = take(rows * ld);
-
+  const float* q32 = as_float(q, rows * p.d_qk, &memory);
+  const float* k32 = as_float(k, p.batch * p.heads_kv * p.s_kv * p.d_qk, &memory);
+  float* s = std::exchange(memory, memory + aligned(rows * ld));
   openblas_set_num_threads(1);
-
-  // S = scale Q K^T
   for_each_share([&](int64_t row, int64_t count, int64_t head_kv) {
-    if (p.s_kv > 0)
+    const float *from = q32 + row * p.d_qk, *keys = k32 + head_kv * p.s_kv * p.d_qk;
+    float* to = s + row * ld;
+    if (p.additive_weight != nullptr) {
+      const float* w = p.additive_weight + row / p.s_q % p.heads_q * p.d_qk;
+      tanh_scores(from, keys, w, count, p.s_kv, p.d_qk, p.scale, to, ld);
+    } else if (p.s_kv > 0) {
       cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, blas(count), blas(p.s_kv), blas(p.d_qk),
-                  p.scale, q32 + row * p.d_qk, blas(p.d_qk), k32 + head_kv * p.s_kv * p.d_qk,
-                  blas(p.d_qk), 0, s + row * ld, blas(ld));
+                  p.scale, from, blas(p.d_qk), keys, blas(p.d_qk), 0, to, blas(ld));
+    }
   });
+  return {s, memory};
+}
 
-  // P = softmax(S), in place; a row that sees no key becomes zeros
+void CpuUnfused::run_scores(const void* q, const void* k, void* workspace) const {
+  scores(q, k, workspace);
+}
+
+// P = softmax(S), in place; a row that sees no key becomes zeros
+void CpuUnfused::softmax(float* s) const {
+  const Unfused& p = problem_;
+  const int64_t rows = p.batch * p.heads_q * p.s_q, ld = pitch(p);
 #pragma omp parallel for num_threads(threads_) schedule(static)
   for (int64_t row = 0; row < rows; ++row) {
     float* p_row = s + row * ld;
@@ -100,15 +114,54 @@ void CpuUnfused::run(const void* q, const void* k, const void* v, void* o, void*
     const float inverse = sum == 0 ? 1.0f : 1 / sum;
     for (int64_t j = 0; j < p.s_kv; ++j) p_row[j] *= inverse;
   }
+}
+
+// O = softmax over each row's best keys, times their values
+void CpuUnfused::mix_best(float* s, const float* v, float* o) const {
+  const Unfused& p = problem_;
+  const int64_t rows = p.batch * p.heads_q * p.s_q, ld = pitch(p);
+#pragma omp parallel num_threads(threads_)
+  {
+    std::vector<Ranked> best(static_cast<size_t>(p.best));
+#pragma omp for schedule(static)
+    for (int64_t row = 0; row < rows; ++row) {
+      const int64_t head_kv = row / p.s_q / (p.heads_q / p.heads_kv);
+      float* out = o + row * p.d_v;
+      std::fill_n(out, p.d_v, 0.0f);
+      const int64_t count = row_best(s + row * ld, p.visible(row % p.s_q), p.best, best.data());
+      float sum = 0;
+      for (int64_t n = 0; n < count; ++n)
+        sum += std::exp(best[static_cast<size_t>(n)].score - best[0].score);
+      for (int64_t n = 0; n < count; ++n) {
+        const Ranked& one = best[static_cast<size_t>(n)];
+        const float weight = std::exp(one.score - best[0].score) / sum;
+        const float* value = v + (head_kv * p.s_kv + one.key) * p.d_v;
+        for (int64_t d = 0; d < p.d_v; ++d) out[d] += weight * value[d];
+      }
+    }
+  }
+}
+
+void CpuUnfused::run(const void* q, const void* k, const void* v, void* o, void* workspace) const {
+  const Unfused& p = problem_;
+  const int64_t ld = pitch(p);
+  auto [s, memory] = scores(q, k, workspace);
+  const float* v32 = as_float(v, p.batch * p.heads_kv * p.s_kv * p.d_v, &memory);
+  float* o32 = p.type == QKV_TYPE_F32 ? static_cast<float*>(o) : memory;
+  if (p.best > 0) {
+    mix_best(s, v32, o32);
+  } else {
+    softmax(s);
+  }
 
   // O = P V
   for_each_share([&](int64_t row, int64_t count, int64_t head_kv) {
     float* out = o32 + row * p.d_v;
-    if (p.s_kv > 0)
+    if (p.best == 0 && p.s_kv > 0)
       cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, blas(count), blas(p.d_v), blas(p.s_kv),
                   1, s + row * ld, blas(ld), v32 + head_kv * p.s_kv * p.d_v, blas(p.d_v), 0, out,
                   blas(p.d_v));
-    else
+    else if (p.best == 0)
       std::fill_n(out, count * p.d_v, 0.0f);
     if (p.type != QKV_TYPE_F32)
       cpu::divide(out, count * p.d_v, 1.0f,

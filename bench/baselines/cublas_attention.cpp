@@ -8,6 +8,7 @@
 #include <limits>
 #include <vector>
 
+#include "bench/baselines/best_rows.h"
 #include "bench/baselines/shared_library.h"
 #include "bench/baselines/softmax_rows.h"
 #include "host/ops/attention/problem.h"
@@ -90,6 +91,10 @@ struct Layout {
   }
 };
 
+cublasComputeType_t compute_type(const Unfused& p, const CublasAttention::Options& options) {
+  return options.tf32 && p.type == QKV_TYPE_F32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F;
+}
+
 std::string failure(const char* what, int code) {
   return std::string(what) + " failed with " + std::to_string(code);
 }
@@ -140,8 +145,11 @@ std::string CublasAttention::multiply(const Product& p, void* workspace, void* s
   return code == 0 ? "" : failure("a projection by cublasGemmStridedBatchedEx", code);
 }
 
-std::string CublasAttention::run(const void* q, const void* k, const void* v, void* o,
-                                 void* workspace, void* stream) {
+// cuBLAS is column-major, so it sees every matrix transposed: S^T = K Q^T and O^T = V^T P^T. The
+// query heads of a group lie one after the other and share K and V: together they are one matrix
+// of group * s_q rows.
+std::string CublasAttention::run_scores(const void* q, const void* k, void* workspace,
+                                        void* stream) {
   if (!available().empty()) return available();
   const Unfused& p = problem_;
   const Layout layout(p, options_);
@@ -149,37 +157,51 @@ std::string CublasAttention::run(const void* q, const void* k, const void* v, vo
   if (std::max({layout.group * p.s_q, layout.pitch, p.batch * p.heads_kv}) >
       std::numeric_limits<int>::max())
     return "the problem is too large for cuBLAS's 32-bit interface";
-
   if (std::string wrong = prepare(workspace, stream); !wrong.empty()) return wrong;
-  auto handle = static_cast<cublasHandle_t>(handle_);
 
-  // cuBLAS is column-major, so it sees every matrix transposed: S^T = K Q^T and O^T = V^T P^T. The
-  // query heads of a group lie one after the other and share K and V: together they are one matrix
-  // of group * s_q rows.
-  auto* const base = static_cast<char*>(workspace);
-  void *const gS = base + layout.s, *const gP = base + layout.p;
+  void* const gS = static_cast<char*>(workspace) + layout.s;
   const cudaDataType_t type = cuda_type(p.type), s_type = cuda_type(layout.s_type);
-  const cublasComputeType_t compute =
-      options_.tf32 && p.type == QKV_TYPE_F32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F;
   const auto pairs = static_cast<int>(p.batch * p.heads_kv);
   const int64_t rows = layout.group * p.s_q;
-  const auto m_rows = static_cast<int>(rows), s_kv = static_cast<int>(p.s_kv);
-  const auto d_qk = static_cast<int>(p.d_qk), d_v = static_cast<int>(p.d_v);
-  const auto pitch = static_cast<int>(layout.pitch);
-  const float one = 1, zero = 0;
+  const auto d_qk = static_cast<int>(p.d_qk);
+  const float zero = 0;
+  const int code = cublas().gemm(
+      static_cast<cublasHandle_t>(handle_), CUBLAS_OP_T, CUBLAS_OP_N, static_cast<int>(p.s_kv),
+      static_cast<int>(rows), d_qk, &p.scale, k, type, d_qk, p.s_kv * p.d_qk, q, type, d_qk,
+      rows * p.d_qk, &zero, gS, s_type, static_cast<int>(layout.pitch), rows * layout.pitch, pairs,
+      compute_type(p, options_), CUBLAS_GEMM_DEFAULT);
+  return code == 0 ? "" : failure("Q K^T by cublasGemmStridedBatchedEx", code);
+}
 
-  if (const int code =
-          cublas().gemm(handle, CUBLAS_OP_T, CUBLAS_OP_N, s_kv, m_rows, d_qk, &p.scale, k, type,
-                        d_qk, p.s_kv * p.d_qk, q, type, d_qk, rows * p.d_qk, &zero, gS, s_type,
-                        pitch, rows * layout.pitch, pairs, compute, CUBLAS_GEMM_DEFAULT))
-    return failure("Q K^T by cublasGemmStridedBatchedEx", code);
+std::string CublasAttention::run(const void* q, const void* k, const void* v, void* o,
+                                 void* workspace, void* stream) {
+  const Unfused& p = problem_;
+  if (p.best > 1 || (p.best == 1 && !options_.fp32_scores))
+    return "the unfused GPU baseline has no top-k selection, and hard selection on fp32 scores "
+           "only";
+  if (std::string wrong = run_scores(q, k, workspace, stream); !wrong.empty()) return wrong;
+  const Layout layout(p, options_);
+  auto* const base = static_cast<char*>(workspace);
+  void *const gS = base + layout.s, *const gP = base + layout.p;
+  if (p.best == 1) {
+    const int code =
+        launch_best_rows(p, static_cast<const float*>(gS), v, o, layout.rows, layout.pitch, stream);
+    return code == 0 ? "" : failure("best_rows", code);
+  }
   if (const int code =
           launch_softmax_rows(p, gS, layout.s_type, gP, p.type, layout.rows, layout.pitch, stream))
     return failure("softmax_rows", code);
-  if (const int code =
-          cublas().gemm(handle, CUBLAS_OP_N, CUBLAS_OP_N, d_v, m_rows, s_kv, &one, v, type, d_v,
-                        p.s_kv * p.d_v, gP, type, pitch, rows * layout.pitch, &zero, o, type, d_v,
-                        rows * p.d_v, pairs, compute, CUBLAS_GEMM_DEFAULT))
+
+  const cudaDataType_t type = cuda_type(p.type);
+  const auto pairs = static_cast<int>(p.batch * p.heads_kv);
+  const int64_t rows = layout.group * p.s_q;
+  const auto m_rows = static_cast<int>(rows), s_kv = static_cast<int>(p.s_kv);
+  const auto d_v = static_cast<int>(p.d_v), pitch = static_cast<int>(layout.pitch);
+  const float one = 1, zero = 0;
+  if (const int code = cublas().gemm(
+          static_cast<cublasHandle_t>(handle_), CUBLAS_OP_N, CUBLAS_OP_N, d_v, m_rows, s_kv, &one,
+          v, type, d_v, p.s_kv * p.d_v, gP, type, pitch, rows * layout.pitch, &zero, o, type, d_v,
+          rows * p.d_v, pairs, compute_type(p, options_), CUBLAS_GEMM_DEFAULT))
     return failure("P V by cublasGemmStridedBatchedEx", code);
   return "";
 }

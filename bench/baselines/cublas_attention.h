@@ -1,4 +1,5 @@
-// Unfused attention on a GPU: cuBLAS for both products, softmax_rows between them. Needs no cuBLAS
+// Unfused attention on a GPU: cuBLAS for both products, softmax_rows between them; under hard
+// selection best_rows behind the first. Needs no cuBLAS
 // to link: the library is opened when it is first asked for.
 #pragma once
 
@@ -12,9 +13,9 @@ namespace qkv::bench {
 class CublasAttention {
  public:
   struct Options {
-    bool tf32 = false;  // fp32 products on tensor cores
-    bool fp32_scores =
-        false;  // S in fp32 instead of the input type: slower, closer to the contract
+    bool tf32 = false;         // fp32 products on tensor cores
+    bool fp32_scores = false;  // S in fp32 instead of the input type: slower, closer to the
+                               // contract; hard selection needs it
   };
 
   // Why cuBLAS cannot be used on this machine; empty: it can. Looked for, in this order: what
@@ -46,6 +47,9 @@ class CublasAttention {
   // cuBLAS's or CUDA's number; empty: nothing.
   [[nodiscard]] std::string run(const void* q, const void* k, const void* v, void* o,
                                 void* workspace, void* stream);
+
+  // The first product alone; S stays in the workspace.
+  [[nodiscard]] std::string run_scores(const void* q, const void* k, void* workspace, void* stream);
 
  private:
   // cuBLAS's handle, on this stream, with the workspace's first bytes.

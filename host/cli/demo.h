@@ -32,6 +32,10 @@ void show_model(const Demo& demo);
 // A query over books: soft, hard and top-k selection.
 void show_books(const Demo& demo);
 
+// The same search over 100,000 generated titles, a part of show_books: hard and top-10, and the
+// time they take. Throws Failure if another title is found than the one that was asked for.
+void show_titles(const Demo& demo, Comparison* on);
+
 // One sentence of nine tokens from its hidden states on, step by step, with shapes.
 void show_nine(const Demo& demo);
 

@@ -137,6 +137,7 @@ void show_books(const Demo& demo) {
   show_soft(books, demo.terminal, &on);
   show_hard(books, demo.terminal, &on);
   show_shelf(books, demo.terminal, &on);
+  show_titles(demo, &on);
   fmt::print("{}", on.text());
   std::fflush(stdout);
 }

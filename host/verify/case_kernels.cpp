@@ -476,6 +476,18 @@ void add_additive_tiles(Rows* rows) {
     c.softcap = 3, c.inputs = {{kMask, kAllAxes}, {kAlibi, kHeads}}, c.lengths = {200, 70};
     c.batch = 2, c.heads(4, 2).layout = Layout::kPadded;
   });
+  // The key behind the last one at every place of a thread's, in steps of 64 keys and of 48; one
+  // chunk of dims and more.
+  constexpr int64_t kTails[][2] = {{72, 16}, {80, 24}, {96, 32}, {112, 48}, {104, 8}};
+  for (const auto& [keys, d_qk] : kTails) {
+    Group tails{rows, "tails_additive_", one.base, {kF16}};
+    tails.base.layout = Layout::kPadded;
+    tails.base.sizes(70 + d_qk, keys).dims(d_qk, 64);
+    tails.add(text(keys));
+    tails.add(text(keys, "_rules"), [](Case& c) { c.inputs = {{kBias, kKeys}}; });
+    tails.base.s_kv = keys - 16;
+    tails.add(text(keys - 16, "_wide"), [](Case& c) { c.d_v = 128; });
+  }
   Group splits{rows, "splits_additive_", one.base, {kF16}};
   splits.base.heads(4, 2).sizes(3, 700).causal = true;
   splits.add("plain", [](Case&) {});

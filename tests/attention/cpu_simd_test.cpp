@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <cstddef>
+#include <cstdio>
 #include <cstdlib>
 #include <limits>
 #include <memory>
@@ -136,6 +138,96 @@ TEST_P(OnEveryTarget, TanhIsWithinThreeUlps) {
   EXPECT_EQ(out[1], -1.0f);
   EXPECT_TRUE(std::isnan(out[2]));
   EXPECT_TRUE(out[3] == 0 && std::signbit(out[3]));
+}
+
+// Scores of one dim with weight 1: tanh(q + k) of each pair.
+struct AdditiveTile {
+  static constexpr int64_t kDim = kLanes;
+
+  explicit AdditiveTile(const std::vector<float>& queries, const std::vector<float>& keys)
+      : rows(std::ssize(queries)),
+        width(round_up(std::ssize(keys), kLanes)),
+        q(rows * kDim),
+        k(width * kDim),
+        w(kDim),
+        s(rows * width, kNaN),
+        scratch(static_cast<int64_t>(additive_scratch_bytes(rows, kDim) / sizeof(float)), kNaN) {
+    for (int64_t r = 0; r < rows; ++r) q[r * kDim] = queries[static_cast<size_t>(r)];
+    for (int64_t j = 0; j < std::ssize(keys); ++j) k[j * kDim] = keys[static_cast<size_t>(j)];
+    w[0] = 1;
+  }
+  void run() {
+    additive_scores(q, k, w, rows, width, kDim, s, reinterpret_cast<std::byte*>(scratch.begin()));
+  }
+
+  int64_t rows, width;
+  Floats q, k, w, s, scratch;
+};
+
+// What scores.h promises, in the range of the rational form, at its edge and beyond.
+TEST_P(OnEveryTarget, AdditiveScoresErrByAPartOfOne) {
+  std::vector<float> x;
+  for (float at = 1e-6f; at < 300; at *= 1.37f) x.insert(x.end(), {at, -at});
+  x.insert(x.end(), {0.0f, -0.0f, 20.0f, -20.0f, std::nextafter(20.0f, 21.0f), 3e38f, -3e38f});
+  AdditiveTile tile(x, x);
+  tile.run();
+  double worst = 0;
+  for (size_t r = 0; r < x.size(); ++r) {
+    for (size_t j = 0; j < x.size(); ++j) {
+      const double want = std::tanh(static_cast<double>(x[r]) + static_cast<double>(x[j]));
+      const float got = tile.s[static_cast<int64_t>(r) * tile.width + static_cast<int64_t>(j)];
+      worst = std::max(worst, std::abs(static_cast<double>(got) - want));
+    }
+  }
+  EXPECT_LE(worst, 0x1p-21);
+  std::printf("tanh errs by at most 2^%.2f\n", std::log2(worst));
+}
+
+TEST_P(OnEveryTarget, AdditiveScoresPassOnWhatIsNoNumber) {
+  AdditiveTile tile({0.5f, kInf, kNaN, -kInf}, {0.25f, -kInf, kNaN, kInf, 1e30f});
+  tile.run();
+  for (int64_t r = 0; r < 4; ++r) {
+    for (int64_t j = 0; j < 5; ++j) {
+      const float want = std::tanh(tile.q[r * AdditiveTile::kDim] + tile.k[j * AdditiveTile::kDim]);
+      const float got = tile.s[r * tile.width + j];
+      EXPECT_TRUE(std::isnan(want) ? std::isnan(got) : std::abs(got - want) < 1e-6f)
+          << r << " " << j << ": " << got << " instead of " << want;
+    }
+  }
+  for (const float weight : {kInf, kNaN, 1e38f}) {
+    tile.w[0] = weight;
+    tile.run();
+    const float want = weight * std::tanh(0.75f), got = tile.s[0];
+    EXPECT_TRUE(std::isnan(want) ? std::isnan(got)
+                                 : got == want || std::abs(got / want - 1) < 1e-6f)
+        << weight << ": " << got;
+  }
+}
+
+// The best that four dims can do to one denominator: all of them far out, and large weights.
+TEST_P(OnEveryTarget, AdditiveScoresDoNotOverflow) {
+  for (const float far : {19.9f, -19.9f}) {
+    AdditiveTile tile({far}, {far});
+    for (int64_t c = 0; c < AdditiveTile::kDim; ++c)
+      tile.q[c] = tile.k[c] = far, tile.w[c] = 0x1p30f;
+    tile.run();
+    EXPECT_EQ(tile.s[0], std::copysign(16 * 0x1p30f, far));
+  }
+}
+
+// A score depends on nothing beside its own row and key.
+TEST_P(OnEveryTarget, AdditiveScoresKnowNoNeighbours) {
+  std::vector<float> x{0.3f, -0.7f, 1.1f};
+  AdditiveTile tile(x, x);
+  tile.run();
+  for (const float neighbour : {500.0f, kNaN}) {
+    x.back() = neighbour;
+    AdditiveTile other(x, x);
+    other.run();
+    for (int64_t r = 0; r < 2; ++r)
+      for (int64_t j = 0; j < 2; ++j)
+        EXPECT_EQ(other.s[r * tile.width + j], tile.s[r * tile.width + j]) << neighbour;
+  }
 }
 
 TEST_P(OnEveryTarget, WideningIsExactForEveryValue) {

@@ -63,6 +63,10 @@ constexpr const char* kProblems[] = {
     "f32:full:b4:h16:s1024",
     "full:b4:h16:s4096:hard",
     "full:b1:hq32:hkv8:sq1:skv32768:hard",
+    "full:b4:h16:s1024:additive",
+    "d64:causal:b4:h16:s4096:additive",
+    "full:b1:hq32:hkv8:sq1:skv32768:additive",
+    "f32:full:b4:h16:s1024:additive",
 };
 
 Problem problem_of(const std::string& words) {

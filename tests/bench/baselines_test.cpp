@@ -4,9 +4,11 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
+#include <functional>
 #include <memory>
 #include <random>
 #include <string>
@@ -26,6 +28,8 @@ struct Case {
   const char* name;
   int64_t batch, heads_q, heads_kv, s_q, s_kv, d_qk, d_v;
   bool causal;
+  int64_t best = 0;
+  bool additive = false;
 };
 
 constexpr Case kCases[] = {
@@ -42,6 +46,10 @@ constexpr Case kCases[] = {
     {"no_keys", 1, 2, 2, 5, 0, 8, 8, false},
     {"no_queries", 1, 2, 2, 0, 5, 8, 8, false},
     {"no_batch", 0, 2, 2, 5, 5, 8, 8, false},
+    {"best", 1, 4, 2, 33, 211, 16, 24, false, 1},
+    {"best_ten_causal", 2, 2, 1, 50, 61, 16, 24, true, 10},  // of less than ten, too
+    {"additive", 2, 4, 2, 19, 47, 37, 24, false, 0, true},
+    {"additive_causal_best_three", 1, 2, 2, 40, 40, 32, 8, true, 3, true},
 };
 
 struct Memory {
@@ -99,13 +107,25 @@ Row exact_row(const Unfused& p, const Tensor& q, const Tensor& k, const Tensor& 
   for (int64_t j = 0; j < keys; ++j) {
     double sum = 0, absolute = 0;
     for (int64_t d = 0; d < p.d_qk; ++d) {
-      const double x = q[(head * p.s_q + i) * p.d_qk + d] * k[(head_kv * p.s_kv + j) * p.d_qk + d];
+      const double a = q[(head * p.s_q + i) * p.d_qk + d];
+      const double b = k[(head_kv * p.s_kv + j) * p.d_qk + d];
+      const float* w = p.additive_weight;
+      const double x =
+          w == nullptr ? a * b
+                       : static_cast<double>(w[head % p.heads_q * p.d_qk + d]) * std::tanh(a + b);
       sum += x;
       absolute += std::abs(x);
     }
     s[static_cast<size_t>(j)] = p.scale * sum;
     m = std::max(m, p.scale * sum);
     magnitude = std::max(magnitude, p.scale * absolute);
+  }
+  if (p.best > 0 && p.best < keys) {
+    std::vector<double> ordered = s;
+    std::nth_element(ordered.begin(), ordered.begin() + p.best - 1, ordered.end(),
+                     std::greater<double>());
+    const double least = ordered[static_cast<size_t>(p.best - 1)];
+    for (double& x : s) x = x >= least ? x : -kInf;
   }
   for (double& x : s) l += x = std::exp(x - m);
 
@@ -127,9 +147,12 @@ Row exact_row(const Unfused& p, const Tensor& q, const Tensor& k, const Tensor& 
 
 TEST_P(CpuUnfusedTest, EqualsBruteForce) {
   const auto& [c, type, threads] = GetParam();
-  const Unfused p{type,   c.batch, c.heads_q, c.heads_kv, c.s_q,
-                  c.s_kv, c.d_qk,  c.d_v,     0.25f,      c.causal};
+  Unfused p{type,   c.batch, c.heads_q, c.heads_kv, c.s_q, c.s_kv,
+            c.d_qk, c.d_v,   0.25f,     c.causal,   c.best};
   std::mt19937 random(1);
+  const Tensor w(QKV_TYPE_F32, c.heads_q * c.d_qk);
+  w.fill(random);
+  if (c.additive) p.additive_weight = static_cast<const float*>(w.at(0));
   const Tensor q(p.type, p.batch * p.heads_q * p.s_q * p.d_qk);
   const Tensor k(p.type, p.batch * p.heads_kv * p.s_kv * p.d_qk);
   const Tensor v(p.type, p.batch * p.heads_kv * p.s_kv * p.d_v);

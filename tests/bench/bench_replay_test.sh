@@ -26,10 +26,18 @@ for problem in "${problems[@]}"; do
 done
 
 # Implementations that cannot do a problem say so instead of computing another.
-"$bench" --problem fwd:cpu:bf16:d32:full:b3:hq2:hkv1:sq40:skv70:hard "${flags[@]}" >"$work/log" 2>&1
-grep -q 'tile_products  *declined: hard selection' "$work/log" || fail "tile_products: $(cat "$work/log")"
-"$bench" --problem fwd:cpu:bf16:d64:causal:b2:hq4:hkv2:sq64:skv96 "${flags[@]}" >"$work/log" 2>&1
-grep -q 'declined' "$work/log" && fail "a plain problem is declined: $(cat "$work/log")"
+"$bench" --problem fwd:cpu:bf16:d32:full:b3:hq2:hkv1:sq40:skv70:additive "${flags[@]}" >"$work/log" 2>&1
+grep -q 'tile_products  *declined: additive scores' "$work/log" || fail "tile_products: $(cat "$work/log")"
+for plain in causal full:hard causal:top-k=3; do
+  "$bench" --problem "fwd:cpu:bf16:d64:$plain:b2:hq4:hkv2:sq64:skv96" "${flags[@]}" >"$work/log" 2>&1
+  grep -q 'declined\|ERROR' "$work/log" && fail "a plain problem is declined: $(cat "$work/log")"
+done
+
+# A search stands beside its product alone, soft attention does not.
+"$bench" --preset retrieval,retrieval-10,bahdanau --type f32 --size 64 "${flags[@]}" >"$work/log" 2>&1 ||
+  fail "a search: $(cat "$work/log")"
+[[ $(grep -c '^  product ' "$work/log") == 2 ]] || fail "the product alone: $(cat "$work/log")"
+[[ $(grep -c '^  unfused .*[0-9]' "$work/log") == 3 ]] || fail "product and argmax: $(cat "$work/log")"
 
 # Passes over all problems: a row's repetitions are those of all passes, and it is printed once.
 passes() {  # passes and repetitions that are wanted, flags

@@ -185,15 +185,23 @@ TEST(BenchWork, CountsVisiblePairs) {
 }
 
 TEST(BenchUnfused, DeclinesWhatItCannotDo) {
-  for (const char* can : {"fwd:full", "fwd:causal:scale=2", "fwd:causal:top-left",
-                          "fwd:causal:sq3:skv5:offset=2", "fwd:sq3:skv5:top-left"})
+  for (const char* can :
+       {"fwd:full", "fwd:causal:scale=2", "fwd:causal:top-left", "fwd:causal:sq3:skv5:offset=2",
+        "fwd:sq3:skv5:top-left", "fwd:additive", "fwd:hard", "fwd:top-k=3", "fwd:cuda:hard"})
     EXPECT_EQ(bench::unfused_declines(bench::parse(can)), "") << can;
   const Spec shifted = bench::parse("fwd:causal:sq3:skv5:top-left:lse");
   EXPECT_EQ(bench::unfused_declines(shifted),
             "cannot do a causal mask that is not bottom-right, lse");
-  for (const char* option : {"additive", "hard", "softcap=1", "left=1", "right=1", "mask=1",
-                             "bias=1", "alibi", "lengths", "lse", "weights=3"})
+  for (const char* option : {"cuda:additive", "cuda:top-k=3", "softcap=1", "left=1", "right=1",
+                             "mask=1", "bias=1", "alibi", "lengths", "lse", "weights=3"})
     EXPECT_NE(bench::unfused_declines(bench::parse(std::string("fwd:") + option)), "") << option;
+}
+
+TEST(BenchUnfused, ProductAloneDeclinesNoSelection) {
+  for (const char* can : {"fwd:hard", "fwd:cuda:hard", "fwd:top-k=3", "fwd:cuda:top-k=3"})
+    EXPECT_EQ(bench::product_declines(bench::parse(can)), "") << can;
+  for (const char* cannot : {"fwd:hard:additive", "fwd:hard:softcap=1", "fwd:cuda:top-k=3:left=1"})
+    EXPECT_NE(bench::product_declines(bench::parse(cannot)), "") << cannot;
 }
 
 TEST(BenchTensors, PackedAndBack) {

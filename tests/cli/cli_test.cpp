@@ -247,10 +247,11 @@ TEST(DemoTest, QuickRunShowsAllPartsAndPictures) {
                   {"QKV_DATA_DIR=" QKV_DATA_DIR, "LC_ALL=C.UTF-8", "CUDA_VISIBLE_DEVICES="});
   ASSERT_EQ(demo.code, 0) << demo.err;
   for (const char* word :
-       {"it → animal", "pirates looking for gold", "Treasure Island", "\"I like NLP, a lot !\"",
-        "384 x 9", "32 x 384", "q = W_q h + b_q", "9 x n  by  n x 1", "The whole layer in one call",
-        "134 x 384", "w^T tanh(q + k)", "\"the 3rd of May 1979\"", "month  05   looks at \"May\"",
-        "causal", "The GPU's part is missing", "./dev gpu-kit", "All checks passed"}) {
+       {"it → animal", "pirates looking for gold", "Treasure Island", "Among 100000 titles",
+        "the ten best in", "\"I like NLP, a lot !\"", "384 x 9", "32 x 384", "q = W_q h + b_q",
+        "9 x n  by  n x 1", "The whole layer in one call", "134 x 384", "w^T tanh(q + k)",
+        "\"the 3rd of May 1979\"", "month  05   looks at \"May\"", "causal",
+        "The GPU's part is missing", "./dev gpu-kit", "All checks passed"}) {
     EXPECT_NE(demo.out.find(word), std::string::npos) << word;
   }
   EXPECT_EQ(demo.out.find('\033'), std::string::npos);  // no colours into a file

@@ -200,7 +200,7 @@ class Worker {
     if (p_.score != QKV_SCORE_ADDITIVE)
       return products_.scores(lane_, tile.width, q_, k, scratch_.s, scratch_.product);
     additive_scores(static_cast<const float*>(q_), static_cast<const float*>(k), scratch_.w, q.rows,
-                    tile.width, tile.width, width_, scratch_.s);
+                    tile.width, width_, scratch_.s, scratch_.product);
     return true;
   }
 

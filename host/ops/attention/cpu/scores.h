@@ -3,14 +3,24 @@
 // `n` is a multiple of kLanes.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+
+#include "host/core/cpu/targets.h"
 
 namespace qkv::cpu {
 
-// s[r, j] = sum_d w[d] tanh(q[r, d] + k[j, d]) for j < keys. q [rows, d] and k [keys, d] and w are
-// padded with zeros to `d`, a multiple of kLanes; rows of s are `width` apart.
+// s[r, j] = sum_d w[d] tanh(q[r, d] + k[j, d]) for j < keys, a multiple of kLanes. q [rows, d] and
+// k [keys, d] and w are padded with zeros to `d`, a multiple of kLanes; rows of s are `keys` apart.
+// tanh errs by at most 2^-21, whatever its argument; NaN and infinity go through it as through
+// tanh. A score depends on its own row, key and w alone.
 void additive_scores(const float* q, const float* k, const float* w, int64_t rows, int64_t keys,
-                     int64_t width, int64_t d, float* s);
+                     int64_t d, float* s, std::byte* scratch);
+
+// 64-byte aligned, for so many rows.
+constexpr size_t additive_scratch_bytes(int64_t rows, int64_t d) {
+  return static_cast<size_t>(d * (rows + kLanes + 1) + rows) * sizeof(float);
+}
 
 void scale(float* s, int64_t n, float factor);
 

@@ -9,6 +9,7 @@
 #include "host/core/cpu/targets.h"
 #include "host/ops/attention/cpu/attention.h"
 #include "host/ops/attention/cpu/few_rows.h"
+#include "host/ops/attention/cpu/scores.h"
 #include "host/ops/attention/cpu/top_k.h"
 #include "host/ops/attention/problem.h"
 
@@ -35,7 +36,7 @@ struct Scratch {
   int32_t* end;
   float* bias;         // [tile_kv]      one row
   float* w;            // [d_qk]         additive weight
-  std::byte* product;  // oneDNN's own
+  std::byte* product;  // oneDNN's own; of additive scores
   size_t bytes;        // of everything
 };
 
@@ -85,7 +86,8 @@ inline Scratch carve(std::byte* base, const host::attention::Problem& p, const P
   out.end = reinterpret_cast<int32_t*>(take(true, tile_q, sizeof(int32_t)));
   out.bias = floats(p.bias.present(), tile_kv);
   out.w = floats(additive, width);
-  const size_t scores = additive ? 0 : product_scratch_bytes(tile_q, tile_kv, p.d_qk);
+  const size_t scores = additive ? additive_scratch_bytes(tile_q, width)
+                                 : product_scratch_bytes(tile_q, tile_kv, p.d_qk);
   const size_t values = soft ? product_scratch_bytes(tile_q, p.d_v, tile_kv) : 0;
   out.product = take(!policy.few_rows, static_cast<int64_t>(std::max(scores, values)), 1);
   out.bytes = used;
