@@ -222,44 +222,44 @@ void add_warpgroup_widths(Rows* rows) {
                 {"96", 96, 96, 72, 88},
                 {"192", 192, 128, 136, 104},
                 {"256", 256, 256, 200, 216}};
-  int turn = 0;  // types alternate
   for (const auto& width : widths) {
-    Group group{rows, text("warpgroups", width.name, "_"), Case().dims(width.d_qk, width.d_v)};
+    Group group{rows,
+                text("warpgroups", width.name, "_"),
+                Case().dims(width.d_qk, width.d_v),
+                {kF16, kBf16}};
     group.base.batch = 1;
     Group one_head = group;
     one_head.base.one_head();
-    const auto type = [&] { return ++turn % 2 == 0 ? kF16 : kBf16; };
     one_head.add("square", {kF16}, [](Case& c) { c.sizes(256, 256).causal = true; });
-    group.add("gqa_smaller", {type()}, [&](Case& c) {
+    group.add("gqa_smaller", [&](Case& c) {
       c.heads(4, 2).sizes(200, 390).dims(width.smaller_qk, width.smaller_v).causal = true;
     });
     one_head.add("lengths", {kF16}, [](Case& c) {
       c.batch = 5, c.sizes(70, 390).lengths = {65, 256, 128, 385, 0}, c.lse = false;
     });
-    one_head.add("tail_rows", {type()}, [](Case& c) {
+    one_head.add("tail_rows", [](Case& c) {
       c.batch = 8, c.sizes(5, 130).lengths = {127, 126, 125, 124, 123, 122, 121, 120};
     });
-    group.add("window", {type()}, [](Case& c) {
+    group.add("window", [](Case& c) {
       c.sizes(400, 400).window(150, 10).layout =
           c.d_qk == c.d_v ? Layout::kPacked : Layout::kPadded;
     });
-    group.add("one_row", {type()}, [](Case& c) { c.batch = 2, c.sizes(1, 700).causal = true; });
-    one_head.add("softcap_lengths", {type()}, [&](Case& c) {
+    group.add("one_row", [](Case& c) { c.batch = 2, c.sizes(1, 700).causal = true; });
+    one_head.add("softcap_lengths", [&](Case& c) {
       c.batch = 6, c.sizes(60, 640).dims(width.smaller_qk, width.smaller_v).softcap = 2;
       c.lengths = {600, 0, 1, 100, 1, 1};
     });
     for (const float softcap : {0.0f, 2.0f}) {
-      one_head.add(softcap > 0 ? "softcap_window_then_none" : "window_then_none",
-                   {softcap > 0 ? type() : kF16}, [&](Case& c) {
-                     c.batch = 6, c.sizes(228, 356).window(20, 0).softcap = softcap;
-                     c.lengths = {356, 180, 0, 356, 100, 0};
-                   });
+      one_head.add(softcap > 0 ? "softcap_window_then_none" : "window_then_none", [&](Case& c) {
+        c.batch = 6, c.sizes(228, 356).window(20, 0).softcap = softcap;
+        c.lengths = {356, 180, 0, 356, 100, 0};
+      });
     }
     // The next tile has as many blocks as the ring has buffers, behind one whose first block others
     // see alone: its V is awaited before that block is skipped.
     if (width.d_qk == 64)
       one_head.add("long_window", {kF16}, [](Case& c) { c.sizes(800, 800).window(500, 0); });
-    one_head.add("three_then_none", {type()}, [](Case& c) {
+    one_head.add("three_then_none", [](Case& c) {
       c.batch = 8, c.sizes(100, 384).lengths = {384, 0, 384, 384, 0, 384, 320, 0};
     });
   }
@@ -270,34 +270,35 @@ void add_warpgroup_widths(Rows* rows) {
 // together.
 void add_warpgroup_rules(Rows* rows) {
   const std::pair<int64_t, int64_t> widths[] = {{64, 64}, {96, 96}, {128, 128}, {192, 128}};
-  int turn = 0;  // types alternate
   for (const auto& [d_qk, d_v] : widths) {
-    Group group{rows, text("warpgroups", d_qk, "_rules_"), Case().dims(d_qk, d_v).sizes(150, 400)};
+    Group group{rows,
+                text("warpgroups", d_qk, "_rules_"),
+                Case().dims(d_qk, d_v).sizes(150, 400),
+                {kF16, kBf16}};
     group.base.batch = 1;
-    const auto add = [&](const char* name, const auto& change) {
-      group.add(name, {++turn % 2 == 0 ? kF16 : kBf16}, change);
-    };
-    add("mask", [](Case& c) { c.inputs = {{kMask, kAllAxes}}; });
-    add("bias", [](Case& c) { c.inputs = {{kBias, kHeads | kQueries | kKeys}}; });
-    add("alibi_causal", [](Case& c) { c.inputs = {{kAlibi, kHeads}}, c.causal = true; });
-    add("all_gqa", [](Case& c) {
+    group.add("mask", [](Case& c) { c.inputs = {{kMask, kAllAxes}}; });
+    group.add("bias", [](Case& c) { c.inputs = {{kBias, kHeads | kQueries | kKeys}}; });
+    group.add("alibi_causal", [](Case& c) { c.inputs = {{kAlibi, kHeads}}, c.causal = true; });
+    group.add("all_gqa", [](Case& c) {
       c.heads(4, 2).inputs = {{kMask, kHeads | kKeys}, {kBias, kAllAxes}, {kAlibi, kHeads}};
       c.window(300, 20);
     });
-    add("odd", [](Case& c) {
+    // One block, of which half is computed.
+    group.add("few_keys", [](Case& c) { c.sizes(70, 40).inputs = {{kMask, kAllAxes}}; });
+    group.add("odd", [](Case& c) {
       c.sizes(70, 311).inputs = {{kMask, kQueries | kKeys}, {kBias, kAllAxes}};
       c.batch = 3, c.lengths = {311, 97, 0};
     });
     if (d_qk != 128) continue;
-    add("bias_f32_softcap", [](Case& c) {
+    group.add("bias_f32_softcap", [](Case& c) {
       c.inputs = {{kBias, kAllAxes, true}}, c.softcap = 3, c.shifted(-60).causal = true;
     });
-    add("mask_by_stride", [](Case& c) {
+    group.add("mask_by_stride", [](Case& c) {
       c.inputs = {{kMask, kHeads | kKeys}}, c.broadcast_by_stride = true;
     });
     // ALiBi's distance changes its sign in the midst of a block.
-    add("alibi_full", [](Case& c) { c.sizes(400, 400).inputs = {{kAlibi, kHeads}}; });
-    add("packed_splits", [](Case& c) {
+    group.add("alibi_full", [](Case& c) { c.sizes(400, 400).inputs = {{kAlibi, kHeads}}; });
+    group.add("packed_splits", [](Case& c) {
       c.heads(8, 2).sizes(2, 1500).inputs = {{kAlibi, kHeads}, {kMask, kKeys}};
     });
   }
