@@ -68,7 +68,7 @@ const void* dense_tile(const host::View& x, int64_t b, int64_t h, int64_t row, i
   const bool apart = x.stride[2] != dim;
   const size_t row_bytes = static_cast<size_t>(dim) * element;
   for (int64_t i = 0; i < rows; ++i) {
-    if (apart) fetch(source(i + kFetchRows), row_bytes);
+    if (apart && row + i + kFetchRows < x.shape[2]) fetch(source(i + kFetchRows), row_bytes);
     std::byte* line = to + static_cast<size_t>(i) * pitch;
     if (same_type) {
       std::memcpy(line, source(i), used);
