@@ -442,6 +442,54 @@ TEST_P(EveryType, MasksGiveTheBitsOfAnInfiniteBias) {
   }
 }
 
+// Where the heads of a key follow each other in memory, tiles of few rows take several groups; the
+// bits are those of heads with a gap between them, whose groups have tiles of their own.
+TEST_P(EveryType, GroupsThatShareATileKeepTheirBits) {
+  for (const int64_t s_q : {int64_t{1}, int64_t{3}}) {
+    for (qkv_selection selection : {QKV_SELECT_SOFT, QKV_SELECT_HARD, QKV_SELECT_TOP_K}) {
+      const auto bits = [&](int64_t gap, int64_t groups) {
+        Attention a(GetParam(), {.batch = 2,
+                                 .heads_q = 12,
+                                 .heads_kv = 6,
+                                 .s_q = s_q,
+                                 .s_kv = 300,
+                                 .d_qk = 40,
+                                 .d_v = 24,
+                                 .gap = gap});
+        a.randomize();
+        a.p.right = 0;
+        a.p.selection = selection;
+        if (selection == QKV_SELECT_TOP_K) a.p.top_k = 3;
+        a.p.mask = a.tensor(QKV_TYPE_BOOL, {1, 12, s_q, 300});
+        for (int64_t h = 0; h < 12; ++h)
+          for (int64_t i = 0; i < s_q; ++i)
+            for (int64_t j = 0; j < 300; ++j)
+              *a.p.mask.at<uint8_t>(0, h, i, j) = static_cast<uint8_t>((h + i + j) % 3);
+        a.lengths({300, 155});
+        EXPECT_EQ(select_policy(a.p, 2).heads, 2 * groups);
+        a.run();
+        return a.bits();
+      };
+      EXPECT_EQ(bits(0, s_q == 1 ? 6 : 3), bits(8, 1)) << s_q << " queries, " << selection;
+    }
+  }
+}
+
+// Their parts of the keys are others, but the same for any number of threads.
+TEST_P(EveryType, GroupsThatShareATileDoNotDependOnThreads) {
+  Attention a(GetParam(),
+              {.heads_q = 8, .heads_kv = 4, .s_q = 1, .s_kv = 1500, .d_qk = 32, .d_v = 32});
+  a.randomize();
+  ASSERT_EQ(select_policy(a.p, 2).tiles, 1);
+  ASSERT_GT(select_policy(a.p, 2).parts, 1);
+  a.run(1);
+  const std::vector<uint32_t> one = a.bits();
+  for (const int32_t threads : {2, 4}) {
+    a.run(threads);
+    EXPECT_EQ(a.bits(), one) << threads;
+  }
+}
+
 // A row whose bias is the lowest number everywhere still has a softmax.
 TEST(Run, LowestBiasIsNotHidden) {
   Attention a(QKV_TYPE_F32, {.s_q = 3, .s_kv = 100, .d_qk = 8, .d_v = 4}, 1);

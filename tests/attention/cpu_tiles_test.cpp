@@ -142,6 +142,17 @@ TEST(Policy, IsPureAndSmall) {
     p.s_kv = pick(3) == 0 ? pick(10) : pick(100000);
     p.d_qk = 1 + pick(pick(2) == 0 ? 300 : 3000);
     p.d_v = 1 + pick(300);
+    const bool interleaved =
+        pick(2) == 0;  // [batch, seq, heads, dim], else [batch, heads, seq, dim]
+    const auto view = [&](int64_t dim) {
+      host::View x;
+      x.type = p.type;
+      x.shape = {p.batch, p.heads_kv, p.s_kv, dim};
+      const int64_t head = interleaved ? dim : p.s_kv * dim;
+      x.stride = {p.heads_kv * p.s_kv * dim, head, interleaved ? p.heads_kv * dim : dim, 1};
+      return x;
+    };
+    p.k = view(p.d_qk), p.v = view(p.d_v);
     const Policy one = select_policy(p, 1), again = select_policy(p, 1), many = select_policy(p, 7);
     if (p.empty()) {
       EXPECT_EQ(one.workspace_bytes, 0u);
@@ -155,7 +166,14 @@ TEST(Policy, IsPureAndSmall) {
     EXPECT_EQ(one.heads, many.heads);
     EXPECT_EQ(many.workspace_bytes - one.workspace_bytes,
               static_cast<size_t>(many.threads - 1) * one.thread_bytes);
-    EXPECT_EQ(p.heads_q / p.heads_kv % one.heads, 0);
+    const int64_t group = p.heads_q / p.heads_kv;
+    if (one.heads > group) {  // several groups, where memory has their keys side by side
+      EXPECT_TRUE(interleaved && one.few_rows);
+      EXPECT_EQ(p.heads_q % one.heads, 0);
+      EXPECT_EQ(one.heads % group, 0);
+    } else {
+      EXPECT_EQ(group % one.heads, 0);
+    }
     EXPECT_EQ(one.tiles, p.batch * p.heads_q / one.heads * ((p.s_q + one.tile_q - 1) / one.tile_q));
     EXPECT_EQ(one.tasks, one.tiles * one.parts);
     if (one.heads > 1) {

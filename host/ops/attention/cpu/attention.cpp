@@ -328,7 +328,7 @@ class Worker {
       } else if (soft_) {
         divide(scratch_.o + r * p_.d_v, p_.d_v, scratch_.l[r], o, p_.type);
       } else {
-        std::memcpy(o, row_of(p_.v, q.b, q.h_kv, scratch_.index[r]), row_bytes);
+        std::memcpy(o, row_of(p_.v, q.b, q.key_head(r), scratch_.index[r]), row_bytes);
       }
       if (p_.lse.present()) *p_.lse.at<float>(q.b, h, i) = lse(r, seen);
       if (p_.index.present()) store_index(q.b, h, i, 0, scratch_.index[r]);
@@ -352,7 +352,7 @@ class Worker {
     std::fill_n(scratch_.o, p_.d_v, 0.0f);
     auto* const v = static_cast<float*>(scratch_.v);
     for (int64_t n = 0; n < sum.count; ++n) {
-      to_float(row_of(p_.v, q.b, q.h_kv, keys[n].key), p_.type, 1, p_.d_v, v);
+      to_float(row_of(p_.v, q.b, q.key_head(r), keys[n].key), p_.type, 1, p_.d_v, v);
       for (int64_t d = 0; d < p_.d_v; ++d) scratch_.o[d] += scratch_.weights[n] * v[d];
     }
     const bool seen = sum.count > 0;

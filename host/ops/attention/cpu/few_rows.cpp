@@ -17,8 +17,8 @@ HWY_BEFORE_NAMESPACE();
 namespace qkv::cpu::HWY_NAMESPACE {
 
 // How far ahead of its use memory is fetched: what is computed with, or comes, in the memory's
-// latency.
-constexpr int64_t kFetchRows = 16, kFetchBytes = 4096;
+// latency. Of many heads' rows, which are long, fewer.
+constexpr int64_t kFetchRows = 16, kFetchRowsOfHeads = 14, kFetchBytes = 4096;
 
 // Keys that are multiplied by all rows before the next ones are: they are in the cache meanwhile. A
 // multiple of every kKeys below.
@@ -50,9 +50,9 @@ HWY_INLINE V32 LoadLast(const typename Type::Element* from, int64_t n) {
   return Type::Load(last);
 }
 
-// Fetches rows that will be used later, a cache line at a time, in the order of memory: as many
-// lines at a time as are computed with, for a core has few misses under way at once, and more of
-// them would hold up its loads.
+// Fetches rows that will be used later, a cache line at a time, in the order of memory, in which
+// the heads of a key follow each other: as many lines at a time as are computed with, for a core
+// has few misses under way at once, and more of them would hold up its loads.
 class Fetcher {
  public:
   HWY_INLINE Fetcher(const void* first_row, int64_t row_bytes, int64_t pitch)
@@ -78,7 +78,7 @@ class Fetcher {
   int64_t bytes_, pitch_, lines_ = 0;
 };
 
-// Rows of keys or values from one on.
+// Rows of a head's keys or values.
 template <class Type>
 struct Rows {
   using Element = typename Type::Element;
@@ -87,16 +87,20 @@ struct Rows {
   const Element* data;
   int64_t stride, dim;
 
-  explicit HWY_INLINE Rows(const KeyRows& x)
-      : data(static_cast<const Element*>(x.data)), stride(x.stride), dim(x.dim) {}
+  HWY_INLINE Rows(const KeyRows& x, int64_t head)
+      : data(static_cast<const Element*>(x.data) + head * x.head_stride),
+        stride(x.stride),
+        dim(x.dim) {}
 
   HWY_INLINE const Element* At(int64_t row, int64_t column) const {
     return data + row * stride + column;
   }
   // From kFetchRows or kFetchBytes behind the first row on, whichever is more.
-  HWY_INLINE Fetcher Ahead() const {
-    const int64_t bytes = std::max<int64_t>(dim * kSize, 1);
-    return {At(std::max(kFetchRows, kFetchBytes / bytes), 0), dim * kSize, stride * kSize};
+  static HWY_INLINE Fetcher Ahead(const KeyRows& x) {
+    const int64_t bytes = std::max<int64_t>(x.heads * x.dim * kSize, 1);
+    const int64_t rows =
+        std::max(x.heads > 1 ? kFetchRowsOfHeads : kFetchRows, kFetchBytes / bytes);
+    return {Rows(x, 0).At(rows, 0), bytes, x.stride * kSize};
   }
   // Whether a cache line of a row begins there, counted from the row's first element.
   static HWY_INLINE bool LineBegins(int64_t column) { return column * kSize % 64 == 0; }
@@ -172,18 +176,22 @@ HWY_INLINE void DotsOfKeys(const float* q, int64_t pitch, const Rows<Type>& k, i
 template <class Type>
 HWY_INLINE void ScoresOf(const float* q, int64_t rows, int64_t pitch, const KeyRows& keys, float* s,
                          int64_t width) {
-  const Rows<Type> k(keys);
-  Fetcher ahead = k.Ahead();
+  const int64_t of_head = rows / keys.heads;
+  Fetcher ahead = Rows<Type>::Ahead(keys);
   for (int64_t j = 0; j < keys.keys; j += kBlock) {
     const int64_t end = std::min(j + kBlock, keys.keys);
     ahead.Allow(end - j);
-    int64_t r = 0;
-    for (; r + 4 <= rows; r += 4)
-      DotsOfKeys<Type, 4, 3>(q + r * pitch, pitch, k, j, end, s + r * width, width, ahead);
-    for (; r + 2 <= rows; r += 2)
-      DotsOfKeys<Type, 2, 4>(q + r * pitch, pitch, k, j, end, s + r * width, width, ahead);
-    if (r < rows)
-      DotsOfKeys<Type, 1, 4>(q + r * pitch, pitch, k, j, end, s + r * width, width, ahead);
+    for (int64_t h = 0; h < keys.heads; ++h) {
+      const Rows<Type> k(keys, h);
+      const int64_t last = (h + 1) * of_head;
+      int64_t r = h * of_head;
+      for (; r + 4 <= last; r += 4)
+        DotsOfKeys<Type, 4, 3>(q + r * pitch, pitch, k, j, end, s + r * width, width, ahead);
+      for (; r + 2 <= last; r += 2)
+        DotsOfKeys<Type, 2, 4>(q + r * pitch, pitch, k, j, end, s + r * width, width, ahead);
+      if (r < last)
+        DotsOfKeys<Type, 1, 4>(q + r * pitch, pitch, k, j, end, s + r * width, width, ahead);
+    }
   }
 }
 
@@ -263,18 +271,22 @@ HWY_INLINE void AddColumns(const Sums& to, const Rows<Type>& v, int64_t first, i
 
 template <class Type>
 HWY_INLINE void ValuesOf(const Sums& to, int64_t rows, const KeyRows& values) {
-  const Rows<Type> v(values);
-  Fetcher ahead = v.Ahead();
+  const int64_t of_head = rows / values.heads;
+  Fetcher ahead = Rows<Type>::Ahead(values);
   for (int64_t j = 0; j < values.keys; j += kBlock) {
     const int64_t end = std::min(j + kBlock, values.keys);
     ahead.Allow(end - j);
     const auto from = [&](int64_t r) {
       return Sums{to.p + r * to.width, to.width, to.o + r * to.pitch, to.pitch};
     };
-    int64_t r = 0;
-    for (; r + 4 <= rows; r += 4) AddColumns<Type, 4, 2>(from(r), v, j, end, ahead);
-    for (; r + 2 <= rows; r += 2) AddColumns<Type, 2, 4>(from(r), v, j, end, ahead);
-    if (r < rows) AddColumns<Type, 1, 8>(from(r), v, j, end, ahead);
+    for (int64_t h = 0; h < values.heads; ++h) {
+      const Rows<Type> v(values, h);
+      const int64_t last = (h + 1) * of_head;
+      int64_t r = h * of_head;
+      for (; r + 4 <= last; r += 4) AddColumns<Type, 4, 2>(from(r), v, j, end, ahead);
+      for (; r + 2 <= last; r += 2) AddColumns<Type, 2, 4>(from(r), v, j, end, ahead);
+      if (r < last) AddColumns<Type, 1, 8>(from(r), v, j, end, ahead);
+    }
   }
 }
 

@@ -12,15 +12,18 @@ namespace qkv::cpu {
 // Rows that a product of tiles would not pay for: oneDNN copies keys and values for it.
 inline constexpr int64_t kFewRows = 32;
 
-// `keys` rows of `dim` elements, `stride` elements apart. What follows them is fetched, whatever it
-// is, and not read.
+// `keys` rows of `dim` elements, `stride` elements apart, of each of `heads` heads, `head_stride`
+// elements apart; if several, they follow each other without a gap, or are slow. What follows them
+// is fetched, whatever it is, and not read.
 struct KeyRows {
   const void* data;
   int64_t stride, keys, dim;
   qkv_type type;
+  int64_t heads = 1, head_stride = 0;
 };
 
-// s[r, j] = q[r] . k[j]: q is [rows, pitch] of fp32, zero past k.dim, pitch a multiple of kLanes;
+// s[r, j] = q[r] . k[j]; of `rows` rows the first rows / k.heads belong to the first head of k, and
+// so on, here and below. q is [rows, pitch] of fp32, zero past k.dim, pitch a multiple of kLanes;
 // rows of s are `width` apart.
 void few_scores(const float* q, int64_t rows, int64_t pitch, const KeyRows& k, float* s,
                 int64_t width);

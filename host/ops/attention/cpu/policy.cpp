@@ -41,8 +41,14 @@ int64_t choose_tile_q(const host::attention::Problem& p) {
   return even_tile(p.s_q, limit);
 }
 
+// Whether the heads of a key follow each other in memory, as in [batch, seq, heads, dim].
+bool heads_interleaved(const host::View& x) {
+  return x.shape[1] > 1 && x.stride[1] == x.shape[3] && x.stride[2] >= x.shape[1] * x.shape[3];
+}
+
 // How many heads of a group share a tile, so that their keys are read once: as many as make a tile
-// that a few queries of one head would not fill. A divisor of the group.
+// that a few queries of one head would not fill. A divisor of the group, or, where keys' heads are
+// interleaved, several groups of few rows: memory is then read in its order.
 int64_t choose_heads(const host::attention::Problem& p) {
   if (p.fixed_split_size > 0 || p.weights.present() || p.score == QKV_SCORE_ADDITIVE) return 1;
   const int64_t group = p.heads_q / p.heads_kv;
@@ -50,23 +56,30 @@ int64_t choose_heads(const host::attention::Problem& p) {
   const int64_t rows = std::max<int64_t>(kMinTileQ * kWideDim / widest, 8);
   int64_t heads = std::min(group, rows / p.s_q);
   while (heads > 1 && group % heads != 0) --heads;
-  return std::max<int64_t>(heads, 1);
+  heads = std::max<int64_t>(heads, 1);
+  if (heads < group || !heads_interleaved(p.k) || !heads_interleaved(p.v)) return heads;
+  const int64_t most = kFewRows * kWideDim / widest;  // rows
+  int64_t groups = std::clamp<int64_t>(most / (group * p.s_q), 1, p.heads_kv);
+  while (p.heads_kv % groups != 0) --groups;
+  return groups * group;
 }
 
 int64_t tile_rows(const host::attention::Problem& p, int64_t heads) {
   return heads > 1 ? heads * p.s_q : choose_tile_q(p);
 }
 
-// Where tiles are few, their keys are cut: into parts of kMinPart keys or more, for as many tasks
-// as processors may be there to take.
+// Where tiles are few, their keys are cut: into parts of kMinPart keys or more, fewer of several
+// heads' keys, for as many tasks as processors may be there to take.
 constexpr int64_t kMinPart = 1024;
 constexpr int64_t kManyTasks = 64;
 
-int64_t choose_parts(const host::attention::Problem& p, int64_t tiles) {
+int64_t choose_parts(const host::attention::Problem& p, int64_t tiles, int64_t heads) {
   if (p.fixed_split_size > 0 || p.weights.present() || tiles >= kEnoughTasks) return 1;
   int64_t keys = p.s_kv;
   if (p.left < keys && p.right < keys) keys = std::min(keys, p.left + p.right + p.s_q);
-  return std::max<int64_t>(1, std::min(keys / kMinPart, kManyTasks / tiles));
+  const int64_t heads_kv = std::max<int64_t>(heads * p.heads_kv / p.heads_q, 1);
+  const int64_t least = std::max(kMinPart / heads_kv, kMaxTileKv);
+  return std::max<int64_t>(1, std::min(keys / least, kManyTasks / tiles));
 }
 
 // A power of two, so that tiles of all sequences are made of few widths.
@@ -95,7 +108,8 @@ double work(const host::attention::Problem& p, int64_t tile_q, int64_t tile_head
     return std::min(static_cast<double>(p.s_kv), window + static_cast<double>(rows - 1));
   };
   const double heads = static_cast<double>(p.batch) * static_cast<double>(p.heads_q);
-  const double reads = static_cast<double>(tiles(p.s_q, tile_q)) / static_cast<double>(tile_heads);
+  const int64_t sharing = std::min(tile_heads, p.heads_q / p.heads_kv);
+  const double reads = static_cast<double>(tiles(p.s_q, tile_q)) / static_cast<double>(sharing);
   return heads * (static_cast<double>(p.s_q) * seen(1) * (product + kScore) +
                   reads * seen(tile_q / tile_heads) * dims * kRead);
 }
@@ -117,7 +131,7 @@ Policy select_policy(const host::attention::Problem& p, int32_t threads) {
   policy.heads = static_cast<int32_t>(heads);
   policy.few_rows = tile_q <= kFewRows && p.fixed_split_size == 0 && p.score == QKV_SCORE_DOT;
   policy.tiles = p.batch * p.heads_q / heads * tiles(p.s_q, tile_q);
-  policy.parts = static_cast<int32_t>(choose_parts(p, policy.tiles));
+  policy.parts = static_cast<int32_t>(choose_parts(p, policy.tiles, heads));
   policy.tasks = policy.tiles * policy.parts;
   policy.threads = static_cast<int32_t>(std::clamp<int64_t>(threads, 1, policy.tasks));
   policy.thread_bytes = carve(nullptr, p, policy).bytes;

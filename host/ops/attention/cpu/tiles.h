@@ -11,16 +11,18 @@
 
 namespace qkv::cpu {
 
-// Queries [first, first + queries) of `heads` heads, h and those behind it, which share their keys:
-// row r is query first + r % queries of head h + r / queries.
+// Queries [first, first + queries) of `heads` heads, h and those behind it: row r is query
+// first + r % queries of head h + r / queries. They share their keys, or have those of `heads_kv`
+// heads, h_kv and those behind it, and each of these the same number of rows.
 struct QueryTile {
-  int64_t b, h, h_kv, heads;
+  int64_t b, h, h_kv, heads, heads_kv;
   int64_t first, queries;
   int64_t rows;    // heads * queries
   int64_t length;  // of the batch's keys
 
   int64_t head(int64_t row) const { return h + row / queries; }
   int64_t query(int64_t row) const { return first + row % queries; }
+  int64_t key_head(int64_t row) const { return h_kv + row / (rows / heads_kv); }
 };
 
 // Tiles of a head follow each other, so that its keys stay in the cache; the last queries come
