@@ -28,8 +28,18 @@ static __device__ inline void write_selected(const ForwardArgs& args, int32_t el
       reinterpret_cast<const uint4*>(static_cast<const char*>(v.data) + from * element_bytes);
   auto* gO = reinterpret_cast<uint4*>(static_cast<char*>(o.data) + to * element_bytes);
   const int chunks = args.d_v * element_bytes / 16;
-  for (int chunk = lane; chunk < chunks; chunk += lanes)
-    gO[chunk] = empty ? make_uint4(0, 0, 0, 0) : gV[chunk];
+  constexpr int kAtOnce = 4;  // on their way together
+  for (int first = lane; first < chunks; first += kAtOnce * lanes) {
+    uint4 row[kAtOnce];
+#pragma unroll
+    for (int n = 0; n < kAtOnce; ++n) {
+      row[n] = make_uint4(0, 0, 0, 0);
+      if (const int chunk = first + n * lanes; !empty && chunk < chunks) row[n] = gV[chunk];
+    }
+#pragma unroll
+    for (int n = 0; n < kAtOnce; ++n)
+      if (const int chunk = first + n * lanes; chunk < chunks) gO[chunk] = row[n];
+  }
   if (lane != 0) return;
   if (args.lse.data != nullptr)
     static_cast<float*>(args.lse.data)[row.batch * args.lse.batch + row.head * args.lse.head +
