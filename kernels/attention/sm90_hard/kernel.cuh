@@ -149,8 +149,8 @@ struct Sm90Hard {
       const int i = args.schedule.query(tile.row + row);
       const int head = tile.head + args.schedule.member(tile.row + row, i);
       if (args.schedule.splits == 1)
-        write_selected(args.forward, sizeof(T), best[0][half], factor,
-                       {tile.batch, head, tile.head_kv, i}, lane % 4, 4);
+        write_selected<4>(args.forward, sizeof(T), best[0][half], factor,
+                          {tile.batch, head, tile.head_kv, i}, lane % 4, 4);
       else if (lane % 4 == 0)
         args.of_splits[Partials::row(args.forward, tile.split, tile.batch, head, i)] =
             best[0][half];
