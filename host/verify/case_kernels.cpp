@@ -466,21 +466,29 @@ void add_hard_warpgroups(Rows* rows) {
   Group group = wide;
   group.base.dims(64, 128).index = QKV_TYPE_I64;
   group.add("long", {kF16}, [](Case& c) { c.sizes(200, 1700); });
+  // Rows of V that end at each place of what a lane copies at once.
   group.add("lengths", {kF16}, [](Case& c) {
     c.batch = 8, c.sizes(100, 384).lengths = {384, 0, 257, 128, 1, 0, 127, 300};
+    c.dims(64, 56).layout = Layout::kPadded;
   });
   group.add("causal_lengths", {kBf16}, [](Case& c) {
     c.batch = 4, c.sizes(230, 300).layout = Layout::kBhsd;
     c.causal = true, c.lengths = {300, 0, 33, 129};
   });
-  group.add("window", {kF16}, [](Case& c) { c.sizes(400, 400).window(20, 10); });
+  group.add("window", {kF16}, [](Case& c) {
+    c.sizes(400, 400).window(20, 10).dims(64, 88).layout = Layout::kPadded;
+  });
   group.add("window_long", {kBf16}, [](Case& c) {
     c.sizes(270, 700).window(250, 40).layout = Layout::kPadded, c.dims(128, 128);
   });
-  group.add("blind", {kF16}, [](Case& c) { c.sizes(300, 300).shifted(-90).causal = true; });
+  // The last warpgroup has one row.
+  group.add("blind", {kF16}, [](Case& c) {
+    c.sizes(321, 300).shifted(-90).causal = true;
+    c.dims(64, 120).layout = Layout::kPadded;
+  });
   group.add("gqa", {kBf16}, [](Case& c) { c.heads(8, 2).sizes(70, 300).causal = true; });
   group.add("gqa16", {kF16}, [](Case& c) {
-    c.heads(16, 1).sizes(20, 300).dims(40, 1024).layout = Layout::kPadded, c.lse = false;
+    c.heads(16, 1).sizes(20, 300).dims(40, 1048).layout = Layout::kPadded, c.lse = false;
   });
   group.add("group3", {kBf16}, [](Case& c) { c.heads(3, 1).sizes(100, 200).dims(72, 8); });
   group.add("scale_negative", {kBf16}, [](Case& c) { c.scale = -0.7f, c.causal = true; });
