@@ -183,6 +183,26 @@ def sm90_wide(kernel_type, softcap):
         seeds=[], copies=copies, one_tile=True)
 
 
+# By d_qk as compiled: buffers of Q, buffers of K (sm90_hard/policy.h).
+SM90_HARD_STAGES = {64: (2, 11), 96: (2, 4), 128: (2, 4), 192: (1, 3), 256: (1, 2)}
+
+
+def sm90_hard(kernel_type, dim):
+    """Three math warpgroups that do not wait for each other. Its loop is that of blocks without a new best score; the
+    boundary is without the rows of V and O."""
+    q_buffers, k_buffers = SM90_HARD_STAGES[dim]
+    rows = -(-dim // 64) * 128  # bytes of a row of Q or K in shared memory
+    ways = Ways(loop=[(_WAIT, 1), ("HGMMA.64x128x", dim // 16), ("SYNCS.ARRIVE", 1), ("VOTE", 1)],
+                loop_signs=[("wait", "K+"), ("arrive", "K-")],
+                boundary=[("SYNCS.ARRIVE", 1), (_WAIT, 1)], boundary_signs=[("arrive", "Q-"), ("wait", "Q+")])
+    warps, producer = ("W0", "W1", "W2"), ("producer",)
+    return Persistent(
+        f"sm90_hard<{kernel_type}, {dim}>", 90, 192, 128, dim, (ways,) * 3,
+        signals={"K+": (producer, "mbarrier", 0), "K-": (warps, "mbarrier", k_buffers),
+                 "Q+": (producer, "mbarrier", 0), "Q-": (warps, "mbarrier", q_buffers - 1)},
+        seeds=[], copies=lambda blocks: [("Q-", ["Q+"], 192 * rows)] + [("K-", ["K+"], 128 * rows)] * blocks)
+
+
 def flash3(causal):
     """FlashAttention-3's forward of head dim 128, bf16, one block to a cluster (calibrate.py). Warpgroup 1 does not
     wait for K and V: the turn tells it."""
@@ -292,6 +312,7 @@ def sm80_additive(compute, registers, kernel_type, dim, rules):
 _NAMES = (
     (r"12sm90_forwardILNS0_4TypeE(\d)ELi(\d+)ELi(\d+)ELNS0_11Sm90VariantE(\d)E",
      lambda k, t, dim_qk, dim_v, variant: sm90_forward(TYPES[t], int(dim_qk), int(dim_v), SM90_VARIANTS[int(variant)])),
+    (r"9sm90_hardILNS0_4TypeE(\d)ELi(\d+)E", lambda k, t, dim: sm90_hard(TYPES[t], int(dim))),
     (r"9sm90_wideILNS0_4TypeE(\d)ELb([01])E", lambda k, t, softcap: sm90_wide(TYPES[t], softcap == "1")),
     (r"12sm80_forwardILNS0_4TypeE(\d)ELi(\d+)ELNS0_11Sm80VariantE(\d)E",
      lambda k, t, dim, variant: sm80_forward(k.compute, k.registers, TYPES[t], int(dim), int(variant))),

@@ -449,6 +449,60 @@ void add_hard_tiles(Rows* rows) {
   splits.add("rules", [](Case& c) { c.sizes(1, 1100).inputs = {{kBias, kKeys}}, c.lse = false; });
   splits.add("fixed", [](Case& c) { c.fixed_split = 64, c.index = QKV_TYPE_NONE; });
   splits.add("ties", [](Case& c) { c.scale = 0.0f, c.one_head().sizes(3, 1300); });
+  // Few queries of each width, as Hopper's warpgroups leave them to others.
+  splits.add("d128", {kF16, kBf16}, [](Case& c) { c.dims(128, 64).s_kv = 700; });
+  splits.add("d256", [](Case& c) { c.dims(256, 64).s_kv = 500; });
+}
+
+// Hard selection by Hopper's warpgroups, of 64 rows each: more blocks of keys than the ring of K
+// holds, tiles of fewer rows than three warpgroups, warpgroups that see other keys than those
+// beside them, tiles without keys.
+void add_hard_warpgroups(Rows* rows) {
+  Group wide{rows, "warpgroups_hard_", Case().one_head().sizes(200, 400)};
+  wide.base.selection = QKV_SELECT_HARD;
+  wide.base.index = QKV_TYPE_I32;
+  for (const int64_t d : {64, 96, 128, 192, 256}) {
+    Group group = wide;
+    group.prefix += text("d", d, "_");
+    group.base.dims(d, 64);
+    group.add("full", {kF16}, [](Case&) {});
+    group.add("causal", {kBf16}, [](Case& c) { c.causal = true; });
+  }
+  Group group = wide;
+  group.base.dims(64, 128).index = QKV_TYPE_I64;
+  group.add("long", {kF16}, [](Case& c) { c.sizes(200, 1700); });
+  // Rows of V that end at each place of what a lane copies at once.
+  group.add("lengths", {kF16}, [](Case& c) {
+    c.batch = 8, c.sizes(100, 384).lengths = {384, 0, 257, 128, 1, 0, 127, 300};
+    c.dims(64, 56).layout = Layout::kPadded;
+  });
+  group.add("causal_lengths", {kBf16}, [](Case& c) {
+    c.batch = 4, c.sizes(230, 300).layout = Layout::kBhsd;
+    c.causal = true, c.lengths = {300, 0, 33, 129};
+  });
+  group.add("window", {kF16}, [](Case& c) {
+    c.sizes(400, 400).window(20, 10).dims(64, 88).layout = Layout::kPadded;
+  });
+  group.add("window_long", {kBf16}, [](Case& c) {
+    c.sizes(270, 700).window(250, 40).layout = Layout::kPadded, c.dims(128, 128);
+  });
+  // The last warpgroup has one row.
+  group.add("blind", {kF16}, [](Case& c) {
+    c.sizes(321, 300).shifted(-90).causal = true;
+    c.dims(64, 120).layout = Layout::kPadded;
+  });
+  group.add("gqa", {kBf16}, [](Case& c) { c.heads(8, 2).sizes(70, 300).causal = true; });
+  group.add("gqa16", {kF16}, [](Case& c) {
+    c.heads(16, 1).sizes(20, 300).dims(40, 1048).layout = Layout::kPadded, c.lse = false;
+  });
+  group.add("group3", {kBf16}, [](Case& c) { c.heads(3, 1).sizes(100, 200).dims(72, 8); });
+  group.add("scale_negative", {kBf16}, [](Case& c) { c.scale = -0.7f, c.causal = true; });
+  group.add("ties", {kF16}, [](Case& c) { c.scale = 0.0f, c.window(99, 3); });
+  group.add("splits", {kF16}, [](Case& c) { c.sizes(70, 2100).causal = true; });
+  group.add("splits_lengths", {kBf16}, [](Case& c) {
+    c.batch = 3, c.heads(4, 2).sizes(40, 1500).lengths = {1500, 0, 65};
+  });
+  group.add("no_index", {kBf16}, [](Case& c) { c.index = QKV_TYPE_NONE; });
 }
 
 // Additive scores on tensor cores: each instance, with several tiles of queries and blocks of keys,
@@ -499,9 +553,9 @@ void add_additive_tiles(Rows* rows) {
 }  // namespace
 
 void add_kernel_cases(Rows* rows) {
-  for (const auto& add :
-       {add_tiles, add_bounds, add_tails, add_splits, add_warpgroups, add_warpgroup_widths,
-        add_warpgroup_rules, add_hidden_blocks, add_wide, add_hard_tiles, add_additive_tiles})
+  for (const auto& add : {add_tiles, add_bounds, add_tails, add_splits, add_warpgroups,
+                          add_warpgroup_widths, add_warpgroup_rules, add_hidden_blocks, add_wide,
+                          add_hard_tiles, add_hard_warpgroups, add_additive_tiles})
     add(rows);
 }
 

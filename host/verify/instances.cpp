@@ -9,6 +9,7 @@
 #include "kernels/attention/sm80_hard/policy.h"
 #include "kernels/attention/sm80_tf32x3/policy.h"
 #include "kernels/attention/sm90_forward/policy.h"
+#include "kernels/attention/sm90_hard/policy.h"
 
 namespace qkv::verify {
 namespace {
@@ -63,6 +64,7 @@ const std::vector<Instance>& all_instances() {
 #define QKV_SM80_TF32X3(max_dim, rules) add("sm80_tf32x3", " " #max_dim " " #rules, gains_by_tf32);
 #define QKV_SM80_HARD(type, max_dim, rules) \
   add("sm80_hard", " " #type " " #max_dim " " #rules, from_sm80);
+#define QKV_SM90_HARD(type, dim) add("sm90_hard", " " #type " " #dim, sm90_alone);
 #define QKV_SM80_ADDITIVE(type, max_dim, rules) \
   add("sm80_additive", " " #type " " #max_dim " " #rules, from_sm80);
 #define QKV_HARD_COMBINE() add("hard_combine", "", from_sm80);
@@ -104,6 +106,7 @@ std::string instance_of(const std::string& kernel, const Case& row, const std::s
     const auto policy = kernels::sm80_hard_policy(static_cast<int32_t>(row.d_qk), rules);
     return host::text(name, " ", policy.max_dim, rules ? " true" : " false");
   }
+  if (kernel == "sm90_hard") return host::text(name, " ", kernels::sm90_hard_shape(row.d_qk)->dim);
   if (kernel == "sm80_additive") return sm80_additive_instance(name, dim, rules, plan);
   if (kernel == "sm80_forward") return sm80_forward_instance(name, dim, rules, plan);
   return name + (row.score == QKV_SCORE_DOT ? " Dot" : " Additive") +

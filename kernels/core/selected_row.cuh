@@ -15,7 +15,9 @@ struct OutputRow {
 
 // O = the best key's row of V bit for bit, its index, and LSE = factor * score; of a row without
 // one +0, -1 and -inf. The row's `lanes` lanes together, 16 bytes each; an element has
-// `element_bytes`, and d_v is a multiple of what 16 bytes hold, as are strides.
+// `element_bytes`, and d_v is a multiple of what 16 bytes hold, as are strides. A lane has kAtOnce
+// of its parts on their way together.
+template <int kAtOnce = 1>
 static __device__ inline void write_selected(const ForwardArgs& args, int32_t element_bytes,
                                              const BestKey& best, float factor,
                                              const OutputRow& row, int lane, int lanes) {
@@ -28,8 +30,17 @@ static __device__ inline void write_selected(const ForwardArgs& args, int32_t el
       reinterpret_cast<const uint4*>(static_cast<const char*>(v.data) + from * element_bytes);
   auto* gO = reinterpret_cast<uint4*>(static_cast<char*>(o.data) + to * element_bytes);
   const int chunks = args.d_v * element_bytes / 16;
-  for (int chunk = lane; chunk < chunks; chunk += lanes)
-    gO[chunk] = empty ? make_uint4(0, 0, 0, 0) : gV[chunk];
+  for (int first = lane; first < chunks; first += kAtOnce * lanes) {
+    uint4 parts[kAtOnce];
+#pragma unroll
+    for (int n = 0; n < kAtOnce; ++n) {
+      parts[n] = make_uint4(0, 0, 0, 0);
+      if (const int chunk = first + n * lanes; !empty && chunk < chunks) parts[n] = gV[chunk];
+    }
+#pragma unroll
+    for (int n = 0; n < kAtOnce; ++n)
+      if (const int chunk = first + n * lanes; chunk < chunks) gO[chunk] = parts[n];
+  }
   if (lane != 0) return;
   if (args.lse.data != nullptr)
     static_cast<float*>(args.lse.data)[row.batch * args.lse.batch + row.head * args.lse.head +

@@ -362,7 +362,7 @@ const Decline kSm90Declines[] = {
      },
      "sm80_additive"},
     {"hard", "computes soft selection only",
-     [](qkv_attention_desc& d) { d.selection = QKV_SELECT_HARD; }, "sm80_hard"},
+     [](qkv_attention_desc& d) { d.selection = QKV_SELECT_HARD; }, "sm90_hard"},
     {"top_k", "computes soft selection only", select_top, "simt_general"},
     {"weights", "does not write attention weights",
      [](qkv_attention_desc& d) { d.weights = pair_tensor(QKV_TYPE_F32); }},
@@ -569,7 +569,7 @@ const Decline kHardDeclines[] = {
     {"many_blocks", "needs more than 2^31 - 1 blocks",
      [](qkv_attention_desc& d) { d = shapes(65536, 65536, 1, 8, 8, 8, 8); }, ""},
     {"nothing", "", [](qkv_attention_desc&) {}, "sm80_hard"},
-    {"hopper", "", [](qkv_attention_desc&) {}, "sm80_hard", 90},
+    {"hopper_rules", "", [](qkv_attention_desc& d) { d.softcap = 2; }, "sm80_hard", 90},
     {"wide_v", "", [](qkv_attention_desc& d) { d = shapes(1, 1, 1, 8, 8, 64, 2048); }, "sm80_hard"},
     // A maximum has no order: any size of splits is kept, however many that makes.
     {"many_splits", "",
@@ -591,6 +591,56 @@ TEST_P(Sm80Hard, Declines) {
   row.edit = [](qkv_attention_desc& d) { of_test->edit(d), d.selection = QKV_SELECT_HARD; };
   expect_reason("sm80_hard", row);
 }
+
+class Sm90Hard : public testing::TestWithParam<Decline> {};
+
+// Each row's problem has hard selection, 100 queries.
+const Decline kSm90HardDeclines[] = {
+    {"old_device", "needs sm_90, the device is sm_89", [](qkv_attention_desc&) {}, "sm80_hard", 89},
+    {"new_device", "needs sm_90, the device is sm_100", [](qkv_attention_desc&) {}, "sm80_hard",
+     100},
+    {"f32", "computes in fp16 and bf16 only",
+     [](qkv_attention_desc& d) { d.q.type = d.k.type = d.v.type = d.o.type = QKV_TYPE_F32; },
+     "simt_general", 90},
+    {"weights", "does not write attention weights",
+     [](qkv_attention_desc& d) { d.weights = pair_tensor(QKV_TYPE_F32); }, "simt_general", 90},
+    {"mask", "takes no mask tensor",
+     [](qkv_attention_desc& d) { d.mask = pair_tensor(QKV_TYPE_BOOL); }, "sm80_hard", 90},
+    {"softcap", "has no softcap, softcap is 2", [](qkv_attention_desc& d) { d.softcap = 2; },
+     "sm80_hard", 90},
+    {"odd_dim", "takes dims that are multiples of 8, d_qk up to 256, here they are 64 and 68",
+     [](qkv_attention_desc& d) { d = shapes(1, 1, 1, 80, 8, 64, 68); }, "simt_general", 90},
+    {"wide", "takes dims that are multiples of 8, d_qk up to 256, here they are 264 and 64",
+     [](qkv_attention_desc& d) { d = shapes(1, 1, 1, 80, 8, 264, 64); }, "simt_general", 90},
+    {"few_rows", "needs 64 query rows that share keys, here are 63",
+     [](qkv_attention_desc& d) { d = shapes(9, 9, 9, 63, 8, 64, 64); }, "sm80_hard", 90},
+    {"few_rows_group3", "needs 64 query rows that share keys, here are 63",
+     [](qkv_attention_desc& d) { d = shapes(1, 3, 1, 63, 8, 64, 64); }, "sm80_hard", 90},
+    {"enough_rows", "", [](qkv_attention_desc& d) { d = shapes(1, 8, 1, 8, 8, 64, 64); },
+     "sm90_hard", 90},
+    // A query's bits are the same among any number of others.
+    {"few_rows_fixed", "",
+     [](qkv_attention_desc& d) { d = shapes(1, 1, 1, 1, 8, 64, 64), d.fixed_split_size = 64; },
+     "sm90_hard", 90},
+    {"no_keys", "needs keys, there are none",
+     [](qkv_attention_desc& d) { d = shapes(1, 1, 1, 80, 0, 64, 64); }, "sm80_hard", 90},
+    {"stride", "needs strides above 0 and below 2^39, k.stride[1] is 0",
+     [](qkv_attention_desc& d) { d.k.stride[1] = 0; }, "sm80_hard", 90},
+    {"scale", "", [](qkv_attention_desc& d) { d.scale = -1, d.scale_set = 1; }, "sm90_hard", 90},
+    {"wide_v", "", [](qkv_attention_desc& d) { d = shapes(1, 1, 1, 64, 8, 64, 2048); }, "sm90_hard",
+     90},
+};
+
+TEST_P(Sm90Hard, Declines) {
+  static const Decline* of_test = nullptr;
+  of_test = &GetParam();
+  Decline row = GetParam();
+  row.edit = [](qkv_attention_desc& d) { of_test->edit(d), d.selection = QKV_SELECT_HARD; };
+  expect_reason("sm90_hard", row);
+}
+
+INSTANTIATE_TEST_SUITE_P(Reasons, Sm90Hard, testing::ValuesIn(kSm90HardDeclines),
+                         [](const auto& row) { return std::string(row.param.name); });
 
 class Sm80Additive : public testing::TestWithParam<Decline> {};
 

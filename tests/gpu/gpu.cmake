@@ -92,7 +92,7 @@ if(TARGET vgpu-run)
       string(APPEND left_out :*T12_TailsOfEveryLength*)  # dims that tensor cores decline
       if(NOT (device STREQUAL "h100" AND seed EQUAL 2))
         string(APPEND left_out :*T6_*:*TopIndex*)  # which plain CUDA cores alone have
-        list(APPEND environment QKV_TEST_KERNELS=sm80_additive,sm80_forward,sm80_hard,sm80_tf32x3,sm90_forward,sm90_wide)
+        list(APPEND environment QKV_TEST_KERNELS=sm80_additive,sm80_forward,sm80_hard,sm80_tf32x3,sm90_forward,sm90_hard,sm90_wide)
       endif()
     endif()
     # Even seeds have one multiprocessor: plans then take tall tiles and do not split, as large problems do. And their
@@ -137,7 +137,7 @@ if(TARGET vgpu-run)
       --async ${async} --
       $<TARGET_FILE:gpu_contract_test_virtual> --gtest_brief=1 --gtest_filter=-*/long_*:*T6_*:*TopIndex*:*T12_TailsOfEveryLength*:Instances*:Project.*:*/Layer.*_bf16:*/Layer.*_wide_*:LayerCall.*)
     set_tests_properties(vgpu_contract_h100_${async} PROPERTIES LABELS vgpu TIMEOUT 3600
-      ENVIRONMENT "QKV_TEST_SEED=1;QKV_TEST_REPEATS=1;QKV_TEST_KERNELS=sm90_forward,sm90_wide")
+      ENVIRONMENT "QKV_TEST_SEED=1;QKV_TEST_REPEATS=1;QKV_TEST_KERNELS=sm90_forward,sm90_hard,sm90_wide")
   endforeach()
 
   # qkv_counting_test(name gtest_library): counts of the contract test's launches, by the virtual GPU.

@@ -13,6 +13,7 @@
 #include "kernels/attention/simt_forward/policy.h"
 #include "kernels/attention/sm80_forward/policy.h"
 #include "kernels/attention/sm80_hard/policy.h"
+#include "kernels/attention/sm90_hard/policy.h"
 #include "kernels/core/best_key.h"
 #include "kernels/core/grid.h"
 #include "kernels/core/mask.h"
@@ -244,6 +245,21 @@ TEST(Policy, Sm80HardHasAnInstanceForEveryWidth) {
   }
   EXPECT_EQ(listed, wanted);
   EXPECT_EQ(kernels::sm80_hard_policy(kernels::kSm80HardMaxDim + 1, false).max_dim, 0);
+}
+
+TEST(Policy, Sm90HardHasAnInstanceForEveryWidth) {
+  std::set<std::pair<std::string, int>> listed, wanted;
+#define QKV_SM90_HARD(type, dim) listed.insert({#type, dim});
+#include "kernels/kernels.inc"
+  for (int32_t d = 1; d <= kernels::kSm90HardMaxDim; ++d) {
+    const kernels::Sm90HardShape* shape = kernels::sm90_hard_shape(d);
+    ASSERT_NE(shape, nullptr);
+    EXPECT_GE(shape->dim, d);
+    EXPECT_LE(shape->smem_bytes(), 227 << 10);
+    for (const char* type : {"F16", "BF16"}) wanted.insert({type, shape->dim});
+  }
+  EXPECT_EQ(listed, wanted);
+  EXPECT_EQ(kernels::sm90_hard_shape(kernels::kSm90HardMaxDim + 1), nullptr);
 }
 
 // What the parts of hard selection are merged by.

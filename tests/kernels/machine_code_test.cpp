@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
 #include <iterator>
 #include <map>
@@ -134,6 +135,23 @@ TEST(MachineCode, IsHoppers) {
       EXPECT_EQ(all[kUsetmaxreg], roles) << "registers are moved once in each role";
       for (const int unwanted : {kHmma, kLdl, kStl}) EXPECT_EQ(all[unwanted], 0) << unwanted;
     }
+  }
+}
+
+// Q K^T alone, each product once. Registers are not moved.
+TEST(MachineCode, OfSm90HardHasItsProductsOnce) {
+  const std::vector<CompiledKernel> kernels = kernels_named("sm90_hard");
+  EXPECT_EQ(kernels.size(), 10u);
+  for (const CompiledKernel& kernel : kernels) {
+    SCOPED_TRACE(kernel.name);
+    const std::vector<Instruction> code = decode(kernel.code);
+    Counts all = count(code, 0, code.size());
+    const size_t comma = kernel.name.find_last_of(' ');
+    ASSERT_NE(comma, std::string::npos);
+    EXPECT_EQ(all[kHgmma], std::atoi(kernel.name.c_str() + comma) / 16);
+    EXPECT_GT(all[kUtmaldg], 0);
+    for (const int unwanted : {kUsetmaxreg, kUtmastg, kHmma, kLdl, kStl})
+      EXPECT_EQ(all[unwanted], 0) << unwanted;
   }
 }
 

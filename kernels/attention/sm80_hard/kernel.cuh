@@ -6,10 +6,8 @@
 // of several, against one split of the keys. A warp owns kTileQ / 4 rows. Q stays in registers; the
 // block walks over the blocks of keys that at least one row sees, the first one first, two of them
 // on their way while one is multiplied. V is read when all keys are seen: one row for each of O.
-//
-// A row's best score is the same in the four lanes that share it; each of them knows the key if it
-// is one of its own. A block of keys without a score above it costs a maximum of a lane's scores
-// and a vote; only where the vote finds one are keys searched for.
+// Which lane knows what of a row's best score, and when keys are searched for:
+// core/select_best.cuh.
 //
 // Contract (qkv.h has the rest): rows 16-byte aligned; keys at or past the length are never read;
 // V is read in the chosen rows alone, and copied bit for bit; scores are compared before a scale
@@ -23,15 +21,16 @@
 #include "kernels/attention/sm80_hard/policy.h"
 #include "kernels/core/best_key.h"
 #include "kernels/core/forward_args.h"
+#include "kernels/core/hard_lse.h"
 #include "kernels/core/mask.h"
 #include "kernels/core/numeric.cuh"
 #include "kernels/core/scheduler.h"
 #include "kernels/core/score.cuh"
 #include "kernels/core/score_fragment.cuh"
+#include "kernels/core/select_best.cuh"
 #include "kernels/core/selected_row.cuh"
 #include "kernels/core/swizzled_tile.cuh"
 #include "kernels/ptx/ldmatrix.h"
-#include "kernels/ptx/max_nan.h"
 #include "kernels/ptx/mma.h"
 #include "kernels/ptx/opaque.h"
 
@@ -97,70 +96,10 @@ struct Sm80Hard {
       }
   }
 
-  // The best of a lane's scores of one row; NaN if one of them is.
-  static __device__ float best_score(const float (&rS)[kN][4], int half) {
-    float s = ptx::max_nan(rS[0][half * 2], rS[0][half * 2 + 1]);
-#pragma unroll
-    for (int n = 1; n < kN; ++n)
-      s = ptx::max_nan(s, ptx::max_nan(rS[n][half * 2], rS[n][half * 2 + 1]));
-    return s;
-  }
-
-  // The lane's first key of score `s`, kNoKey if none is. If s is NaN: its first with NaN; if not,
-  // none of the row's is. `key` is the lane's first.
-  static __device__ int32_t key_of(float s, const float (&rS)[kN][4], int half, int key) {
-    int32_t found = kNoKey;
-#pragma unroll
-    for (int n = kN - 1; n >= 0; --n)
-#pragma unroll
-      for (int x = 1; x >= 0; --x) {
-        const float other = rS[n][half * 2 + x];
-        if (other == s || other != other) found = key + n * 8 + x;
-      }
-    return found;
-  }
-
-  // One more block of keys, above all that were seen: of equal scores the one before stays.
-  __device__ void select(const float (&rS)[kM][kN][4], int key) {
-    float s[kM][2];
-    bool is_better = false;
-#pragma unroll
-    for (int m = 0; m < kM; ++m)
-#pragma unroll
-      for (int half = 0; half < 2; ++half) {
-        s[m][half] = best_score(rS[m], half);
-        is_better = is_better || beats(s[m][half], best[m][half].score);
-      }
-    if (!__any_sync(0xffffffffu, is_better)) return;
-#pragma unroll
-    for (int m = 0; m < kM; ++m)
-#pragma unroll
-      for (int half = 0; half < 2; ++half) {
-        BestKey& row = best[m][half];
-        if (!__any_sync(0xffffffffu, beats(s[m][half], row.score))) continue;
-        float of_row = s[m][half];
-        of_row = ptx::max_nan(of_row, __shfl_xor_sync(0xffffffffu, of_row, 1));
-        of_row = ptx::max_nan(of_row, __shfl_xor_sync(0xffffffffu, of_row, 2));
-        if (beats(of_row, row.score)) row = {of_row, key_of(of_row, rS[m], half, key)};
-      }
-  }
-
-  // From a lane's own keys to the whole row, once all keys are seen.
-  __device__ void reduce_lanes() {
-#pragma unroll
-    for (int m = 0; m < kM; ++m)
-#pragma unroll
-      for (int half = 0; half < 2; ++half) {
-        int32_t& key = best[m][half].key;
-        key = min(key, __shfl_xor_sync(0xffffffffu, key, 1));
-        key = min(key, __shfl_xor_sync(0xffffffffu, key, 2));
-      }
-  }
-
   // The four lanes of a row write it: O, index and LSE, or the split's best key for hard_combine.
   __device__ void write(const ForwardArgs& args, const TileSchedule& schedule, const WorkTile& tile,
                         int warp_row, int lane, BestKey* of_splits) const {
-    const float factor = sm80_hard_lse_factor(kRules, args.scale);
+    const float factor = hard_lse_factor(kRules, args.scale);
 #pragma unroll 1
     for (int n = 0; n < 2 * kM; ++n) {  // one after the other: the code is there once
       BestKey of_row = best[0][0];
@@ -280,10 +219,10 @@ static __global__ void __launch_bounds__(kSm80HardThreads,
             }
         }
       }
-      state.select(rS, j);
+      select_best(rS, state.best, j);
     }
   }
-  state.reduce_lanes();
+  reduce_lanes(state.best);
   const WorkTile again = work_tile(schedule, static_cast<uint32_t>(ptx::opaque(blockIdx.x)));
   const int thread = ptx::opaque(static_cast<int>(threadIdx.x));
   state.write(args, schedule, again, thread / 32 * (16 * kM), thread % 32, of_splits);

@@ -34,12 +34,6 @@ constexpr Sm80HardPolicy sm80_hard_policy(int32_t dim, bool rules) {
   return {};
 }
 
-// Scores are compared as they are summed up where the scale changes no order: what makes LSE of the
-// best one.
-constexpr float sm80_hard_lse_factor(bool rules, float scale) {
-  return !rules && scale > 0 ? scale : 1;
-}
-
 // Dynamic shared memory of a block in bytes.
 constexpr size_t sm80_hard_smem_bytes(const Sm80HardPolicy& policy) {
   return size_t{2} * static_cast<size_t>(policy.max_dim) *

@@ -6,6 +6,7 @@
 #include "host/ops/attention/splits.h"
 #include "kernels/attention/hard_combine/launch.h"
 #include "kernels/attention/sm80_hard/launch.h"
+#include "kernels/core/hard_lse.h"
 
 namespace qkv::host::attention {
 namespace {
@@ -107,7 +108,7 @@ Status hard_launch(const Problem& p, const SplitPlan& plan, const CudaRuntime& c
         kernels::launch_sm80_hard(hard_choice(p), args, plan.schedule, of_splits, run.stream);
     if (launched != 0 || plan.schedule.splits == 1) return launched;
     return kernels::launch_hard_combine(args, static_cast<int32_t>(type_size(p.type)),
-                                        kernels::sm80_hard_lse_factor(has_rules(p), p.scale),
+                                        kernels::hard_lse_factor(has_rules(p), p.scale),
                                         plan.schedule.splits, of_splits, run.stream);
   });
 }

@@ -1,0 +1,2 @@
+# What needs sm_90a.
+set(compiled_for "^90a")
