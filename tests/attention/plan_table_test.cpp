@@ -63,6 +63,9 @@ constexpr const char* kProblems[] = {
     "f32:full:b4:h16:s1024",
     "full:b4:h16:s4096:hard",
     "full:b1:hq32:hkv8:sq1:skv32768:hard",
+    "full:b4:h16:s4096:top-k=10",
+    "full:b1:h1:sq4096:skv100000:d384:top-k=10",
+    "full:b1:h1:sq1:skv100000:top-k=10",
 };
 
 Problem problem_of(const std::string& words) {

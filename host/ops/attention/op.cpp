@@ -11,12 +11,13 @@ namespace qkv::host::attention {
 namespace {
 
 // clang-format off
-constexpr std::array<const Kernel*, 9> kKernels{
+constexpr std::array<const Kernel*, 10> kKernels{
     &kCpuForward,
     &kSm90Forward,
     &kSm80Forward,
     &kSm80Tf32x3,
     &kSm80Hard,
+    &kSm80TopK,
     &kSm80Additive,
     &kSm90Wide,
     &kSimtForward,
