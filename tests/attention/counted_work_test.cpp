@@ -232,8 +232,8 @@ int write_table() {
          "one a\nscore and four a row and block, the bytes loaded what each block of queries "
          "needs, "
          "once.\nHard selection has one product, no exponentials, and reads of V the chosen "
-         "rows. Top-k selection has one exponential for each of these, and\nbank conflicts in its "
-         "lists. Additive scores have 16 columns\nof the product for each dim.\n\n"
+         "rows. Top-k selection has one exponential for each\nof these, and bank conflicts in its "
+         "lists. Additive scores have 16 columns of the product for each dim.\n\n"
          "| case | kernel | tensor FLOPs | over visible pairs | exponentials | bytes loaded | "
          "bank conflicts |\n| --- | --- | --- | --- | --- | --- | --- |\n";
   for (const Case& row : tiled_cases()) {

@@ -64,7 +64,8 @@ constexpr const char* kProblems[] = {
     "full:b4:h16:s4096:hard",
     "full:b1:hq32:hkv8:sq1:skv32768:hard",
     "full:b4:h16:s4096:top-k=10",
-    "full:b1:h1:sq4096:skv100000:d384:top-k=10",
+    "full:b1:h1:sq4096:skv100000:top-k=10",
+    "full:b1:h1:sq4096:skv100000:top-k=128",
     "full:b1:h1:sq1:skv100000:top-k=10",
 };
 

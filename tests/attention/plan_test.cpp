@@ -518,7 +518,7 @@ const Decline kTf32x3Declines[] = {
      "simt_forward", 120},
     {"hard", "computes soft selection only",
      [](qkv_attention_desc& d) { d.selection = QKV_SELECT_HARD; }, "simt_general", 90},
-    {"top_k", "computes soft selection only", select_top, "sm80_top_k", 90},
+    {"top_k", "computes soft selection only", select_top, "simt_general", 90},
     {"weights", "does not write attention weights",
      [](qkv_attention_desc& d) { d.weights = pair_tensor(QKV_TYPE_F32); }, "simt_general", 90},
     {"odd_dim", "takes dims that are multiples of 4 up to 128, one here is 66",
@@ -705,16 +705,19 @@ TEST(Sm80TopKLists, HaveRoom) {
     expect_of_top_k({"", "", wide, "sm80_top_k", compute}, 128);
   expect_of_top_k({"", "", wide, "sm80_top_k", 89}, 69);
   expect_of_top_k(
-      {"", "needs 102912 bytes of shared memory for lists of 71 keys, a block has 101376", wide,
+      {"", "needs 101888 bytes of shared memory for lists of 71 keys, a block has 101376", wide,
        "simt_general", 89},
       71);
 }
 
-TEST(Sm80HardAndTopK, DeclineEachOther) {
+TEST(Sm80HardAndTopK, DeclineEachOthers) {
   expect_reason("sm80_hard", {"top_k", "computes hard selection only", select_top, "sm80_top_k"});
-  expect_reason("sm80_top_k",
-                {"hard", "computes top-k selection only",
-                 [](qkv_attention_desc& d) { d.selection = QKV_SELECT_HARD; }, "sm80_hard"});
+  expect_reason("sm80_top_k", {"hard", "computes top-k selection only",
+                               [](qkv_attention_desc& d) {
+                                 d.selection = QKV_SELECT_HARD;
+                                 d.weights = pair_tensor(QKV_TYPE_F32);
+                               },
+                               "simt_general"});
 }
 
 INSTANTIATE_TEST_SUITE_P(Reasons, Sm80TopK, testing::ValuesIn(kTopKDeclines),
