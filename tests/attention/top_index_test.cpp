@@ -23,7 +23,7 @@ class TopIndex : public EachType {
     Case row = typed({.name = "ties", .batch = 1, .scale = 0.5f});
     std::vector<Case> rows;
     for (const int64_t k : {1, 2, 7, 64, 128})
-      rows.push_back(row.select_top(k).heads(2, 2).sizes(k == 7 ? 40 : 18, 200).dims(64, 8));
+      rows.push_back(row.select_top(k).heads(2, 2).sizes(k == 7 ? 70 : 18, 200).dims(64, 8));
     row.select_top(10).heads(4, 1);
     rows.push_back(row.sizes(17, 150));
     rows.back().inputs = {{kMask, kAllAxes}};

@@ -1,7 +1,6 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
-#include <vector>
 
 #include "host/ops/attention/op.h"
 #include "host/ops/attention/splits.h"
@@ -31,15 +30,13 @@ int32_t smem_of(const Problem& p, const kernels::Sm80TopKPolicy& policy) {
   return kernels::sm80_top_k_smem_bytes(policy, static_cast<int32_t>(p.top_k));
 }
 
-// Those whose lists have room. Tiles of 64 rows serve problems without rules, too.
-std::vector<kernels::Sm80TopKPolicy> policies_of(const Problem& p, const DeviceInfo& device) {
-  std::vector<kernels::Sm80TopKPolicy> policies;
-  for (const bool rules : {false, true}) {
-    const kernels::Sm80TopKPolicy policy = policy_of(p, rules);
-    if ((rules || !has_rules(p)) && smem_of(p, policy) <= device.smem_per_block)
-      policies.push_back(policy);
-  }
-  return policies;
+// Tall tiles read K half as often. Those with rules, of half as many rows, also serve what fits
+// into one of them, and where the lists of a tall one have no room.
+kernels::Sm80TopKPolicy policy_for(const Problem& p, const DeviceInfo& device) {
+  const kernels::Sm80TopKPolicy tall = policy_of(p, false), low = policy_of(p, true);
+  const bool fits_low = p.s_q <= low.tile_q / (p.heads_q / p.heads_kv);
+  const bool has_room = smem_of(p, tall) <= device.smem_per_block;
+  return has_rules(p) || fits_low || !has_room ? low : tall;
 }
 
 std::string top_k_decline(const Problem& p, const DeviceInfo& device) {
@@ -54,11 +51,11 @@ std::string top_k_decline(const Problem& p, const DeviceInfo& device) {
   if (reason.empty()) reason = decline_widths(p);
   if (reason.empty()) reason = decline_alignment(p);
   if (!reason.empty()) return reason;
-  const kernels::Sm80TopKPolicy least = policy_of(p, true);
-  if (policies_of(p, device).empty())
-    return text("needs ", smem_of(p, least), " bytes of shared memory for lists of ", p.top_k,
+  const kernels::Sm80TopKPolicy policy = policy_for(p, device);
+  if (smem_of(p, policy) > device.smem_per_block)
+    return text("needs ", smem_of(p, policy), " bytes of shared memory for lists of ", p.top_k,
                 " keys, a block has ", device.smem_per_block);
-  return decline_grid(p, least.tile_q, 1);
+  return decline_grid(p, policy.tile_q, 1);
 }
 
 // What the wave model sees of it: V is read in the chosen rows alone and splits leave lists; no bit
@@ -109,16 +106,14 @@ int64_t top_lists_bytes(const Problem& p, const SplitPlan& plan) {
 }
 
 void top_k_plan(const Problem& p, const DeviceInfo& device, TopKPlan* plan) {
-  const std::vector<kernels::Sm80TopKPolicy> policies = policies_of(p, device);
-  std::vector<TileChoice> choices;
-  for (const kernels::Sm80TopKPolicy& policy : policies)
-    choices.push_back(
-        {policy.tile_q,
-         kernels::kSm80TopKTileKv,
-         {top_k_step(p, device_rates(device), policy), resident_blocks(p, policy, device)}});
+  plan->policy = policy_for(p, device);
+  const TileChoice only{plan->policy.tile_q,
+                        kernels::kSm80TopKTileKv,
+                        {top_k_step(p, device_rates(device), plan->policy),
+                         resident_blocks(p, plan->policy, device)}};
   const int64_t ratio = p.heads_q / p.heads_kv;
   const bool can_pack = ratio > 1 && p.s_q * ratio <= INT32_MAX - 1024;
-  plan->policy = policies[choose_cut(without_v(p), device, choices, can_pack, plan)];
+  choose_cut(without_v(p), device, {&only, 1}, can_pack, plan);
   plan->workspace_bytes = static_cast<size_t>(top_lists_bytes(p, *plan));
   plan->threads = kernels::kSm80TopKThreads;
   plan->smem_bytes = smem_of(p, plan->policy);
