@@ -295,6 +295,18 @@ def sm80_hard(compute, registers, kernel_type, dim, rules):
         start=[("LDGSTS", 4 * copies), ("HMMA", 0)], registers=registers)
 
 
+def sm80_top_k(compute, registers, kernel_type, dim, rules):
+    """Its loop is that of blocks without a score above a bar; with lists of 10 keys."""
+    tile_q, tile_kv = 64 if rules else 128, 32
+    copies = tile_kv * dim * 2 // 2048
+    return Resident(
+        f"sm80_top_k<{kernel_type}, {dim}, {'rules' if rules else 'plain'}>", compute, tile_q, tile_kv, dim,
+        2 * dim * 3 * tile_kv + tile_q * 43 * 8 + 1024,
+        Ways(loop=[("LDGSTS", copies), ("HMMA", tile_q // 64 * (tile_kv // 8) * (dim // 16)), ("VOTE", 1)],
+             boundary=[("HMMA", 0), ("LDGSTS", 0)]),
+        start=[("LDGSTS", tile_q * dim * 2 // 2048 + 2 * copies), ("HMMA", 0)], registers=registers)
+
+
 def sm80_additive(compute, registers, kernel_type, dim, rules):
     """A block of keys of d_qk = dim: chunks of 8 dims, of which each has 4 products of 16 for 4 dims; then P V. Its loop
     is that of chunks whose elements are all in the series' range."""
@@ -320,6 +332,8 @@ _NAMES = (
      lambda k, dim, rules: sm80_tf32x3(k.compute, k.registers, int(dim), rules == "1")),
     (r"9sm80_hardILNS0_4TypeE(\d)ELi(\d+)ELb([01])E",
      lambda k, t, dim, rules: sm80_hard(k.compute, k.registers, TYPES[t], int(dim), rules == "1")),
+    (r"10sm80_top_kILNS0_4TypeE(\d)ELi(\d+)ELb([01])E",
+     lambda k, t, dim, rules: sm80_top_k(k.compute, k.registers, TYPES[t], int(dim), rules == "1")),
     (r"13sm80_additiveILNS0_4TypeE(\d)ELi(\d+)ELb([01])E",
      lambda k, t, dim, rules: sm80_additive(k.compute, k.registers, TYPES[t], int(dim), rules == "1")),
     # <2 stages, cluster 1 x 1 x 1, tile 128 x N x 128, ..., causal, local, softcap, varlen, paged, append, Qv, P in

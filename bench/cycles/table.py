@@ -28,10 +28,10 @@ def cycles(kernel):
 
 
 def is_twin(kernel):
-    """The replays of wgmma and of additive scores take longest: of instances that differ in their 16-bit type alone
-    bf16's is held."""
+    """The replays of wgmma, of additive scores and of lists of keys take longest: of instances that differ in their 16-bit
+    type alone bf16's is held."""
     d = kernels.describe(kernel)
-    return d is not None and (d.wgmma or d.name.startswith("sm80_additive")) and "<f16," in d.name
+    return d is not None and (d.wgmma or d.name.startswith(("sm80_additive", "sm80_top_k"))) and "<f16," in d.name
 
 
 def measure(library):

@@ -70,11 +70,12 @@ int work(const VerifyOptions& options) {
   return verify::serve({options.kernel, options.seed, threads()}, std::cin, std::cout);
 }
 
-// combine, hard_combine and mask_summary are queued by others, and other operations have one kernel
-// each.
+// combine, hard_combine, top_k_combine and mask_summary are queued by others, and other operations
+// have one kernel each.
 bool computes_attention(const std::string& kernel) {
   const auto is = [&](const std::string& other) { return other == kernel; };
-  return kernel != "combine" && kernel != "hard_combine" && kernel != "mask_summary" &&
+  return kernel != "combine" && kernel != "hard_combine" && kernel != "top_k_combine" &&
+         kernel != "mask_summary" &&
          std::ranges::none_of(verify::other_kernels(QKV_DEVICE_CPU), is) &&
          std::ranges::none_of(verify::other_kernels(QKV_DEVICE_CUDA), is);
 }

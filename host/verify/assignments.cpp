@@ -56,7 +56,8 @@ std::vector<Assignment> empty_assignments(qkv_device device, const host::DeviceI
   if (device == QKV_DEVICE_CPU) {
     out.front().instances = {"cpu_forward F32", "cpu_forward F16", "cpu_forward BF16"};
   } else {
-    for (const char* behind : {"mask_summary", "combine", "hard_combine"}) add(behind);
+    for (const char* behind : {"mask_summary", "combine", "hard_combine", "top_k_combine"})
+      add(behind);
     for (Assignment& assignment : out) {
       for (const Instance& instance : all_instances()) {
         if (instance.kernel == assignment.kernel && instance.runs_on(info.compute))

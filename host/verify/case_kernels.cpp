@@ -505,6 +505,49 @@ void add_hard_warpgroups(Rows* rows) {
   group.add("no_index", {kBf16}, [](Case& c) { c.index = QKV_TYPE_NONE; });
 }
 
+// Top-k selection on tensor cores: the same, and lists that are longer than what a row sees, than
+// what waits beside them, and than the 32 keys that a warp moves at a time.
+void add_top_k_tiles(Rows* rows) {
+  Group tiles{rows, "tiles_top_k_", Case().one_head().sizes(150, 200), {kF16}};
+  tiles.base.select_top(10);
+  for (const int64_t d : {64, 128, 256}) {
+    for (const bool rules : {false, true}) {
+      Group group = tiles;
+      group.prefix += text("d", d, rules_label(rules), "_");
+      group.base.dims(d, d);
+      if (rules) group.base.inputs = {{kBias, kHeads | kKeys}};
+      group.add("full", [](Case&) {});
+      // 99 KiB have room for lists of 17 keys beside 256 dims.
+      group.add("causal", {kBf16},
+                [&](Case& c) { c.select_top(d == 256 ? 17 : 40).causal = true; });
+      if (d != 128) continue;
+      group.add("window", [](Case& c) { c.select_top(33).window(70, 40); });
+      group.add("blind", {kBf16}, [](Case& c) { c.shifted(-90).causal = true; });
+      group.add("lengths", [](Case& c) {
+        c.select_top(65).batch = 4, c.lengths = {200, 129, 64, 0};
+      });
+    }
+  }
+  Group one{rows, "top_k_", tiles.base, {kF16}};
+  one.base.dims(64, 64).index = QKV_TYPE_I64;
+  one.add("scale_negative", [](Case& c) { c.scale = -0.7f, c.causal = true; });
+  one.add("scale_zero", {kBf16}, [](Case& c) { c.scale = 0.0f, c.window(9, 3); });
+  one.add("width_40_to_1024", [](Case& c) { c.dims(40, 1024).layout = Layout::kPadded; });
+  one.add("softcap_mask", {kBf16}, [](Case& c) {
+    c.softcap = 3, c.inputs = {{kMask, kAllAxes}, {kAlibi, kHeads}}, c.lengths = {200, 70};
+    c.batch = 2, c.heads(4, 2).layout = Layout::kPadded;
+  });
+  Group splits{rows, "splits_top_k_", one.base, {kF16}};
+  splits.base.heads(8, 2).sizes(3, 2100).causal = true;
+  splits.add("packed", [](Case&) {});
+  splits.add("wide", {kBf16}, [](Case& c) { c.dims(256, 1048).sizes(1, 1500).batch = 1; });
+  splits.add("lengths", {kBf16}, [](Case& c) { c.batch = 3, c.lengths = {2100, 0, 65}; });
+  splits.add("rules", [](Case& c) { c.sizes(1, 1100).inputs = {{kBias, kKeys}}, c.lse = false; });
+  splits.add("fixed", [](Case& c) { c.select_top(128).fixed_split = 64; });
+  splits.add("best", {kBf16}, [](Case& c) { c.select_top(1).top_scores = false; });
+  splits.add("ties", [](Case& c) { c.scale = 0.0f, c.one_head().sizes(3, 1300).select_top(40); });
+}
+
 // Additive scores on tensor cores: each instance, with several tiles of queries and blocks of keys,
 // the last ones cut; widths below the instance's; packed heads, which share their weights; splits.
 void add_additive_tiles(Rows* rows) {
@@ -555,7 +598,7 @@ void add_additive_tiles(Rows* rows) {
 void add_kernel_cases(Rows* rows) {
   for (const auto& add : {add_tiles, add_bounds, add_tails, add_splits, add_warpgroups,
                           add_warpgroup_widths, add_warpgroup_rules, add_hidden_blocks, add_wide,
-                          add_hard_tiles, add_hard_warpgroups, add_additive_tiles})
+                          add_hard_tiles, add_hard_warpgroups, add_top_k_tiles, add_additive_tiles})
     add(rows);
 }
 

@@ -8,6 +8,7 @@
 #include "kernels/attention/sm80_forward/policy.h"
 #include "kernels/attention/sm80_hard/policy.h"
 #include "kernels/attention/sm80_tf32x3/policy.h"
+#include "kernels/attention/sm80_top_k/policy.h"
 #include "kernels/attention/sm90_forward/policy.h"
 #include "kernels/attention/sm90_hard/policy.h"
 
@@ -45,6 +46,14 @@ std::string sm80_additive_instance(const std::string& name, int32_t dim, bool ru
   return host::text(name, " ", plain.max_dim, with_rules ? " true" : " false");
 }
 
+std::string sm80_top_k_instance(const std::string& name, int64_t d_qk, bool rules,
+                                const std::string& plan) {
+  const auto plain = kernels::sm80_top_k_policy(static_cast<int32_t>(d_qk), false);
+  const std::string tile = host::text(plain.tile_q, " queries x ");
+  const bool with_rules = rules || plan.find(tile) == std::string::npos;
+  return host::text(name, " ", plain.max_dim, with_rules ? " true" : " false");
+}
+
 }  // namespace
 
 const std::vector<Instance>& all_instances() {
@@ -67,6 +76,9 @@ const std::vector<Instance>& all_instances() {
 #define QKV_SM90_HARD(type, dim) add("sm90_hard", " " #type " " #dim, sm90_alone);
 #define QKV_SM80_ADDITIVE(type, max_dim, rules) \
   add("sm80_additive", " " #type " " #max_dim " " #rules, from_sm80);
+#define QKV_SM80_TOP_K(type, max_dim, rules) \
+  add("sm80_top_k", " " #type " " #max_dim " " #rules, from_sm80);
+#define QKV_TOP_K_COMBINE(type) add("top_k_combine", " " #type, from_sm80);
 #define QKV_HARD_COMBINE() add("hard_combine", "", from_sm80);
 #define QKV_SM90_FORWARD(type, d_qk, d_v, variant) \
   add("sm90_forward", " " #type " " #d_qk " " #d_v " " #variant, sm90_alone);
@@ -107,6 +119,7 @@ std::string instance_of(const std::string& kernel, const Case& row, const std::s
     return host::text(name, " ", policy.max_dim, rules ? " true" : " false");
   }
   if (kernel == "sm90_hard") return host::text(name, " ", kernels::sm90_hard_shape(row.d_qk)->dim);
+  if (kernel == "sm80_top_k") return sm80_top_k_instance(name, row.d_qk, rules, plan);
   if (kernel == "sm80_additive") return sm80_additive_instance(name, dim, rules, plan);
   if (kernel == "sm80_forward") return sm80_forward_instance(name, dim, rules, plan);
   return name + (row.score == QKV_SCORE_DOT ? " Dot" : " Additive") +
@@ -124,6 +137,8 @@ std::string combine_of(const Case& row, const std::string& plan) {
   // "cut  heads apart, 4 splits of 64 keys; ..."
   if (plan.find(" splits") == std::string::npos) return {};
   if (row.selection == QKV_SELECT_HARD) return "hard_combine";
+  if (row.selection == QKV_SELECT_TOP_K)
+    return std::string("top_k_combine ") + type_constant(row.type);
   return std::string("combine ") + type_constant(row.type);
 }
 

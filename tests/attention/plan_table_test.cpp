@@ -67,6 +67,10 @@ constexpr const char* kProblems[] = {
     "d64:causal:b4:h16:s4096:additive",
     "full:b1:hq32:hkv8:sq1:skv32768:additive",
     "f32:full:b4:h16:s1024:additive",
+    "full:b4:h16:s4096:top-k=10",
+    "full:b1:h1:sq4096:skv100000:top-k=10",
+    "full:b1:h1:sq4096:skv100000:top-k=128",
+    "full:b1:h1:sq1:skv100000:top-k=10",
 };
 
 Problem problem_of(const std::string& words) {

@@ -324,7 +324,7 @@ const Decline kSm80Declines[] = {
      "sm80_additive"},
     {"hard", "computes soft selection only",
      [](qkv_attention_desc& d) { d.selection = QKV_SELECT_HARD; }, "sm80_hard"},
-    {"top_k", "computes soft selection only", select_top, "simt_general"},
+    {"top_k", "computes soft selection only", select_top, "sm80_top_k"},
     {"weights", "does not write attention weights",
      [](qkv_attention_desc& d) { d.weights = pair_tensor(QKV_TYPE_F32); }},
     {"odd_dim", "takes dims that are multiples of 8 up to 256, one here is 68",
@@ -363,7 +363,7 @@ const Decline kSm90Declines[] = {
      "sm80_additive"},
     {"hard", "computes soft selection only",
      [](qkv_attention_desc& d) { d.selection = QKV_SELECT_HARD; }, "sm90_hard"},
-    {"top_k", "computes soft selection only", select_top, "simt_general"},
+    {"top_k", "computes soft selection only", select_top, "sm80_top_k"},
     {"weights", "does not write attention weights",
      [](qkv_attention_desc& d) { d.weights = pair_tensor(QKV_TYPE_F32); }},
     {"mask", "", [](qkv_attention_desc& d) { d.mask = pair_tensor(QKV_TYPE_BOOL); },
@@ -691,9 +691,87 @@ TEST_P(Sm80Additive, Declines) {
 INSTANTIATE_TEST_SUITE_P(Reasons, Sm80Additive, testing::ValuesIn(kAdditiveDeclines),
                          [](const auto& row) { return std::string(row.param.name); });
 
-TEST(Sm80HardAndTopK, Declines) {
-  expect_reason("sm80_hard", {"top_k", "computes hard selection only", select_top, "simt_general"});
+class Sm80TopK : public testing::TestWithParam<Decline> {};
+
+// Each row's problem has the ten best keys.
+const Decline kTopKDeclines[] = {
+    {"old_device", "needs sm_80 or newer, the device is sm_75", [](qkv_attention_desc&) {},
+     "simt_general", 75},
+    {"f32", "computes in fp16 and bf16 only",
+     [](qkv_attention_desc& d) { d.q.type = d.k.type = d.v.type = d.o.type = QKV_TYPE_F32; }},
+    {"additive", "computes scaled dot scores only",
+     [](qkv_attention_desc& d) {
+       d.score = QKV_SCORE_ADDITIVE;
+       d.additive_weight = {nullptr, QKV_TYPE_F32, 0, {1, 4, 1, 64}, {0, 64, 0, 1}};
+     }},
+    {"weights", "does not write attention weights",
+     [](qkv_attention_desc& d) { d.weights = pair_tensor(QKV_TYPE_F32); }},
+    {"odd_dim", "takes dims that are multiples of 8, d_qk up to 256, here they are 64 and 68",
+     [](qkv_attention_desc& d) { d = shapes(1, 1, 1, 8, 8, 64, 68); }},
+    {"wide", "takes dims that are multiples of 8, d_qk up to 256, here they are 264 and 64",
+     [](qkv_attention_desc& d) { d = shapes(1, 1, 1, 8, 8, 264, 64); }},
+    {"stride", "needs strides that are multiples of 8, k.stride[2] is 260",
+     [](qkv_attention_desc& d) { d.k.stride[2] = 260; }},
+    {"address", "needs 16-byte aligned tensors, v.data is not",
+     [](qkv_attention_desc& d) { d.v.data = reinterpret_cast<void*>(8); }},
+    {"many_keys", "takes up to 2^31 - 1025 rows, there are 2147482624",
+     [](qkv_attention_desc& d) { d = shapes(1, 1, 1, 8, INT32_MAX - 1023, 8, 8); }, ""},
+    {"many_blocks", "needs more than 2^31 - 1 blocks",
+     [](qkv_attention_desc& d) { d = shapes(65536, 65536, 1, 8, 8, 8, 8); }, ""},
+    {"nothing", "", [](qkv_attention_desc&) {}, "sm80_top_k"},
+    {"hopper", "", [](qkv_attention_desc&) {}, "sm80_top_k", 90},
+    {"wide_v", "", [](qkv_attention_desc& d) { d = shapes(1, 1, 1, 8, 8, 64, 2048); },
+     "sm80_top_k"},
+    // The best keys have no order of arrival: any size of splits is kept.
+    {"many_splits", "",
+     [](qkv_attention_desc& d) {
+       d = shapes(1, 1, 1, 1, 2048 * 128, 128, 128), d.fixed_split_size = 64;
+     },
+     "sm80_top_k"},
+    {"rules", "",
+     [](qkv_attention_desc& d) {
+       d.softcap = 2, d.mask = pair_tensor(QKV_TYPE_BOOL), d.bias = pair_tensor(QKV_TYPE_F16);
+     },
+     "sm80_top_k"},
+};
+
+void expect_of_top_k(const Decline& of_test, int32_t k) {
+  static Decline edited;
+  static int32_t top_k = 0;
+  edited = of_test, top_k = k;
+  Decline row = of_test;
+  row.edit = [](qkv_attention_desc& d) {
+    edited.edit(d), d.selection = QKV_SELECT_TOP_K, d.top_k = top_k;
+  };
+  expect_reason("sm80_top_k", row);
 }
+
+TEST_P(Sm80TopK, Declines) { expect_of_top_k(GetParam(), 10); }
+
+// Lists in shared memory: of 128 rows, else of 64, else of none.
+TEST(Sm80TopKLists, HaveRoom) {
+  const auto wide = [](qkv_attention_desc& d) { d = shapes(1, 1, 1, 8, 8, 256, 64); };
+  for (const int32_t compute : {80, 90})
+    expect_of_top_k({"", "", wide, "sm80_top_k", compute}, 128);
+  expect_of_top_k({"", "", wide, "sm80_top_k", 89}, 69);
+  expect_of_top_k(
+      {"", "needs 101888 bytes of shared memory for lists of 71 keys, a block has 101376", wide,
+       "simt_general", 89},
+      71);
+}
+
+TEST(Sm80HardAndTopK, DeclineEachOthers) {
+  expect_reason("sm80_hard", {"top_k", "computes hard selection only", select_top, "sm80_top_k"});
+  expect_reason("sm80_top_k", {"hard", "computes top-k selection only",
+                               [](qkv_attention_desc& d) {
+                                 d.selection = QKV_SELECT_HARD;
+                                 d.weights = pair_tensor(QKV_TYPE_F32);
+                               },
+                               "simt_general"});
+}
+
+INSTANTIATE_TEST_SUITE_P(Reasons, Sm80TopK, testing::ValuesIn(kTopKDeclines),
+                         [](const auto& row) { return std::string(row.param.name); });
 
 INSTANTIATE_TEST_SUITE_P(Reasons, Sm80Hard, testing::ValuesIn(kHardDeclines),
                          [](const auto& row) { return std::string(row.param.name); });

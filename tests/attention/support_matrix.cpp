@@ -155,6 +155,11 @@ Problem in_hard(Problem p) {
   return p;
 }
 
+Problem in_top_k(Problem p) {
+  p.selection = QKV_SELECT_TOP_K, p.top_k = 10;
+  return p;
+}
+
 // With heads four times as wide.
 Problem in_wide(Problem p) {
   p.d_qk *= 4, p.d_v *= 4;
@@ -189,6 +194,11 @@ bool is_hard_only(const host::Kernel& kernel) {
          kernel.decline(in_hard(problem({})), h100()).empty();
 }
 
+bool is_top_k_only(const host::Kernel& kernel) {
+  return !kernel.decline(problem({}), h100()).empty() &&
+         kernel.decline(in_top_k(problem({})), h100()).empty();
+}
+
 bool is_additive_only(const host::Kernel& kernel) {
   return !kernel.decline(problem({}), h100()).empty() &&
          kernel.decline(in_additive(problem({})), h100()).empty();
@@ -205,6 +215,7 @@ Problem as_for(const host::Kernel& kernel, const Row& row, const Problem& p) {
   Problem own = !row.of_types && is_fp32_only(kernel) ? in_fp32(p) : p;
   if (!row.of_dims && is_wide_only(kernel)) own = in_wide(own);
   if (!row.of_score && is_additive_only(kernel)) own = in_additive(own);
+  if (!row.of_selection && is_top_k_only(kernel)) own = in_top_k(own);
   return !row.of_selection && is_hard_only(kernel) ? in_hard(own) : own;
 }
 

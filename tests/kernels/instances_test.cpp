@@ -46,9 +46,10 @@ TEST(Instances, EveryOneIsLaunched) {
     return compute == 90 && one.kernel == "sm80_forward" &&
            one.name.find(" 128 ") != one.name.npos && !one.name.ends_with(" Rules");
   };
-  // One multiprocessor has work without cutting keys, and sm80_hard needs no fixed split.
+  // One multiprocessor has work without cutting keys, and sm80_hard and sm80_top_k need no fixed
+  // split.
   const auto not_cut = [&](const Instance& one) {
-    return one.kernel == "hard_combine" && facts.sm_count == 1;
+    return (one.kernel == "hard_combine" || one.kernel == "top_k_combine") && facts.sm_count == 1;
   };
   for (const Instance& one : all_instances()) {
     if (one.kernel == "merge" || left_to_sm90(one) || not_cut(one)) continue;  // merge_test.cpp's

@@ -13,11 +13,14 @@
 #include "kernels/attention/simt_forward/policy.h"
 #include "kernels/attention/sm80_forward/policy.h"
 #include "kernels/attention/sm80_hard/policy.h"
+#include "kernels/attention/sm80_top_k/policy.h"
 #include "kernels/attention/sm90_hard/policy.h"
 #include "kernels/core/best_key.h"
 #include "kernels/core/grid.h"
 #include "kernels/core/mask.h"
 #include "kernels/core/online_softmax.cuh"
+#include "kernels/core/ranked_key.h"
+#include "kernels/core/top_k_args.h"
 #include "tests/support/elements.h"
 
 namespace qkv::test {
@@ -260,6 +263,51 @@ TEST(Policy, Sm90HardHasAnInstanceForEveryWidth) {
   }
   EXPECT_EQ(listed, wanted);
   EXPECT_EQ(kernels::sm90_hard_shape(kernels::kSm90HardMaxDim + 1), nullptr);
+}
+
+TEST(Policy, Sm80TopKHasAnInstanceForEveryWidth) {
+  std::set<std::tuple<std::string, int, bool>> listed, wanted;
+#define QKV_SM80_TOP_K(type, max_dim, rules) listed.insert({#type, max_dim, rules});
+#include "kernels/kernels.inc"
+  for (const bool rules : {false, true}) {
+    for (int32_t d = 1; d <= kernels::kSm80TopKMaxDim; ++d) {
+      const auto policy = kernels::sm80_top_k_policy(d, rules);
+      EXPECT_GE(policy.max_dim, d);
+      for (const char* type : {"F16", "BF16"}) wanted.insert({type, policy.max_dim, rules});
+      // Ten keys everywhere, as many as there may be on an A100.
+      const auto smem = [&](int32_t k) { return kernels::sm80_top_k_smem_bytes(policy, k); };
+      EXPECT_LE(smem(10), 99 << 10) << "sm_86, sm_89, sm_120";
+      if (rules) {
+        EXPECT_LE(smem(kernels::kMaxTopK), 163 << 10) << "sm_80";
+      }
+    }
+  }
+  EXPECT_EQ(listed, wanted);
+  EXPECT_EQ(kernels::sm80_top_k_policy(kernels::kSm80TopKMaxDim + 1, false).max_dim, 0);
+}
+
+// What lists of the best keys are in order of.
+TEST(RankedKey, OrdersByScoreThenByKey) {
+  using kernels::ranked_key;
+  const float nan = std::nanf(""), inf = std::numeric_limits<float>::infinity();
+  const struct {
+    float score;
+    int32_t key;
+  } order[] = {{nan, 0},    {-nan, 9}, {inf, INT32_MAX - 1}, {3e38f, 1}, {2, 8},
+               {1e-45f, 4}, {0.0f, 1}, {-0.0f, 2},           {0.0f, 3},  {-1e-45f, 0},
+               {-1, 3},     {-1, 5},   {-3e38f, 1},          {-inf, 7}};
+  for (size_t n = 0; n < std::size(order); ++n) {
+    const auto rank = ranked_key(order[n].score, order[n].key);
+    EXPECT_GT(rank, kernels::RankedKey{0});
+    if (n > 0) {
+      EXPECT_LT(rank, ranked_key(order[n - 1].score, order[n - 1].key)) << n;
+    }
+    EXPECT_EQ(kernels::key_of(rank), order[n].key);
+    EXPECT_TRUE(kernels::score_of(rank) == order[n].score || std::isnan(order[n].score)) << n;
+    EXPECT_EQ(std::isnan(kernels::score_of(rank)), std::isnan(order[n].score)) << n;
+  }
+  EXPECT_EQ(kernels::score_of(0), -inf);
+  EXPECT_EQ(kernels::key_of(0), -1);
 }
 
 // What the parts of hard selection are merged by.

@@ -18,6 +18,7 @@ constexpr std::array<const Kernel*, 10> kKernels{
     &kSm80Tf32x3,
     &kSm90Hard,
     &kSm80Hard,
+    &kSm80TopK,
     &kSm80Additive,
     &kSm90Wide,
     &kSimtForward,

@@ -18,7 +18,7 @@ int prepare_simt_general_instance() {
   if (error != cudaSuccess || kSelection != Selection::kTopK) return error;
   return cudaFuncSetAttribute(simt_general<kType, kScore, kSelection>,
                               cudaFuncAttributeMaxDynamicSharedMemorySize,
-                              simt_general_list_bytes(kSelection, kSimtGeneralMaxTopK));
+                              simt_general_list_bytes(kSelection, kMaxTopK));
 }
 
 template <Type kType, Score kScore, Selection kSelection>
@@ -26,7 +26,7 @@ int launch_simt_general_instance(const ForwardArgs& args, const TopKArgs& top, v
   const int64_t slices = simt_general_slices(kSelection, args.d_v);
   const int64_t blocks = grid_blocks(kSimtGeneralTileQ, slices, args.batch, args.heads_q, args.s_q);
   if (blocks == 0) return cudaSuccess;
-  if (blocks > kMaxBlocks || top.k < 1 || top.k > kSimtGeneralMaxTopK) return cudaErrorInvalidValue;
+  if (blocks > kMaxBlocks || top.k < 1 || top.k > kMaxTopK) return cudaErrorInvalidValue;
   const auto lists = static_cast<size_t>(simt_general_list_bytes(kSelection, top.k));
   simt_general<kType, kScore, kSelection>
       <<<static_cast<unsigned>(blocks), kSimtGeneralThreads, lists,

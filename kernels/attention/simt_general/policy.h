@@ -6,6 +6,7 @@
 #include "kernels/core/best_key.h"
 #include "kernels/core/forward_args.h"
 #include "kernels/core/simt_smem.h"
+#include "kernels/core/top_k_args.h"
 
 namespace qkv::kernels {
 
@@ -26,14 +27,7 @@ constexpr int64_t simt_general_slices(Selection selection, int64_t d_v) {
   return selection != Selection::kSoft || slices == 0 ? 1 : slices;
 }
 
-// What top-k selection is told beside ForwardArgs.
-struct TopKArgs {
-  int32_t k = 1;  // keys of a row, up to kSimtGeneralMaxTopK
-  Tensor scores;  // [batch, heads_q, s_q, k] fp32; data may be null
-};
-
 // Shared memory beside the tiles: top-k selection's lists.
-inline constexpr int32_t kSimtGeneralMaxTopK = 128;
 constexpr int32_t simt_general_list_bytes(Selection selection, int32_t top_k) {
   if (selection != Selection::kTopK) return 0;
   return kSimtGeneralTileQ * top_k * static_cast<int32_t>(sizeof(BestKey));

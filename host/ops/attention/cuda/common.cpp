@@ -164,4 +164,8 @@ kernels::ForwardArgs forward_args(const Problem& p) {
   return args;
 }
 
+kernels::TopKArgs top_k_args(const Problem& p) {
+  return {static_cast<int32_t>(p.top_k), kernel_tensor(p.top_scores)};
+}
+
 }  // namespace qkv::host::attention

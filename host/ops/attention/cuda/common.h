@@ -8,6 +8,7 @@
 #include "host/core/op.h"
 #include "host/ops/attention/problem.h"
 #include "kernels/core/forward_args.h"
+#include "kernels/core/top_k_args.h"
 
 namespace qkv::host::attention {
 
@@ -65,5 +66,6 @@ void plan_grid(const Problem& p, int32_t tile_q, int32_t tile_kv, int64_t per_ti
 
 kernels::Type kernel_type(const Problem& p);
 kernels::ForwardArgs forward_args(const Problem& p);
+kernels::TopKArgs top_k_args(const Problem& p);
 
 }  // namespace qkv::host::attention

@@ -43,10 +43,6 @@ kernels::SimtGeneralChoice general_choice(const Problem& p) {
   return {kernel_type(p), static_cast<kernels::Score>(p.score), selection_of(p)};
 }
 
-kernels::TopKArgs top_k_args(const Problem& p) {
-  return {static_cast<int32_t>(p.top_k), kernel_tensor(p.top_scores)};
-}
-
 Status general_prepare(const Problem& p, const CudaRuntime& cuda, TilePlan*) {
   return cuda.load("loading simt_general",
                    [&] { return kernels::prepare_simt_general(general_choice(p)); });

@@ -1,0 +1,2 @@
+# What needs sm_80.
+set(compiled_for "^[^7]")
