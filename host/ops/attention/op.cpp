@@ -11,7 +11,7 @@ namespace qkv::host::attention {
 namespace {
 
 // clang-format off
-constexpr std::array<const Kernel*, 10> kKernels{
+constexpr std::array<const Kernel*, 11> kKernels{
     &kCpuForward,
     &kSm90Forward,
     &kSm80Forward,
