@@ -341,6 +341,10 @@ void add_hidden_blocks(Rows* rows) {
     group.add("edges", {kBf16}, [](Case& c) {
       c.batch = 2, c.s_q = 140, c.inputs = {{kMask, kBatch | kKeys}}, c.mask_squares = 79;
     });
+    // The same where 16 keys are read as one.
+    group.add("edges_in_16", {kF16}, [](Case& c) {
+      c.batch = 2, c.sizes(140, 448).inputs = {{kMask, kBatch | kKeys}}, c.mask_squares = 79;
+    });
     group.add("packed", {kF16}, [](Case& c) {
       c.heads(16, 4).sizes(45, 440).inputs = {{kMask, kBatch | kKeys}}, c.batch = 2;
     });
