@@ -6,7 +6,7 @@
 set -euo pipefail
 shopt -s inherit_errexit
 source_dir=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-readonly limit_mib=45
+readonly limit_mib=55
 
 die() {
   echo "gpu_kit.sh: $*" >&2

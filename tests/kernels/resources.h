@@ -13,7 +13,8 @@ namespace qkv::test {
 // An instance as its policy means it.
 struct Intended {
   int64_t threads = 0, min_blocks = 1, dynamic_smem = 0;  // of a block, of a multiprocessor, bytes
-  int oldest = 75, newest = 999;                          // compute capabilities
+  int64_t smem_blocks = 0;        // of a multiprocessor as far as shared memory goes; 0: min_blocks
+  int oldest = 75, newest = 999;  // compute capabilities
   bool on(int compute) const { return compute >= oldest && compute <= newest; }
 };
 

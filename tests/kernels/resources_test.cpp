@@ -52,7 +52,8 @@ void expect_fits(const CompiledKernel& kernel, const Intended& intended) {
   // Where a multiprocessor has 100 KiB or less, one block is what the policies promise.
   const bool is_large = smem_of(kernel.compute) > 100 << 10;
   const int64_t smem = kernel.smem + intended.dynamic_smem;
-  EXPECT_LE(smem * (is_large ? intended.min_blocks : 1), smem_of(kernel.compute))
+  const int64_t blocks = intended.smem_blocks > 0 ? intended.smem_blocks : intended.min_blocks;
+  EXPECT_LE(smem * (is_large ? blocks : 1), smem_of(kernel.compute))
       << smem << " bytes of shared memory a block";
 }
 

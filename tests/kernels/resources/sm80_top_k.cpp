@@ -7,7 +7,7 @@ namespace qkv::test {
 
 using namespace kernels;
 
-// Of lists of 10 keys.
+// Of lists of 10 keys. By registers three blocks of 128 rows fit, by shared memory two.
 static const KernelResources kResources("attention/sm80_top_k", [](KernelResources* kernel) {
 #define QKV_SM80_TOP_K(type, max_dim, rules)                                                 \
   kernel->add(                                                                               \
@@ -15,6 +15,7 @@ static const KernelResources kResources("attention/sm80_top_k", [](KernelResourc
       {.threads = kSm80TopKThreads,                                                          \
        .min_blocks = sm80_top_k_policy(max_dim, rules).min_blocks,                           \
        .dynamic_smem = sm80_top_k_smem_bytes(sm80_top_k_policy(max_dim, rules), 10),         \
+       .smem_blocks = (rules) || (max_dim) > 128 ? 0 : 2,                                    \
        .oldest = 80});
 #include "kernels/attention/sm80_top_k/instances.inc"
 });
