@@ -372,8 +372,10 @@ void add_wide(Rows* rows) {
   one_head.add("causal", [](Case& c) { c.sizes(200, 390).causal = true; });
   one_head.add("d264", [](Case& c) { c.sizes(100, 200).dims(264, 264).causal = true; });
   one_head.add("d320", {kF16}, [](Case& c) { c.sizes(70, 200).dims(320, 320).window(60, 30); });
-  one_head.add("d384", {kBf16}, [](Case& c) { c.sizes(65, 257).dims(384, 384); });
-  one_head.add("d448", {kF16}, [](Case& c) { c.sizes(64, 100).dims(448, 448).causal = true; });
+  // Two and three panels of V for the second warpgroup, over several blocks of keys: their stages
+  // are filled again.
+  one_head.add("d384", [](Case& c) { c.sizes(65, 390).dims(384, 384); });
+  one_head.add("d448", {kF16}, [](Case& c) { c.sizes(64, 390).dims(448, 448).causal = true; });
   one_head.add("qk64_v512", [](Case& c) { c.sizes(130, 520).dims(64, 512).causal = true; });
   one_head.add("qk512_v72", [](Case& c) { c.sizes(130, 400).dims(512, 72); });
   one_head.add("qk8_v264", {kBf16}, [](Case& c) { c.sizes(20, 700).dims(8, 264); });
