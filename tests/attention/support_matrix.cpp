@@ -133,11 +133,13 @@ std::vector<Row> all_rows() {
     p->selection = QKV_SELECT_HARD;
     p->index = bshd(QKV_TYPE_I64, 2, p->heads_q, p->s_q, 1);
   }));
+  rows.back().of_selection = true;
   rows.push_back(edited("top-k selection, index, scores", [](Problem* p) {
     p->selection = QKV_SELECT_TOP_K, p->top_k = 10;
     p->index = bshd(QKV_TYPE_I64, 2, p->heads_q, p->s_q, 10);
     p->top_scores = bshd(QKV_TYPE_F32, 2, p->heads_q, p->s_q, 10);
   }));
+  rows.back().of_selection = true;
   rows.push_back(
       edited("weights, four modes", [](Problem* p) { p->weights = pair(*p, QKV_TYPE_F32); }));
   return rows;
