@@ -502,10 +502,10 @@ QKV_API qkv_status qkv_query(const qkv_attention_desc* desc, qkv_query_result* r
 
 /** Makes a plan for problems like *desc: same shapes, strides, types, options and device; on a CUDA
  * device at least the same pointer alignment, on the CPU any multiple of the element's size. A run
- * may have another scale, positive as the plan's or not, and softcap, 0 or above 128 as the plan's.
- * On the CPU its runs use no more threads than it was made for, and no more than their own
- * descriptor allows. Data is not read; null pointers as in qkv_query. The caller destroys it. May
- * load the kernel's module: call it outside of graph capture. */
+ * may have another scale, positive as the plan's or not, and softcap, 0 or above 128 (or below
+ * scale / 2^125) as the plan's. On the CPU its runs use no more threads than it was made for, nor
+ * than their own descriptor allows. Data is not read; null pointers as in qkv_query. The caller
+ * destroys it. May load the kernel's module: call it outside of graph capture. */
 QKV_API qkv_status qkv_plan_create(const qkv_attention_desc* desc, qkv_plan** plan);
 
 /** Bytes of workspace that a run of the plan needs. */

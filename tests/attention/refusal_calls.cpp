@@ -141,6 +141,16 @@ std::vector<Refusal> call_refusals() {
     f.desc.softcap = 129;
     return qkv_plan_run(plan.get(), &f.desc, nullptr);
   });
+  add("run_other_side_of_softcap", QKV_INVALID_PLAN, {differ}, [] {
+    F f;
+    f.desc.softcap = 1;
+    f.desc.scale_set = 1, f.desc.scale = 0x1p125f;
+    const auto plan = plan_for(f.desc);
+    f.desc.scale = 1;
+    if (const qkv_status status = qkv_plan_run(plan.get(), &f.desc, nullptr)) return status + 1;
+    f.desc.scale = 0x1p126f;
+    return qkv_plan_run(plan.get(), &f.desc, nullptr);
+  });
   add("run_other_window", QKV_INVALID_PLAN, {differ},
       [] { return run_changed([](F& f) { f.desc.window_left = 1; }); });
   add("run_other_tensors", QKV_INVALID_PLAN, {differ},

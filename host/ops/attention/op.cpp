@@ -8,6 +8,12 @@
 #include "kernels/core/softcap.h"
 
 namespace qkv::host::attention {
+bool has_fast_softcap(const Problem& p) {
+  constexpr float kMostRatio = 0x1p125f;
+  return p.softcap > 0 && p.softcap <= kernels::kLargestFastSoftcap &&
+         p.scale / p.softcap <= kMostRatio;
+}
+
 namespace {
 
 // clang-format off
@@ -31,9 +37,7 @@ bool is_empty(const Problem& p) { return p.empty(); }
 // --- what plans depend on
 
 // Kernels may compute the larger ones by another formula, with other tiles.
-int64_t softcap_class(float softcap) {
-  return softcap == 0 ? 0 : softcap <= kernels::kLargestFastSoftcap ? 1 : 2;
-}
+int64_t softcap_class(const Problem& p) { return p.softcap == 0 ? 0 : has_fast_softcap(p) ? 1 : 2; }
 
 void add_key(const Problem& p, PlanKey* key) {
   const std::array words{int64_t{p.score},
@@ -48,7 +52,7 @@ void add_key(const Problem& p, PlanKey* key) {
                          p.d_v,
                          int64_t{p.type},
                          int64_t{p.weights_mode},
-                         softcap_class(p.softcap),
+                         softcap_class(p),
                          int64_t{p.scale > 0 ? 1 : 0},
                          int64_t{p.alignment},
                          p.explicit_offset,

@@ -10,6 +10,10 @@ namespace qkv::host::attention {
 
 extern const Op kOp;
 
+// Whether the problem's softcap is one that kernels/core/warpgroup_scores.cuh has the short formula
+// for: its factor 2 log2(e) scale / softcap must be finite, since a score of 0 is multiplied by it.
+bool has_fast_softcap(const Problem& p);
+
 extern const Kernel kCpuForward;   // host memory: all of the contract
 extern const Kernel kSm90Forward;  // Hopper: 16-bit types, dot, soft; no attention weights
 extern const Kernel kSm80Forward;  // tensor cores of sm_80 and later: 16-bit types, dot, soft

@@ -34,8 +34,9 @@ struct Sm90Plan : SplitPlan {
 };
 
 kernels::Sm90Variant variant_of(const Problem& p) {
-  return kernels::sm90_variant(p.mask.present() || p.bias.present() || p.alibi_slopes.present(),
-                               p.softcap);
+  const bool rules = p.mask.present() || p.bias.present() || p.alibi_slopes.present() ||
+                     (p.softcap > 0 && !has_fast_softcap(p));
+  return kernels::sm90_variant(rules, p.softcap);
 }
 
 const kernels::Sm90Shape* shape_of(const Problem& p) {

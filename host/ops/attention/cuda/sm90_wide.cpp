@@ -66,6 +66,8 @@ std::string wide_decline(const Problem& p, const DeviceInfo& device) {
   if (!(p.scale > 0)) return text("needs a scale above 0, it is ", p.scale);
   if (p.softcap > kernels::kLargestFastSoftcap)
     return text("takes a softcap up to ", kernels::kLargestFastSoftcap, ", it is ", p.softcap);
+  if (p.softcap > 0 && !has_fast_softcap(p))
+    return text("takes scale / softcap up to 2^125, it is ", p.scale / p.softcap);
   reason = decline_dims(p, 8, kernels::kSm90WideDim);
   if (!reason.empty()) return reason;
   if (const int32_t dim = widest(p); dim <= kNarrow)
