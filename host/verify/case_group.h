@@ -46,8 +46,9 @@ struct Group {
 };
 
 // The groups, by what they are about.
-void add_option_cases(Rows* rows);    // each option of the contract
-void add_kernel_cases(Rows* rows);    // what tiles, splits and warpgroups have to get right
-void add_combined_cases(Rows* rows);  // many options at once
+void add_option_cases(Rows* rows);     // each option of the contract
+void add_kernel_cases(Rows* rows);     // what tiles, splits and warpgroups have to get right
+void add_warpgroup_cases(Rows* rows);  // those of Hopper's kernels among them
+void add_combined_cases(Rows* rows);   // many options at once
 
 }  // namespace qkv::verify

@@ -156,6 +156,20 @@ int64_t partial_bytes(const Problem& p, const SplitPlan& plan) {
   return splits == 1 ? 0 : kernels::partials_bytes(splits, rows_of(p), p.d_v);
 }
 
+bool can_pack_boxes(const Problem& p) {
+  constexpr int64_t kWarpRows = 16;
+  const int64_t ratio = p.heads_q / p.heads_kv;
+  return ratio > 1 && ratio <= kWarpRows && (ratio & (ratio - 1)) == 0 &&
+         p.s_q * ratio <= INT32_MAX - 1024;
+}
+
+Problem without_v(const Problem& p) {
+  Problem of_keys = p;
+  of_keys.d_v = 0;
+  of_keys.fixed_split_size = 0;
+  return of_keys;
+}
+
 #if QKV_HAS_CUDA
 kernels::Partials partials_of(const Problem& p, const SplitPlan& plan, void* workspace) {
   const int32_t splits = plan.schedule.splits;

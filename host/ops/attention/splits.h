@@ -50,6 +50,14 @@ size_t choose_cut(const Problem& p, const DeviceInfo& device, std::span<const Ti
 // Bytes of workspace for the splits' results; 0 where there is one split.
 int64_t partial_bytes(const Problem& p, const SplitPlan& plan);
 
+// Whether the heads of a group lie in one box of TMA: a warp's 16 rows hold whole queries.
+bool can_pack_boxes(const Problem& p);
+
+// What the wave model sees of hard and top-k selection: V is read in the chosen rows alone and
+// splits leave keys; no bit of the result depends on the splits, whatever size the caller wishes
+// them to have.
+Problem without_v(const Problem& p);
+
 // For builds with CUDA.
 // Where the splits' results are; null where there is one split.
 kernels::Partials partials_of(const Problem& p, const SplitPlan& plan, void* workspace);

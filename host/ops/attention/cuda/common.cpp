@@ -72,6 +72,13 @@ std::string decline_dims(const Problem& p, int64_t multiple, int64_t most) {
   return {};
 }
 
+std::string decline_selected_dims(const Problem& p, int64_t most) {
+  if (p.d_qk % 8 != 0 || p.d_v % 8 != 0 || p.d_qk > most)
+    return text("takes dims that are multiples of 8, d_qk up to ", most, ", here they are ", p.d_qk,
+                " and ", p.d_v);
+  return {};
+}
+
 std::string decline_alignment(const char* name, const View& view) {
   const int64_t elements = 16 / type_size(view.type);
   for (size_t axis = 0; axis < 3; ++axis) {

@@ -15,13 +15,6 @@ kernels::Sm80HardPolicy hard_policy(const Problem& p) {
   return kernels::sm80_hard_policy(static_cast<int32_t>(p.d_qk), has_rules(p));
 }
 
-std::string decline_widths(const Problem& p) {
-  if (p.d_qk % 8 != 0 || p.d_v % 8 != 0 || p.d_qk > kernels::kSm80HardMaxDim)
-    return text("takes dims that are multiples of 8, d_qk up to ", kernels::kSm80HardMaxDim,
-                ", here they are ", p.d_qk, " and ", p.d_v);
-  return {};
-}
-
 std::string hard_decline(const Problem& p, const DeviceInfo& device) {
   if (p.selection != QKV_SELECT_HARD) return "computes hard selection only";
   if (device.compute < 80) return text("needs sm_80 or newer, the device is sm_", device.compute);
@@ -30,7 +23,7 @@ std::string hard_decline(const Problem& p, const DeviceInfo& device) {
                          .softcap = true,
                          .tensors = tensor_set({kMask, kBias, kAlibi, kLengths, kLse, kIndex})};
   std::string reason = decline_options(p, kTakes);
-  if (reason.empty()) reason = decline_widths(p);
+  if (reason.empty()) reason = decline_selected_dims(p, kernels::kSm80HardMaxDim);
   if (reason.empty()) reason = decline_alignment(p);
   if (!reason.empty()) return reason;
   const kernels::Sm80HardPolicy policy = hard_policy(p);
@@ -38,15 +31,6 @@ std::string hard_decline(const Problem& p, const DeviceInfo& device) {
   if (smem > device.smem_per_block)
     return text("needs ", smem, " bytes of shared memory, a block has ", device.smem_per_block);
   return decline_grid(p, policy.tile_q, 1);
-}
-
-// What the wave model sees of it: V is read in the chosen rows alone and splits leave a best key;
-// no bit of the result depends on the splits, whatever size the caller wishes them to have.
-Problem without_v(const Problem& p) {
-  Problem of_keys = p;
-  of_keys.d_v = 0;
-  of_keys.fixed_split_size = 0;
-  return of_keys;
 }
 
 // Q K^T; a compare for each score, and with rules some 10 instructions more. Two tiles of K are on

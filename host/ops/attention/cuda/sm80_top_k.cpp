@@ -15,13 +15,6 @@ struct TopKPlan : SplitPlan {
   int32_t most_smem = 0;  // of a block, for any k that has room on the device
 };
 
-std::string decline_widths(const Problem& p) {
-  if (p.d_qk % 8 != 0 || p.d_v % 8 != 0 || p.d_qk > kernels::kSm80TopKMaxDim)
-    return text("takes dims that are multiples of 8, d_qk up to ", kernels::kSm80TopKMaxDim,
-                ", here they are ", p.d_qk, " and ", p.d_v);
-  return {};
-}
-
 kernels::Sm80TopKPolicy policy_of(const Problem& p, bool rules) {
   return kernels::sm80_top_k_policy(static_cast<int32_t>(p.d_qk), rules);
 }
@@ -48,7 +41,7 @@ std::string top_k_decline(const Problem& p, const DeviceInfo& device) {
       .softcap = true,
       .tensors = tensor_set({kMask, kBias, kAlibi, kLengths, kLse, kIndex, kTopScores})};
   std::string reason = decline_options(p, kTakes);
-  if (reason.empty()) reason = decline_widths(p);
+  if (reason.empty()) reason = decline_selected_dims(p, kernels::kSm80TopKMaxDim);
   if (reason.empty()) reason = decline_alignment(p);
   if (!reason.empty()) return reason;
   const kernels::Sm80TopKPolicy policy = policy_for(p, device);
@@ -56,15 +49,6 @@ std::string top_k_decline(const Problem& p, const DeviceInfo& device) {
     return text("needs ", smem_of(p, policy), " bytes of shared memory for lists of ", p.top_k,
                 " keys, a block has ", device.smem_per_block);
   return decline_grid(p, policy.tile_q, 1);
-}
-
-// What the wave model sees of it: V is read in the chosen rows alone and splits leave lists; no bit
-// of the result depends on the splits, whatever size the caller wishes them to have.
-Problem without_v(const Problem& p) {
-  Problem of_keys = p;
-  of_keys.d_v = 0;
-  of_keys.fixed_split_size = 0;
-  return of_keys;
 }
 
 // Cycles in which a warp puts what waits into its rows' lists, of a step in the mean (an estimate,

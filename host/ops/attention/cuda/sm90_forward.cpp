@@ -43,13 +43,6 @@ const kernels::Sm90Shape* shape_of(const Problem& p) {
   return kernels::sm90_shape(p.d_qk, p.d_v, variant_of(p));
 }
 
-// The heads of a group lie in one box of TMA if a warp's 16 rows hold whole queries.
-bool can_pack(const Problem& p) {
-  const int64_t ratio = p.heads_q / p.heads_kv;
-  return ratio > 1 && ratio <= 16 && (ratio & (ratio - 1)) == 0 &&
-         p.s_q * ratio <= INT32_MAX - 1024;
-}
-
 std::string sm90_decline(const Problem& p, const DeviceInfo& device) {
   if (device.compute != 90) return text("needs sm_90, the device is sm_", device.compute);
   if (p.type == QKV_TYPE_F32) return "computes in fp16 and bf16 only";
@@ -110,7 +103,7 @@ void sm90_plan(const Problem& p, const DeviceInfo& device, Sm90Plan* plan) {
   const kernels::Sm90Shape& shape = *shape_of(p);
   const double cycles = shape.cycles;
   const TileChoice only{shape.tile_q(), shape.tile_kv, {{cycles, cycles}, 1}};
-  choose_cut(p, device, {&only, 1}, can_pack(p), plan);
+  choose_cut(p, device, {&only, 1}, can_pack_boxes(p), plan);
   plan->blocks = std::min<int64_t>(plan->schedule.blocks(), device.sm_count);
   plan->threads = shape.threads();
   plan->smem_bytes = shape.smem_bytes();

@@ -20,21 +20,9 @@ struct Sm90HardPlan : SplitPlan {
 #endif
 };
 
-// The heads of a group lie in one box of TMA if the box's 64 rows hold whole queries.
-bool can_pack(const Problem& p) {
-  const int64_t ratio = p.heads_q / p.heads_kv;
-  return ratio > 1 && ratio <= 16 && (ratio & (ratio - 1)) == 0 &&
-         p.s_q * ratio <= INT32_MAX - 1024;
-}
-
 // Query rows that go through the same keys together, at most.
-int64_t rows_of_set(const Problem& p) { return p.s_q * (can_pack(p) ? p.heads_q / p.heads_kv : 1); }
-
-std::string decline_widths(const Problem& p) {
-  if (p.d_qk % 8 != 0 || p.d_v % 8 != 0 || p.d_qk > kernels::kSm90HardMaxDim)
-    return text("takes dims that are multiples of 8, d_qk up to ", kernels::kSm90HardMaxDim,
-                ", here they are ", p.d_qk, " and ", p.d_v);
-  return {};
+int64_t rows_of_set(const Problem& p) {
+  return p.s_q * (can_pack_boxes(p) ? p.heads_q / p.heads_kv : 1);
 }
 
 std::string hard_decline(const Problem& p, const DeviceInfo& device) {
@@ -43,7 +31,7 @@ std::string hard_decline(const Problem& p, const DeviceInfo& device) {
   if (p.type == QKV_TYPE_F32) return "computes in fp16 and bf16 only";
   constexpr Takes kTakes{.hard = true, .tensors = tensor_set({kLengths, kLse, kIndex})};
   std::string reason = decline_options(p, kTakes);
-  if (reason.empty()) reason = decline_widths(p);
+  if (reason.empty()) reason = decline_selected_dims(p, kernels::kSm90HardMaxDim);
   if (!reason.empty()) return reason;
   if (p.s_kv == 0) return "needs keys, there are none";
   // With a fixed split size a query's bits do not depend on those beside it, thus not on their
@@ -62,20 +50,11 @@ std::string hard_decline(const Problem& p, const DeviceInfo& device) {
   return {};
 }
 
-// What the wave model sees of it: V is read in the chosen rows alone and splits leave a best key;
-// no bit of the result depends on the splits, whatever size the caller wishes them to have.
-Problem without_v(const Problem& p) {
-  Problem of_keys = p;
-  of_keys.d_v = 0;
-  of_keys.fixed_split_size = 0;
-  return of_keys;
-}
-
 void hard_plan(const Problem& p, const DeviceInfo& device, Sm90HardPlan* plan) {
   const kernels::Sm90HardShape& shape = *kernels::sm90_hard_shape(p.d_qk);
   const double cycles = shape.cycles;
   const TileChoice only{kernels::kSm90HardTileQ, kernels::kSm90HardTileKv, {{cycles, cycles}, 1}};
-  choose_cut(without_v(p), device, {&only, 1}, can_pack(p), plan);
+  choose_cut(without_v(p), device, {&only, 1}, can_pack_boxes(p), plan);
   plan->blocks = std::min<int64_t>(plan->schedule.blocks(), device.sm_count);
   plan->threads = kernels::kSm90HardThreads;
   plan->smem_bytes = shape.smem_bytes();

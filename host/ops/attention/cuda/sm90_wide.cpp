@@ -50,13 +50,6 @@ double step_cycles(const Problem& p, int32_t cluster) {
   return std::max({products, (read + copied) / kSmemBytes, copied / cluster / kL2Bytes});
 }
 
-// The heads of a group lie in one box of TMA if a warp's 16 rows hold whole queries.
-bool can_pack(const Problem& p) {
-  const int64_t ratio = p.heads_q / p.heads_kv;
-  return ratio > 1 && ratio <= kernels::kSm90WideWarpRows && (ratio & (ratio - 1)) == 0 &&
-         p.s_q * ratio <= INT32_MAX - 1024;
-}
-
 std::string wide_decline(const Problem& p, const DeviceInfo& device) {
   if (device.compute != 90) return text("needs sm_90, the device is sm_", device.compute);
   if (p.type == QKV_TYPE_F32) return "computes in fp16 and bf16 only";
@@ -87,14 +80,14 @@ void wide_plan(const Problem& p, const DeviceInfo& device, WidePlan* plan) {
   std::array<TileChoice, 2> choices{};
   size_t count = 0;
   // Two tiles that share K and V, if there are two.
-  const int64_t rows = p.s_q * (can_pack(p) ? p.heads_q / p.heads_kv : 1);
+  const int64_t rows = p.s_q * (can_pack_boxes(p) ? p.heads_q / p.heads_kv : 1);
   for (const int32_t cluster : {kernels::kSm90WideMostCluster, 1}) {
     if (cluster > 1 && (device.sm_count < cluster || rows <= kernels::kSm90WideRows)) continue;
     const double cycles = step_cycles(p, cluster);
     choices[count++] = {
         kernels::kSm90WideRows * cluster, kernels::kSm90WideTileKv, {{cycles, cycles}, 1, cluster}};
   }
-  choose_cut(p, device, std::span(choices).first(count), can_pack(p), plan);
+  choose_cut(p, device, std::span(choices).first(count), can_pack_boxes(p), plan);
   plan->cluster = plan->tile_q / kernels::kSm90WideRows;
   plan->blocks *= plan->cluster;
   plan->threads = kernels::kSm90WideThreads;
