@@ -87,7 +87,8 @@ def sm90_forward(kernel_type, dim_qk, dim_v, variant):
     warpgroups, tile_kv, q_buffers, kv_buffers = shapes[dim_qk, dim_v]
     ahead = q_buffers == 2 and warpgroups == 2 and variant != "rules" and (variant, dim_qk) != ("softcap", 96)  # the next tile's first Q K^T
     qk, pv = (f"HGMMA.64x{tile_kv}x", dim_qk // 16), (f"HGMMA.64x{dim_v}x", tile_kv // 16)
-    exponentials = [("MUFU.EX2", tile_kv // 2 * (2 if variant == "softcap" else 1) + 2)]
+    # Of the weights and, but with three warpgroups, of the rescale, which O is spared where no row rises.
+    exponentials = [("MUFU.EX2", tile_kv // 2 * (2 if variant == "softcap" else 1) + (2 if warpgroups == 2 else 0))]
     panels = -(-dim_v // 64)
     store = [("STSM", dim_v // 16), ("UTMASTG", panels)]  # O, by the leading lane
     stored = [("DEPBAR.LE SB0", 1), ("SYNCS.ARRIVE", 1)]  # shared memory has been read

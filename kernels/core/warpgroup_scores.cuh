@@ -70,22 +70,34 @@ __device__ inline void mask_scores(float (&rS)[kScores], const KeyRange (&visibl
   }
 }
 
-// m over the scores of the first kKeys keys as well; `rescale` is for the sums of O so far. Returns
-// whether a row's shift is too coarse.
-template <int kKeys, int kScores, class Softmax>
-__device__ inline bool raise_max(const float (&rS)[kScores], Softmax (&softmax)[2],
-                                 float (&rescale)[2], float factor) {
+struct RaisedMax {
+  bool rises;   // whether anything was rescaled
+  bool coarse;  // whether the shift of a row of the warp is too coarse
+};
+
+// m over the scores of the first kKeys keys as well; `rescale` is for the sums of O so far. With
+// kIfRises nothing happens, and `rescale` is left as it is, where no row of the warp rises: less to
+// do, but a branch amid the registers of products under way.
+template <int kKeys, bool kIfRises, int kScores, class Softmax>
+__device__ inline RaisedMax raise_max(const float (&rS)[kScores], Softmax (&softmax)[2],
+                                      float (&rescale)[2], float factor) {
+  float s_max[2];
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
-    float s_max[2] = {rS[half * 2], rS[half * 2 + 1]};  // two chains, half as long
+    float two[2] = {rS[half * 2], rS[half * 2 + 1]};  // two chains, half as long
 #pragma unroll
     for (int n = 4; n < kKeys / 2; n += 4)
 #pragma unroll
-      for (int x = 0; x < 2; ++x) s_max[x] = fmaxf(s_max[x], rS[n + half * 2 + x]);
-    rescale[half] = softmax[half].raise(quad_max(fmaxf(s_max[0], s_max[1])), factor);
+      for (int x = 0; x < 2; ++x) two[x] = fmaxf(two[x], rS[n + half * 2 + x]);
+    s_max[half] = quad_max(fmaxf(two[0], two[1]));
   }
+  const bool rises =
+      !kIfRises || __any_sync(0xffffffffu, s_max[0] > softmax[0].m || s_max[1] > softmax[1].m);
+  if (rises)
+#pragma unroll
+    for (int half = 0; half < 2; ++half) rescale[half] = softmax[half].raise(s_max[half], factor);
   const float largest = fmaxf(fabsf(softmax[0].base()), fabsf(softmax[1].base()));
-  return __any_sync(0xffffffffu, largest * factor >= kCoarseExponent);
+  return {rises, __any_sync(0xffffffffu, largest * factor >= kCoarseExponent) != 0};
 }
 
 // rS = P for keys kFrom to kTo - 1, added to l.

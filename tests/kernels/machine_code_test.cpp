@@ -166,13 +166,14 @@ TEST(MachineCode, OfSm90WideHasItsProductsOnce) {
   }
 }
 
-// With blocks of 128 keys a thread has 64 scores of two rows. Beside what each of them takes, and
-// each element of O:
+// With blocks of 128 keys a thread has 64 scores of two rows. What a block takes in which no row of
+// the warp rises, so that O is not rescaled; with three warpgroups there are no factors of O, and
+// no maxima with m, either:
 //   MUFU  64 weights, 2 factors of O
 //   FFMA  64 weights' arguments, 2 shifts: computed again where weights are left for later
 //   FADD  64 sums of l, 2 arguments of O's factors
 //   FMNMX 62 maxima, 4 with the quad's other lanes, 2 with m, 1 for the larger |m|
-//   FMUL  the elements of O, 2 arguments of O's factors, 2 to take up l, 1 of the larger |m|
+//   FMUL  2 arguments of O's factors, 2 to take up l, 1 of the larger |m|
 // A softcap takes for four scores of a row, beside that: 5 MUFU, 4 FADD, 4 FMNMX, 13 FMUL. No score
 // is so large that |m| has to be looked at; the shifts are kept then, and with them the arguments
 // of O's factors are 2 FFMA instead of 2 FADD and 2 FMUL.
@@ -194,14 +195,15 @@ TEST(MachineCode, OfSm90ForwardsLoopIsWhatTheAlgorithmTakes) {
     const int scores = shape->tile_kv / 2, products = (shape->d_qk + shape->tile_kv) / 16;
     const int shifts = shape->keys_before_pv < shape->tile_kv ? 4 : 2;
     const int fours = capped ? scores / 4 : 0, larger = capped ? 0 : 1;
-    Counts loop = unmasked_block(decode(kernel.code), products, scores + 2 + 5 * fours);
+    const int factors = shape->warpgroups == 2 ? 2 : 0;
+    Counts loop = unmasked_block(decode(kernel.code), products, scores + factors + 5 * fours);
     const std::map<int, int> table = {{kHgmma, products},
-                                      {kMufu, scores + 2 + 5 * fours},
+                                      {kMufu, scores + factors + 5 * fours},
                                       {kFfma, scores + shifts},
-                                      {kFadd, scores + 2 * larger + 4 * fours},
-                                      {kFmnmx, scores + 4 + larger + 4 * fours},
+                                      {kFadd, scores + factors * larger + 4 * fours},
+                                      {kFmnmx, scores + 2 + factors + larger + 4 * fours},
                                       {kShfl, 4},
-                                      {kFmul, shape->d_v / 2 + 2 + 3 * larger + 13 * fours},
+                                      {kFmul, factors * (1 + larger) + larger + 13 * fours},
                                       {kF2fp, scores / 2}};
     for (const auto& [opcode, wanted] : table)
       EXPECT_EQ(loop[opcode], wanted) << std::hex << opcode;

@@ -58,6 +58,16 @@ struct Sm90Block {
     ptx::wgmma_commit_group();
   }
 
+  // Sums are rescaled where a row of the warp rises alone: as a context grows that gets rare. Where
+  // exponentials are the limit, as with three warpgroups, so are l and its factor; elsewhere ptxas
+  // would run out of registers (C7511).
+  static constexpr bool kIfRises = kShape.warpgroups == 3;
+  static __device__ void rescale_o(Output& rO, const float (&rescale)[2], bool rises) {
+    if (!(kIfRises ? rises : __any_sync(0xffffffffu, rescale[0] != 1 || rescale[1] != 1))) return;
+#pragma unroll
+    for (int x = 0; x < kDimV / 2; ++x) rO[x] *= rescale[x / 2 % 2];
+  }
+
   // P rounded to T and packed: a lane's accumulators are its part of the A operand, in order.
   template <int kKeys>
   static __device__ void pack_p(PackedP& rP, const Scores& rS) {

@@ -209,7 +209,7 @@ struct Sm90Forward {
     if constexpr (kSoftcap) softcap_scores(rS, inverse);
     if (masked) mask_block<kKeys>(blocks.last);
     float rescale[2];
-    if (raise_max<kKeys>(rS, softmax, rescale, factor) && kCoarse)
+    if (raise_max<kKeys, false>(rS, softmax, rescale, factor).coarse && kCoarse)
       weigh_scores<0, kKeys, true>(rS, softmax, factor);
     else
       weigh_scores<0, kKeys, false>(rS, softmax, factor);
@@ -237,23 +237,22 @@ struct Sm90Forward {
     if constexpr (kRules && !kMasked) rules.apply(rS, ahead, block * kTileKv);
     if constexpr (kMasked) mask_block<kTileKv>(block);
     float rescale[2];
-    const bool coarse = raise_max<kTileKv>(rS, softmax, rescale, factor) && kCoarse;
+    const auto [rises, coarse] = raise_max<kTileKv, Block::kIfRises>(rS, softmax, rescale, factor);
     // P V runs during the maximum and the first exponentials; then V's buffer is passed on, and
     // the other exponentials run while the next block is on its way. The barrier keeps ptxas
     // from moving the wait for P V up. With masks and rules registers do not suffice for it.
     constexpr bool kSplit = !kRules && !kMasked;
     constexpr int kBefore = kSplit ? kShape.keys_before_pv : kTileKv;
-    if (coarse)
+    if (kCoarse && coarse)
       weigh_scores<0, kTileKv, true>(rS, softmax, factor);
     else
       weigh_scores<0, kBefore, false>(rS, softmax, factor);
     if constexpr (kSplit) ptx::sync_warp_after(softmax[0].l + softmax[1].l);
     ptx::wgmma_wait_group<0>(rO);
     release_kv(v);
-    if (!coarse) weigh_scores<kBefore, kTileKv, false>(rS, softmax, factor);
+    if (!kCoarse || !coarse) weigh_scores<kBefore, kTileKv, false>(rS, softmax, factor);
     Block::template pack_p<kTileKv>(rP, rS);
-#pragma unroll
-    for (int x = 0; x < kDimV / 2; ++x) rO[x] *= rescale[x / 2 % 2];
+    Block::rescale_o(rO, rescale, rises);
   }
 
   // From the last block to the first, of which P V is issued and not waited for.

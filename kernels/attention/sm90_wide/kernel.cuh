@@ -136,7 +136,7 @@ struct Sm90WideFirst : Sm90WideMath<kType, 0> {
     }
     if (masked) mask_block(block);
     float rescale[2];
-    const bool coarse = raise_max<kSm90WideTileKv>(rS, state, rescale, factor);
+    const bool coarse = raise_max<kSm90WideTileKv, false>(rS, state, rescale, factor).coarse;
     wait_p_empty();
     tell(rescale);
     if (coarse)
