@@ -10,6 +10,7 @@
 
 #include "host/ops/attention/reference/attention.h"
 #include "tests/support/each_type.h"
+#include "tests/support/hidden_keys.h"
 
 namespace qkv::test {
 namespace {
@@ -80,6 +81,21 @@ TEST_P(TopIndex, T2_AmongEqualOnesNaNAndInfinities) {
       fill(built, keys);
       ASSERT_EQ(built.run(), QKV_SUCCESS) << qkv_last_error();
       ASSERT_NO_FATAL_FAILURE(expect_exact(built, host::text(", keys ", static_cast<int>(keys))));
+    }
+  }
+}
+
+TEST_P(TopIndex, T2_NoHiddenKey) {
+  Case row = typed({.name = "hidden"});
+  row.select_top(3);
+  hide_keys(row);
+  for (const bool rules : {false, true}) {
+    if (rules) row.inputs = {{kMask, kQueries | kKeys}};
+    for (const int64_t side : {-1, 1}) {
+      BuiltProblem built(row, {.seed = test_seed()});
+      fill_parabolas(built, side);
+      ASSERT_EQ(built.run(), QKV_SUCCESS) << qkv_last_error();
+      ASSERT_NO_FATAL_FAILURE(expect_exact(built, host::text(", side ", side)));
     }
   }
 }
