@@ -149,6 +149,23 @@ void add_splits(Rows* rows) {
   }
 }
 
+// For the kernels of hard and top-k selection: last rows, keys and widths at every place of their
+// copies, in the first block of keys, in the second and behind them. Padding is NaN where it
+// counts.
+void add_selection_tails(Rows* rows) {
+  for (int64_t n = 0; n < 12; ++n) {
+    for (const bool rules : {false, true}) {
+      Group group{rows, "tails_", Case().one_head(), {kF16}};
+      group.base.layout = Layout::kPadded;
+      group.base.sizes(16 * (n % 8) + 5, 16 * n + 15).dims(8 * (n % 7 + 1), 8 * (n % 3 + 1));
+      if (rules) group.base.inputs = {{kBias, kKeys}};
+      group.add(text("hard_", n, rules_label(rules)),
+                [](Case& c) { c.selection = QKV_SELECT_HARD, c.index = QKV_TYPE_I32; });
+      group.add(text("top_k_", n, rules_label(rules)), [](Case& c) { c.select_top(40); });
+    }
+  }
+}
+
 // Hard selection on tensor cores: each instance, with several tiles of queries and blocks of keys,
 // the last ones cut, and all that hides keys; packed heads and split keys; keys that are equally
 // good, in one block of keys and in many.
@@ -284,7 +301,7 @@ void add_additive_tiles(Rows* rows) {
 
 void add_kernel_cases(Rows* rows) {
   for (const auto& add : {add_tiles, add_bounds, add_tails, add_splits, add_warpgroup_cases,
-                          add_hard_tiles, add_top_k_tiles, add_additive_tiles})
+                          add_selection_tails, add_hard_tiles, add_top_k_tiles, add_additive_tiles})
     add(rows);
 }
 

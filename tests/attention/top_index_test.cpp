@@ -100,6 +100,18 @@ TEST_P(TopIndex, T2_NoHiddenKey) {
   }
 }
 
+// Lists full of NaN, with a last key at every power of two, where a search for a key's place ends.
+TEST_P(TopIndex, T2_MoreNaNThanKeysAreKept) {
+  for (int64_t k = 1; k <= 128; k *= 2) {
+    Case row = typed({.name = "nan"});
+    row.select_top(k).one_head().sizes(3, 200).dims(8, 8);
+    BuiltProblem built(row, {.seed = test_seed()});
+    built.k.fill(std::nan(""));
+    ASSERT_EQ(built.run(), QKV_SUCCESS) << qkv_last_error();
+    ASSERT_NO_FATAL_FAILURE(expect_exact(built, ""));
+  }
+}
+
 // Ascending and descending scores: each key, or none but the first, passes what was kept before it.
 TEST_P(TopIndex, T2_InAnyOrderOfScores) {
   for (const double slope : {1.0, -1.0}) {
