@@ -328,7 +328,7 @@ void add_hard_warpgroups(Rows* rows) {
   });
   group.add("no_index", {kBf16}, [](Case& c) { c.index = QKV_TYPE_NONE; });
   // So few keys that the last one, behind which V ends, is some row's; and rows of V as above.
-  for (const int64_t d_v : {24, 56, 88, 120, 152})
+  for (const int64_t d_v : {24, 56, 88, 120, 184, 216, 248})
     group.add(text("v", d_v), {kF16}, [&](Case& c) { c.sizes(65, 5).dims(64, d_v); });
 }
 

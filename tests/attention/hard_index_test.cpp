@@ -104,5 +104,24 @@ TEST_P(HardIndex, T2_NoHiddenKey) {
   }
 }
 
+// Where K ends one key ahead of a kernel's block of keys, and any key of zeros would be the best.
+TEST_P(HardIndex, T2_NoKeyBehindTheLast) {
+  Case row = typed({.name = "last", .batch = 4, .selection = QKV_SELECT_HARD, .scale = 1.0f});
+  row.index = QKV_TYPE_I32;
+  row.heads(1, 1).sizes(70, 200).dims(64, 8).lengths = {63, 127, 191, 31};
+  BuiltProblem built(row, {.seed = test_seed()});
+  built.q.fill(0);
+  built.k.fill(0);
+  built.q.each([&](int64_t b, int64_t h, int64_t i, int64_t d) {
+    if (d == 0) built.q.set(b, h, i, d, 1);
+  });
+  built.k.each([&](int64_t b, int64_t h, int64_t j, int64_t d) {
+    if (d == 0) built.k.set(b, h, j, d, static_cast<double>(-1 - j * 5 % 7));
+  });
+  built.poison_hidden_keys();
+  ASSERT_EQ(built.run(), QKV_SUCCESS) << qkv_last_error();
+  ASSERT_NO_FATAL_FAILURE(expect_exact(built, ""));
+}
+
 }  // namespace
 }  // namespace qkv::test

@@ -117,13 +117,27 @@ TEST_P(TopIndex, T2_MoreNaNThanKeysAreKept) {
   }
 }
 
+// Falling scores of three blocks of 32 keys, then `few` better keys, then a block of which all are
+// better than the last that was kept before these few, and worse than the last one now.
+int64_t few_then_a_block(int64_t j, int64_t k, int64_t few) {
+  if (j < 96) return 200 - j;
+  if (j < 96 + few) return 230 - j + 96;
+  return j >= 128 && j < 160 ? 202 - k : -1;
+}
+
 // Each key passes what was kept before it; none but the first; some; by turns one of 32 keys and
-// all. In tiles of few rows and of many, with lists of more than 32 keys and of more than 64.
+// all; few ahead of all. In tiles of few rows and of many, with lists of more than 32 keys and of
+// more than 64.
 TEST_P(TopIndex, T2_InAnyOrderOfScores) {
-  using Score = int64_t (*)(int64_t key);
-  constexpr Score kOrders[] = {[](int64_t j) { return j; }, [](int64_t j) { return -j; },
-                               [](int64_t j) { return j * 97 % 251; },
-                               [](int64_t j) { return j / 32 % 2 == 1 && j % 32 != 0 ? -j : j; }};
+  using Score = int64_t (*)(int64_t j, int64_t k);
+  constexpr Score kOrders[] = {
+      [](int64_t j, int64_t) { return j; },
+      [](int64_t j, int64_t) { return -j; },
+      [](int64_t j, int64_t) { return j * 97 % 251; },
+      [](int64_t j, int64_t) { return j / 32 % 2 == 1 && j % 32 != 0 ? -j : j; },
+      [](int64_t j, int64_t k) { return few_then_a_block(j, k, 1); },
+      [](int64_t j, int64_t k) { return few_then_a_block(j, k, 4); },
+  };
   for (size_t order = 0; order < std::size(kOrders); ++order) {
     for (const auto& [queries, k] : {std::pair<int64_t, int64_t>{20, 37}, {70, 70}}) {
       Case row = typed({.name = "order", .batch = 1, .scale = 1.0f});
@@ -133,7 +147,7 @@ TEST_P(TopIndex, T2_InAnyOrderOfScores) {
       built.k.fill(0);
       for (int64_t i = 0; i < row.s_q; ++i) built.q.set(0, 0, i, 0, 1);
       for (int64_t j = 0; j < row.s_kv; ++j)
-        built.k.set(0, 0, j, 0, static_cast<double>(kOrders[order](j)));
+        built.k.set(0, 0, j, 0, static_cast<double>(kOrders[order](j, k)));
       ASSERT_EQ(built.run(), QKV_SUCCESS) << qkv_last_error();
       ASSERT_NO_FATAL_FAILURE(expect_exact(built, host::text(", order ", order)));
     }
