@@ -250,6 +250,9 @@ void add_top_k_tiles(Rows* rows) {
   splits.add("fixed", [](Case& c) { c.select_top(128).fixed_split = 64; });
   splits.add("best", {kBf16}, [](Case& c) { c.select_top(1).top_scores = false; });
   splits.add("ties", [](Case& c) { c.scale = 0.0f, c.one_head().sizes(3, 1300).select_top(40); });
+  // Lists as long as what four lanes write at once, and shorter; in tiles of many rows.
+  for (const int64_t k : {3, 4, 16})
+    splits.add(text("tall_", k), [&](Case& c) { c.one_head().sizes(70, 700).select_top(k); });
 }
 
 // Additive scores on tensor cores: each instance, with several tiles of queries and blocks of keys,

@@ -126,8 +126,8 @@ int64_t few_then_a_block(int64_t j, int64_t k, int64_t few) {
 }
 
 // Each key passes what was kept before it; none but the first; some; by turns one of 32 keys and
-// all; few ahead of all. In tiles of few rows and of many, with lists of more than 32 keys and of
-// more than 64.
+// all; few ahead of all, or of none. In tiles of few rows and of many, with lists of more than 32
+// keys and of more than 64.
 TEST_P(TopIndex, T2_InAnyOrderOfScores) {
   using Score = int64_t (*)(int64_t j, int64_t k);
   constexpr Score kOrders[] = {
@@ -137,6 +137,7 @@ TEST_P(TopIndex, T2_InAnyOrderOfScores) {
       [](int64_t j, int64_t) { return j / 32 % 2 == 1 && j % 32 != 0 ? -j : j; },
       [](int64_t j, int64_t k) { return few_then_a_block(j, k, 1); },
       [](int64_t j, int64_t k) { return few_then_a_block(j, k, 4); },
+      [](int64_t j, int64_t k) { return j < 128 ? few_then_a_block(j, k, 4) : -1; },
   };
   for (size_t order = 0; order < std::size(kOrders); ++order) {
     for (const auto& [queries, k] : {std::pair<int64_t, int64_t>{20, 37}, {70, 70}}) {
