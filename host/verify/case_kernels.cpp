@@ -157,7 +157,8 @@ void add_selection_tails(Rows* rows) {
     for (const bool rules : {false, true}) {
       Group group{rows, "tails_", Case().one_head(), {kF16}};
       group.base.layout = Layout::kPadded;
-      group.base.sizes(16 * n + 5, 16 * (11 - n) + 15).dims(8 * (n % 7 + 1), 8 * (n % 3 + 1));
+      group.base.sizes(16 * n + 5, 16 * (11 - n) + 15);
+      group.base.dims(8 * (n % 7 + 1), 8 * (n % 3 + 1 + n % 2 * 12));
       if (rules) group.base.inputs = {{kBias, kKeys}};
       group.add(text("hard_", n, rules_label(rules)),
                 [](Case& c) { c.selection = QKV_SELECT_HARD, c.index = QKV_TYPE_I32; });
