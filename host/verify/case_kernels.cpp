@@ -294,6 +294,13 @@ void add_additive_tiles(Rows* rows) {
     tails.base.s_kv = keys - 16;
     tails.add(text(keys - 16, "_wide"), [](Case& c) { c.d_v = 128; });
   }
+  // The last row at every place of the copies of Q and O; keys that end one ahead of a block.
+  for (const int64_t s_q : {130, 155, 170, 177}) {
+    Group tails{rows, text("tails_additive_q", s_q), one.base, {kF16}};
+    tails.base.sizes(s_q, 63).dims(8, 8).layout = Layout::kPadded;
+    tails.add("");
+    tails.add("_split", [](Case& c) { c.s_kv = 127, c.fixed_split = 64; });
+  }
   Group splits{rows, "splits_additive_", one.base, {kF16}};
   splits.base.heads(4, 2).sizes(3, 700).causal = true;
   splits.add("plain", [](Case&) {});
