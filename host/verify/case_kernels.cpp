@@ -149,6 +149,24 @@ void add_splits(Rows* rows) {
   }
 }
 
+// For the kernels of hard and top-k selection: last rows, keys and widths at every place of their
+// copies, in the first block of keys, in the second and behind them. Padding is NaN where it
+// counts.
+void add_selection_tails(Rows* rows) {
+  for (int64_t n = 0; n < 12; ++n) {
+    for (const bool rules : {false, true}) {
+      Group group{rows, "tails_", Case().one_head(), {kF16}};
+      group.base.layout = Layout::kPadded;
+      group.base.sizes(16 * n + 5, 16 * (11 - n) + 15);
+      group.base.dims(8 * (n % 7 + 1), 8 * (n % 3 + 1 + n % 2 * 12));
+      if (rules) group.base.inputs = {{kBias, kKeys}};
+      group.add(text("hard_", n, rules_label(rules)),
+                [](Case& c) { c.selection = QKV_SELECT_HARD, c.index = QKV_TYPE_I32; });
+      group.add(text("top_k_", n, rules_label(rules)), [](Case& c) { c.select_top(40); });
+    }
+  }
+}
+
 // Hard selection on tensor cores: each instance, with several tiles of queries and blocks of keys,
 // the last ones cut, and all that hides keys; packed heads and split keys; keys that are equally
 // good, in one block of keys and in many.
@@ -233,6 +251,9 @@ void add_top_k_tiles(Rows* rows) {
   splits.add("fixed", [](Case& c) { c.select_top(128).fixed_split = 64; });
   splits.add("best", {kBf16}, [](Case& c) { c.select_top(1).top_scores = false; });
   splits.add("ties", [](Case& c) { c.scale = 0.0f, c.one_head().sizes(3, 1300).select_top(40); });
+  // Lists as long as what four lanes write at once, and shorter; in tiles of many rows.
+  for (const int64_t k : {3, 4, 16})
+    splits.add(text("tall_", k), [&](Case& c) { c.one_head().sizes(70, 700).select_top(k); });
 }
 
 // Additive scores on tensor cores: each instance, with several tiles of queries and blocks of keys,
@@ -273,6 +294,13 @@ void add_additive_tiles(Rows* rows) {
     tails.base.s_kv = keys - 16;
     tails.add(text(keys - 16, "_wide"), [](Case& c) { c.d_v = 128; });
   }
+  // The last row at every place of the copies of Q and O; keys that end one ahead of a block.
+  for (const int64_t s_q : {130, 155, 170, 177}) {
+    Group tails{rows, text("tails_additive_q", s_q), one.base, {kF16}};
+    tails.base.sizes(s_q, 63).dims(8, 8).layout = Layout::kPadded;
+    tails.add("");
+    tails.add("_split", [](Case& c) { c.s_kv = 127, c.fixed_split = 64; });
+  }
   Group splits{rows, "splits_additive_", one.base, {kF16}};
   splits.base.heads(4, 2).sizes(3, 700).causal = true;
   splits.add("plain", [](Case&) {});
@@ -284,7 +312,7 @@ void add_additive_tiles(Rows* rows) {
 
 void add_kernel_cases(Rows* rows) {
   for (const auto& add : {add_tiles, add_bounds, add_tails, add_splits, add_warpgroup_cases,
-                          add_hard_tiles, add_top_k_tiles, add_additive_tiles})
+                          add_selection_tails, add_hard_tiles, add_top_k_tiles, add_additive_tiles})
     add(rows);
 }
 

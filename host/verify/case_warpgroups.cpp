@@ -327,6 +327,9 @@ void add_hard_warpgroups(Rows* rows) {
     c.batch = 3, c.heads(4, 2).sizes(40, 1500).lengths = {1500, 0, 65};
   });
   group.add("no_index", {kBf16}, [](Case& c) { c.index = QKV_TYPE_NONE; });
+  // So few keys that the last one, behind which V ends, is some row's; and rows of V as above.
+  for (const int64_t d_v : {24, 56, 88, 120, 184, 216, 248})
+    group.add(text("v", d_v), {kF16}, [&](Case& c) { c.sizes(65, 5).dims(64, d_v); });
 }
 
 }  // namespace

@@ -45,7 +45,8 @@ struct MergeCase {
   qkv_type part_type, type;
 
   std::string name() const;  // "parts3_f16_bf16"
-  Shape shape() const { return {2, 3, 5, parts % 2 == 0 ? 70 : 33}; }
+  // Widths of one step of 32 columns and more, and of one column.
+  Shape shape() const { return {2, 3, 5, parts % 2 == 0 ? 70 : parts == 3 ? 1 : 33}; }
 };
 std::vector<MergeCase> merge_cases();
 

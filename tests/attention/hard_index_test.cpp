@@ -9,6 +9,7 @@
 
 #include "host/ops/attention/reference/attention.h"
 #include "tests/support/each_type.h"
+#include "tests/support/hidden_keys.h"
 
 namespace qkv::test {
 namespace {
@@ -88,33 +89,10 @@ TEST_P(HardIndex, T2_AmongEqualOnesNaNAndInfinities) {
   }
 }
 
-// s_ij = (j - c_i)^2 but for what is the same for all keys, from whole numbers that bf16 holds: the
-// farther from c_i, which lies in the middle of the window, the better. Of the visible keys one of
-// the ends is the best, and hidden ones beside it are better still.
-void fill_parabolas(BuiltProblem& built, int64_t side) {
-  const Case& row = built.row();
-  built.q.each([&](int64_t b, int64_t h, int64_t i, int64_t d) {
-    const int64_t twice = 2 * (i + row.diagonal(b)) + row.right - row.left + side;
-    const int64_t high = twice / 256;
-    const double of_dim[] = {256, 1, -256.0 * static_cast<double>(high),
-                             static_cast<double>(high * 256 - twice)};
-    built.q.set(b, h, i, d, d < 4 ? of_dim[d] : 0);
-  });
-  built.k.each([&](int64_t b, int64_t h, int64_t j, int64_t d) {
-    const auto x = static_cast<double>(j);
-    const double of_dim[] = {static_cast<double>(j * j / 256), static_cast<double>(j * j % 256), x,
-                             x};
-    built.k.set(b, h, j, d, d < 4 ? of_dim[d] : 0);
-  });
-  built.poison_hidden_keys();
-}
-
-// Both bounds of a window and the length at every place of a tensor-core kernel's fragments: each
-// batch is eight keys further.
 TEST_P(HardIndex, T2_NoHiddenKey) {
-  Case row = typed({.name = "hidden", .batch = 4, .selection = QKV_SELECT_HARD, .scale = 1.0f});
+  Case row = typed({.name = "hidden", .selection = QKV_SELECT_HARD});
   row.index = QKV_TYPE_I64;
-  row.heads(1, 1).sizes(150, 200).dims(64, 8).window(70, 40).lengths = {200, 192, 184, 176};
+  hide_keys(row);
   for (const bool rules : {false, true}) {
     if (rules) row.inputs = {{kMask, kQueries | kKeys}};
     for (const int64_t side : {-1, 1}) {
@@ -124,6 +102,25 @@ TEST_P(HardIndex, T2_NoHiddenKey) {
       ASSERT_NO_FATAL_FAILURE(expect_exact(built, host::text(", side ", side)));
     }
   }
+}
+
+// Where K ends one key ahead of a kernel's block of keys, and any key of zeros would be the best.
+TEST_P(HardIndex, T2_NoKeyBehindTheLast) {
+  Case row = typed({.name = "last", .batch = 4, .selection = QKV_SELECT_HARD, .scale = 1.0f});
+  row.index = QKV_TYPE_I32;
+  row.heads(1, 1).sizes(70, 200).dims(64, 8).lengths = {63, 127, 191, 31};
+  BuiltProblem built(row, {.seed = test_seed()});
+  built.q.fill(0);
+  built.k.fill(0);
+  built.q.each([&](int64_t b, int64_t h, int64_t i, int64_t d) {
+    if (d == 0) built.q.set(b, h, i, d, 1);
+  });
+  built.k.each([&](int64_t b, int64_t h, int64_t j, int64_t d) {
+    if (d == 0) built.k.set(b, h, j, d, static_cast<double>(-1 - j * 5 % 7));
+  });
+  built.poison_hidden_keys();
+  ASSERT_EQ(built.run(), QKV_SUCCESS) << qkv_last_error();
+  ASSERT_NO_FATAL_FAILURE(expect_exact(built, ""));
 }
 
 }  // namespace

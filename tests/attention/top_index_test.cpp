@@ -5,11 +5,14 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <iterator>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "host/ops/attention/reference/attention.h"
 #include "tests/support/each_type.h"
+#include "tests/support/hidden_keys.h"
 
 namespace qkv::test {
 namespace {
@@ -84,18 +87,71 @@ TEST_P(TopIndex, T2_AmongEqualOnesNaNAndInfinities) {
   }
 }
 
-// Ascending and descending scores: each key, or none but the first, passes what was kept before it.
+TEST_P(TopIndex, T2_NoHiddenKey) {
+  Case row = typed({.name = "hidden"});
+  row.select_top(3);
+  hide_keys(row);
+  for (const bool rules : {false, true}) {
+    if (rules) row.inputs = {{kMask, kQueries | kKeys}};
+    for (const int64_t side : {-1, 1}) {
+      BuiltProblem built(row, {.seed = test_seed()});
+      fill_parabolas(built, side);
+      ASSERT_EQ(built.run(), QKV_SUCCESS) << qkv_last_error();
+      ASSERT_NO_FATAL_FAILURE(expect_exact(built, host::text(", side ", side)));
+    }
+  }
+}
+
+// Lists full of NaN, with a last key at every power of two, where a search for a key's place ends;
+// in tiles of few rows and of many.
+TEST_P(TopIndex, T2_MoreNaNThanKeysAreKept) {
+  for (const int64_t queries : {3, 70}) {
+    for (int64_t k = 1; k <= 128; k *= 2) {
+      Case row = typed({.name = "nan"});
+      row.select_top(k).one_head().sizes(queries, 200).dims(8, 8);
+      BuiltProblem built(row, {.seed = test_seed()});
+      built.k.fill(std::nan(""));
+      ASSERT_EQ(built.run(), QKV_SUCCESS) << qkv_last_error();
+      ASSERT_NO_FATAL_FAILURE(expect_exact(built, ""));
+    }
+  }
+}
+
+// Falling scores of three blocks of 32 keys, then `few` better keys, then a block of which all are
+// better than the last that was kept before these few, and worse than the last one now.
+int64_t few_then_a_block(int64_t j, int64_t k, int64_t few) {
+  if (j < 96) return 200 - j;
+  if (j < 96 + few) return 230 - j + 96;
+  return j >= 128 && j < 160 ? 202 - k : -1;
+}
+
+// Each key passes what was kept before it; none but the first; some; by turns one of 32 keys and
+// all; few ahead of all, or of none. In tiles of few rows and of many, with lists of more than 32
+// keys and of more than 64.
 TEST_P(TopIndex, T2_InAnyOrderOfScores) {
-  for (const double slope : {1.0, -1.0}) {
-    Case row = typed({.name = "order", .batch = 1, .scale = 1.0f});
-    row.select_top(37).one_head().sizes(20, 250).dims(8, 8);
-    BuiltProblem built(row, {.seed = test_seed()});
-    built.q.fill(0);
-    built.k.fill(0);
-    for (int64_t i = 0; i < row.s_q; ++i) built.q.set(0, 0, i, 0, 1);
-    for (int64_t j = 0; j < row.s_kv; ++j) built.k.set(0, 0, j, 0, slope * static_cast<double>(j));
-    ASSERT_EQ(built.run(), QKV_SUCCESS) << qkv_last_error();
-    ASSERT_NO_FATAL_FAILURE(expect_exact(built, host::text(", slope ", slope)));
+  using Score = int64_t (*)(int64_t j, int64_t k);
+  constexpr Score kOrders[] = {
+      [](int64_t j, int64_t) { return j; },
+      [](int64_t j, int64_t) { return -j; },
+      [](int64_t j, int64_t) { return j * 97 % 251; },
+      [](int64_t j, int64_t) { return j / 32 % 2 == 1 && j % 32 != 0 ? -j : j; },
+      [](int64_t j, int64_t k) { return few_then_a_block(j, k, 1); },
+      [](int64_t j, int64_t k) { return few_then_a_block(j, k, 4); },
+      [](int64_t j, int64_t k) { return j < 128 ? few_then_a_block(j, k, 4) : -1; },
+  };
+  for (size_t order = 0; order < std::size(kOrders); ++order) {
+    for (const auto& [queries, k] : {std::pair<int64_t, int64_t>{20, 37}, {70, 70}}) {
+      Case row = typed({.name = "order", .batch = 1, .scale = 1.0f});
+      row.select_top(k).one_head().sizes(queries, 250).dims(8, 8);
+      BuiltProblem built(row, {.seed = test_seed()});
+      built.q.fill(0);
+      built.k.fill(0);
+      for (int64_t i = 0; i < row.s_q; ++i) built.q.set(0, 0, i, 0, 1);
+      for (int64_t j = 0; j < row.s_kv; ++j)
+        built.k.set(0, 0, j, 0, static_cast<double>(kOrders[order](j, k)));
+      ASSERT_EQ(built.run(), QKV_SUCCESS) << qkv_last_error();
+      ASSERT_NO_FATAL_FAILURE(expect_exact(built, host::text(", order ", order)));
+    }
   }
 }
 
