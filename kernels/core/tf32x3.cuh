@@ -108,12 +108,7 @@ struct Tf32x3Scores {
   // Computes those scores again that are not finite. The tiles' bases are offsets into smem.
   static __device__ void repair(float (&rS)[kN][4], const unsigned char* smem, QTile q_tile,
                                 KTile k_tile) {
-    bool finite = true;
-#pragma unroll
-    for (int n = 0; n < kN; ++n)
-#pragma unroll
-      for (int x = 0; x < 4; ++x) finite = finite && fabsf(rS[n][x]) < INFINITY;
-    if (__all_sync(0xffffffffu, finite)) return;
+    if (all_finite(rS)) return;
     float again[kN][4] = {};
     multiply_plainly(
         again, smem, q_tile, k_tile, [](float, float) {}, [](int, float) {});
@@ -124,10 +119,12 @@ struct Tf32x3Scores {
         if (!(fabsf(rS[n][x]) < INFINITY)) rS[n][x] = again[n][x];
   }
 
-  // The same, and those of rows or keys with tiny elements, where the block has any (`tiny`, which
-  // all lanes of a warp know): which way a score is computed depends on its own row and key alone.
-  static __device__ void repair_tiny(float (&rS)[kN][4], const unsigned char* smem, QTile q_tile,
-                                     KTile k_tile) {
+  // The same, and where `tiny`, of all lanes of a warp alike, says that there are tiny elements,
+  // those of their rows and keys: which way a score is computed depends on its own row and key
+  // alone.
+  static __device__ void repair_with_tiny(float (&rS)[kN][4], const unsigned char* smem,
+                                          QTile q_tile, KTile k_tile, bool tiny) {
+    if (all_finite(rS) && !tiny) return;
     float again[kN][4] = {};
     bool tiny_q[2] = {};
     uint32_t tiny_k = 0;  // bit 2 n + x
@@ -142,12 +139,22 @@ struct Tf32x3Scores {
     for (int n = 0; n < kN; ++n)
 #pragma unroll
       for (int x = 0; x < 4; ++x) {
-        const bool tiny = tiny_q[x / 2] || (tiny_k >> (2 * n + x % 2) & 1) != 0;
-        if (tiny || !(fabsf(rS[n][x]) < INFINITY)) rS[n][x] = again[n][x];
+        const bool of_tiny = tiny_q[x / 2] || (tiny_k >> (2 * n + x % 2) & 1) != 0;
+        if (of_tiny || !(fabsf(rS[n][x]) < INFINITY)) rS[n][x] = again[n][x];
       }
   }
 
  private:
+  // Of the whole warp.
+  static __device__ bool all_finite(const float (&rS)[kN][4]) {
+    bool finite = true;
+#pragma unroll
+    for (int n = 0; n < kN; ++n)
+#pragma unroll
+      for (int x = 0; x < 4; ++x) finite = finite && fabsf(rS[n][x]) < INFINITY;
+    return __all_sync(0xffffffffu, finite) != 0;
+  }
+
   // S = Q K^T as fp32 does it, from zero. Each element is shown: of the lane's two rows, and of its
   // keys by number.
   template <class SeeQ, class SeeK>

@@ -167,10 +167,7 @@ static __global__ void __launch_bounds__(kSm80Tf32x3HardThreads,
       copy_k(next(next(stage)), j0 + 2 * kTileKv);
       float rS[1][Scores::kN][4];
       Scores::multiply(rS[0], sQ, KTile{base + k_tile.base}, warp_row, lane);
-      if (tiny)
-        Scores::repair_tiny(rS[0], smem, QTile{0}, k_tile);
-      else
-        Scores::repair(rS[0], smem, QTile{0}, k_tile);
+      Scores::repair_with_tiny(rS[0], smem, QTile{0}, k_tile, tiny);
       const int key = j0 + lane % 4 * 2;  // the lane's first
       Kernel::finish_scores(rS[0], args, schedule, mask, tile, keys_of_tile.unmasked,
                             tile.row + warp_row + lane / 4, j0, key);

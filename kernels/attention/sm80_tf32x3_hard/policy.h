@@ -17,8 +17,8 @@ struct Sm80Tf32x3HardPolicy {
 };
 
 inline constexpr Sm80Tf32x3HardPolicy kSm80Tf32x3HardPolicies[] = {
-    {64, false, 32, 3}, {128, false, 32, 2}, {256, false, 16, 1},
-    {64, true, 32, 3},  {128, true, 32, 2},  {256, true, 16, 1},
+    {64, false, 32, 4}, {128, false, 32, 2}, {256, false, 16, 1},
+    {64, true, 32, 4},  {128, true, 32, 2},  {256, true, 16, 1},
 };
 
 inline constexpr int32_t kSm80Tf32x3HardMaxDim = 256;
