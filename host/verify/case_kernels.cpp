@@ -190,6 +190,10 @@ void add_hard_tiles(Rows* rows) {
     tails.base.sizes(64 + 8 * n + 4, 36 + 8 * (n % 4)).dims(kWidths[n], 4 * (n + 1));
     tails.add(text(n));
     tails.add(text(n, "_rules"), [](Case& c) { c.inputs = {{kBias, kKeys}}; });
+    if (n >= 4) continue;
+    // The first block of keys is the last one, and the third.
+    tails.add(text(n, "_few"), [](Case& c) { c.s_kv -= 32; });
+    tails.add(text(n, "_more"), [](Case& c) { c.s_kv += 32; });
   }
   Group splits{rows, "splits_hard_", one.base, {kF16}};
   splits.base.heads(8, 2).sizes(3, 2100).causal = true;
