@@ -296,6 +296,19 @@ def sm80_hard(compute, registers, kernel_type, dim, rules):
         start=[("LDGSTS", 4 * copies), ("HMMA", 0)], registers=registers)
 
 
+def sm80_tf32x3_hard(compute, registers, dim, rules):
+    """Its loop is that of blocks of finite scores, without a new best one: a vote each."""
+    tile_kv = 16 if dim == 256 else 32
+    copies = tile_kv * dim * 4 // 2048
+    return Resident(
+        f"sm80_tf32x3_hard<{dim}, {'rules' if rules else 'plain'}>", compute, 64, tile_kv, dim,
+        4 * dim * (64 + 3 * tile_kv) + 1024,
+        Ways(loop=[("LDGSTS", copies), ("HMMA", 3 * (tile_kv // 8) * (dim // 8)), ("VOTE", 2),
+                   ("WARPSYNC.COLLECTIVE", 0)],
+             boundary=[("HMMA", 0), ("LDGSTS", 0)]),
+        start=[("LDGSTS", 64 * dim * 4 // 2048 + 2 * copies), ("HMMA", 0)], registers=registers)
+
+
 def sm80_top_k(compute, registers, kernel_type, dim, rules):
     """Its loop is that of blocks without a score above a bar; with lists of 10 keys."""
     tile_q, tile_kv = 64 if rules else 128, 32
@@ -333,6 +346,8 @@ _NAMES = (
      lambda k, dim, rules: sm80_tf32x3(k.compute, k.registers, int(dim), rules == "1")),
     (r"9sm80_hardILNS0_4TypeE(\d)ELi(\d+)ELb([01])E",
      lambda k, t, dim, rules: sm80_hard(k.compute, k.registers, TYPES[t], int(dim), rules == "1")),
+    (r"16sm80_tf32x3_hardILi(\d+)ELb([01])E",
+     lambda k, dim, rules: sm80_tf32x3_hard(k.compute, k.registers, int(dim), rules == "1")),
     (r"10sm80_top_kILNS0_4TypeE(\d)ELi(\d+)ELb([01])E",
      lambda k, t, dim, rules: sm80_top_k(k.compute, k.registers, TYPES[t], int(dim), rules == "1")),
     (r"13sm80_additiveILNS0_4TypeE(\d)ELi(\d+)ELb([01])E",

@@ -180,31 +180,50 @@ void add_hard_tiles(Rows* rows) {
       group.prefix += text("d", d, rules_label(rules), "_");
       group.base.dims(d, d);
       if (rules) group.base.inputs = {{kBias, kHeads | kKeys}};
-      group.add("full", [](Case&) {});
+      group.add("full", {kF32, kF16}, [](Case&) {});
       group.add("causal", {kBf16}, [](Case& c) { c.causal = true; });
       if (d != 128) continue;
-      group.add("window", [](Case& c) { c.window(70, 40); });
-      group.add("blind", {kBf16}, [](Case& c) { c.shifted(-90).causal = true; });
-      group.add("lengths", [](Case& c) { c.batch = 4, c.lengths = {200, 129, 64, 0}; });
+      group.add("window", {kF32, kF16}, [](Case& c) { c.window(70, 40); });
+      group.add("blind", {kF32, kBf16}, [](Case& c) { c.shifted(-90).causal = true; });
+      group.add("lengths", {kF32, kF16}, [](Case& c) {
+        c.batch = 4, c.lengths = {200, 129, 64, 0};
+      });
     }
   }
   Group one{rows, "hard_", tiles.base, {kF16}};
   one.base.dims(64, 64).index = QKV_TYPE_I64;
-  one.add("scale_negative", [](Case& c) { c.scale = -0.7f, c.causal = true; });
-  one.add("scale_zero", {kBf16}, [](Case& c) { c.scale = 0.0f, c.window(9, 3); });
+  one.add("scale_negative", {kF32, kF16}, [](Case& c) { c.scale = -0.7f, c.causal = true; });
+  one.add("scale_zero", {kF32, kBf16}, [](Case& c) { c.scale = 0.0f, c.window(9, 3); });
   one.add("width_40_to_1024", [](Case& c) { c.dims(40, 1024).layout = Layout::kPadded; });
-  one.add("softcap_mask", {kBf16}, [](Case& c) {
+  one.add("width_44_to_1036", {kF32}, [](Case& c) { c.dims(44, 1036).layout = Layout::kPadded; });
+  one.add("softcap_mask", {kF32, kBf16}, [](Case& c) {
     c.softcap = 3, c.inputs = {{kMask, kAllAxes}, {kAlibi, kHeads}}, c.lengths = {200, 70};
     c.batch = 2, c.heads(4, 2).layout = Layout::kPadded;
   });
+  // Last rows, last keys and widths at every place of the copies in fp32.
+  constexpr int64_t kWidths[] = {4, 12, 20, 28, 36, 52, 60, 44};
+  Group tails{rows, "tails_hard_", one.base, {kF32}};
+  tails.base.layout = Layout::kPadded;
+  for (int64_t n = 0; n < 8; ++n) {
+    tails.base.sizes(64 + 8 * n + 4, 36 + 8 * (n % 4)).dims(kWidths[n], 4 * (n + 1));
+    tails.add(text(n));
+    tails.add(text(n, "_rules"), [](Case& c) { c.inputs = {{kBias, kKeys}}; });
+    if (n >= 4) continue;
+    // The first block of keys is the last one, and the third.
+    tails.add(text(n, "_few"), [](Case& c) { c.s_kv -= 32; });
+    tails.add(text(n, "_more"), [](Case& c) { c.s_kv += 32; });
+  }
   Group splits{rows, "splits_hard_", one.base, {kF16}};
   splits.base.heads(8, 2).sizes(3, 2100).causal = true;
-  splits.add("packed", [](Case&) {});
-  splits.add("wide", {kBf16}, [](Case& c) { c.dims(256, 1048).sizes(1, 1500).batch = 1; });
-  splits.add("lengths", {kBf16}, [](Case& c) { c.batch = 3, c.lengths = {2100, 0, 65}; });
-  splits.add("rules", [](Case& c) { c.sizes(1, 1100).inputs = {{kBias, kKeys}}, c.lse = false; });
-  splits.add("fixed", [](Case& c) { c.fixed_split = 64, c.index = QKV_TYPE_NONE; });
-  splits.add("ties", [](Case& c) { c.scale = 0.0f, c.one_head().sizes(3, 1300); });
+  const Types with_f32{kF32, kF16};
+  splits.add("packed", with_f32, [](Case&) {});
+  splits.add("wide", {kF32, kBf16}, [](Case& c) { c.dims(256, 1048).sizes(1, 1500).batch = 1; });
+  splits.add("lengths", {kF32, kBf16}, [](Case& c) { c.batch = 3, c.lengths = {2100, 0, 65}; });
+  splits.add("rules", with_f32, [](Case& c) {
+    c.sizes(1, 1100).inputs = {{kBias, kKeys}}, c.lse = false;
+  });
+  splits.add("fixed", with_f32, [](Case& c) { c.fixed_split = 64, c.index = QKV_TYPE_NONE; });
+  splits.add("ties", with_f32, [](Case& c) { c.scale = 0.0f, c.one_head().sizes(3, 1300); });
   // Few queries of each width, as Hopper's warpgroups leave them to others.
   splits.add("d128", {kF16, kBf16}, [](Case& c) { c.dims(128, 64).s_kv = 700; });
   splits.add("d256", [](Case& c) { c.dims(256, 64).s_kv = 500; });

@@ -8,6 +8,7 @@
 #include "kernels/attention/sm80_forward/policy.h"
 #include "kernels/attention/sm80_hard/policy.h"
 #include "kernels/attention/sm80_tf32x3/policy.h"
+#include "kernels/attention/sm80_tf32x3_hard/policy.h"
 #include "kernels/attention/sm80_top_k/policy.h"
 #include "kernels/attention/sm90_forward/policy.h"
 #include "kernels/attention/sm90_hard/policy.h"
@@ -73,6 +74,8 @@ const std::vector<Instance>& all_instances() {
 #define QKV_SM80_TF32X3(max_dim, rules) add("sm80_tf32x3", " " #max_dim " " #rules, gains_by_tf32);
 #define QKV_SM80_HARD(type, max_dim, rules) \
   add("sm80_hard", " " #type " " #max_dim " " #rules, from_sm80);
+#define QKV_SM80_TF32X3_HARD(max_dim, rules) \
+  add("sm80_tf32x3_hard", " " #max_dim " " #rules, gains_by_tf32);
 #define QKV_SM90_HARD(type, dim) add("sm90_hard", " " #type " " #dim, sm90_alone);
 #define QKV_SM80_ADDITIVE(type, max_dim, rules) \
   add("sm80_additive", " " #type " " #max_dim " " #rules, from_sm80);
@@ -117,6 +120,10 @@ std::string instance_of(const std::string& kernel, const Case& row, const std::s
   if (kernel == "sm80_hard") {
     const auto policy = kernels::sm80_hard_policy(static_cast<int32_t>(row.d_qk), rules);
     return host::text(name, " ", policy.max_dim, rules ? " true" : " false");
+  }
+  if (kernel == "sm80_tf32x3_hard") {
+    const auto policy = kernels::sm80_tf32x3_hard_policy(static_cast<int32_t>(row.d_qk), rules);
+    return host::text(kernel, " ", policy.max_dim, rules ? " true" : " false");
   }
   if (kernel == "sm90_hard") return host::text(name, " ", kernels::sm90_hard_shape(row.d_qk)->dim);
   if (kernel == "sm80_top_k") return sm80_top_k_instance(name, row.d_qk, rules, plan);

@@ -19,6 +19,7 @@
 #include "kernels/attention/sm80_forward/policy.h"
 #include "kernels/attention/sm80_hard/policy.h"
 #include "kernels/attention/sm80_tf32x3/policy.h"
+#include "kernels/attention/sm80_tf32x3_hard/policy.h"
 #include "kernels/attention/sm80_top_k/policy.h"
 #include "tests/support/counted_launches.h"
 #include "tests/support/fake_cuda.h"
@@ -56,6 +57,10 @@ double score_columns(const Case& row, int64_t dim) {
 // On one multiprocessor, where plans do not split.
 Tiles tiles_of(const Case& row) {
   const auto dim = static_cast<int32_t>(row.d_qk);
+  if (row.type == QKV_TYPE_F32 && row.selection == QKV_SELECT_HARD) {
+    const auto policy = kernels::sm80_tf32x3_hard_policy(dim, has_rules(row));
+    return {"sm80_tf32x3_hard", policy.max_dim, kernels::kSm80Tf32x3HardTileQ, policy.tile_kv};
+  }
   if (row.type == QKV_TYPE_F32) {
     const auto policy = kernels::sm80_tf32x3_policy(dim, has_rules(row));
     return {"sm80_tf32x3", policy.max_dim, kernels::kSm80Tf32x3TileQ, policy.tile_kv};
@@ -119,7 +124,9 @@ Work minimal_work(const Case& row, const Tiles& tiles) {
                               : row.selection == QKV_SELECT_TOP_K ? chosen
                                                                   : 0;
   Work work{{}, exponentials * heads, loaded * heads};
-  if (row.type == QKV_TYPE_F32)
+  if (row.type == QKV_TYPE_F32 && selects(row))
+    work.flops = {{"mma.tf32", 3 * product}};
+  else if (row.type == QKV_TYPE_F32)
     work.flops = {{"mma.tf32", 3 * 2 * product}, {"mma.bf16", product}};  // the last bits of V
   else
     work.flops = {

@@ -89,6 +89,35 @@ TEST_P(HardIndex, T2_AmongEqualOnesNaNAndInfinities) {
   }
 }
 
+// Factors below fp32's normal numbers whose products are ordinary numbers, in Q or in K, in some
+// rows and blocks of keys and not in others. Every score is exact.
+TEST_P(HardIndex, T4_AmongTinyFactors) {
+  if (GetParam() != QKV_TYPE_F32) return;
+  for (const Case& row : variants()) {
+    for (const bool tiny_q : {false, true}) {
+      BuiltProblem built(row, {.seed = test_seed()});
+      Random random(test_seed());
+      const auto whole = [&](int64_t from, int64_t to, int exponent) {
+        return std::ldexp(static_cast<double>(random.integer(from, to)), exponent);
+      };
+      // Of q k in dim 0 one is a whole number times 2^-149, the other one large; dim 1 adds -2^-60,
+      // 0 or 2^-60. Without a tiny factor dim 0 adds 0, or in a row of Q what is far above dim 1.
+      built.q.each([&](int64_t b, int64_t h, int64_t i, int64_t d) {
+        const double q0 = !tiny_q ? 0x1p89 : i % 3 == 1 ? 1 : whole(1, 8191, -149);
+        built.q.set(b, h, i, d, d == 0 ? q0 : whole(-1, 1, d == 1 ? -20 : 0));
+      });
+      built.k.each([&](int64_t b, int64_t h, int64_t j, int64_t d) {
+        const double k0 = tiny_q            ? whole(-63, 63, 84)
+                          : j / 16 % 3 == 1 ? 0
+                                            : whole(-8191, 8191, -149);
+        built.k.set(b, h, j, d, d == 0 ? k0 : d == 1 ? whole(-1, 1, -40) : 0);
+      });
+      ASSERT_EQ(built.run(), QKV_SUCCESS) << qkv_last_error();
+      ASSERT_NO_FATAL_FAILURE(expect_exact(built, host::text(", tiny_q ", tiny_q)));
+    }
+  }
+}
+
 TEST_P(HardIndex, T2_NoHiddenKey) {
   Case row = typed({.name = "hidden", .selection = QKV_SELECT_HARD});
   row.index = QKV_TYPE_I64;

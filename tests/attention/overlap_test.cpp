@@ -316,6 +316,7 @@ TEST(T27_Aliases, QInPlaceOnAGpuWhereTheKernelReadsQFirst) {
   run(QKV_TYPE_F16, 64, "sm90_hard", hard);
   run(QKV_TYPE_F16, 64, "sm80_hard",
       [](qkv_attention_desc& d) { d.selection = QKV_SELECT_HARD, d.softcap = 5; });
+  run(QKV_TYPE_F32, 64, "sm80_tf32x3_hard", hard);
   run(QKV_TYPE_F16, 64, "sm80_top_k",
       [](qkv_attention_desc& d) { d.selection = QKV_SELECT_TOP_K, d.top_k = 3; });
   run(QKV_TYPE_F16, 64, "sm80_additive", additive);

@@ -63,6 +63,8 @@ constexpr const char* kProblems[] = {
     "f32:full:b4:h16:s1024",
     "full:b4:h16:s4096:hard",
     "full:b1:hq32:hkv8:sq1:skv32768:hard",
+    "f32:full:b4:h16:s4096:hard",
+    "f32:full:b1:hq32:hkv8:sq1:skv32768:hard",
     "full:b4:h16:s1024:additive",
     "d64:causal:b4:h16:s4096:additive",
     "full:b1:hq32:hkv8:sq1:skv32768:additive",

@@ -517,7 +517,7 @@ const Decline kTf32x3Declines[] = {
     {"sm_120", "gains on sm_80 and sm_90 only, the device is sm_120", [](qkv_attention_desc&) {},
      "simt_forward", 120},
     {"hard", "computes soft selection only",
-     [](qkv_attention_desc& d) { d.selection = QKV_SELECT_HARD; }, "simt_general", 90},
+     [](qkv_attention_desc& d) { d.selection = QKV_SELECT_HARD; }, "sm80_tf32x3_hard", 90},
     {"top_k", "computes soft selection only", select_top, "simt_general", 90},
     {"weights", "does not write attention weights",
      [](qkv_attention_desc& d) { d.weights = pair_tensor(QKV_TYPE_F32); }, "simt_general", 90},
@@ -592,6 +592,61 @@ TEST_P(Sm80Hard, Declines) {
   expect_reason("sm80_hard", row);
 }
 
+class Sm80Tf32x3Hard : public testing::TestWithParam<Decline> {};
+
+// Each row's problem has hard selection, in fp32.
+const Decline kTf32x3HardDeclines[] = {
+    {"sm_75", "gains on sm_80 and sm_90 only, the device is sm_75", [](qkv_attention_desc&) {},
+     "simt_general", 75},
+    {"sm_89", "gains on sm_80 and sm_90 only, the device is sm_89", [](qkv_attention_desc&) {},
+     "simt_general", 89},
+    {"sm_120", "gains on sm_80 and sm_90 only, the device is sm_120", [](qkv_attention_desc&) {},
+     "simt_general", 120},
+    {"additive", "computes scaled dot scores only",
+     [](qkv_attention_desc& d) {
+       d.score = QKV_SCORE_ADDITIVE;
+       d.additive_weight = {nullptr, QKV_TYPE_F32, 0, {1, 4, 1, 64}, {0, 64, 0, 1}};
+     }},
+    {"weights", "does not write attention weights",
+     [](qkv_attention_desc& d) { d.weights = pair_tensor(QKV_TYPE_F32); }},
+    {"odd_dim", "takes dims that are multiples of 4, d_qk up to 256, here they are 64 and 66",
+     [](qkv_attention_desc& d) { d = shapes(1, 1, 1, 8, 8, 64, 66); }},
+    {"wide", "takes dims that are multiples of 4, d_qk up to 256, here they are 260 and 64",
+     [](qkv_attention_desc& d) { d = shapes(1, 1, 1, 8, 8, 260, 64); }},
+    {"stride", "needs strides that are multiples of 4, k.stride[2] is 258",
+     [](qkv_attention_desc& d) { d.k.stride[2] = 258; }},
+    {"address", "needs 16-byte aligned tensors, v.data is not",
+     [](qkv_attention_desc& d) { d.v.data = reinterpret_cast<void*>(8); }},
+    {"many_keys", "takes up to 2^31 - 1025 rows, there are 2147482624",
+     [](qkv_attention_desc& d) { d = shapes(1, 1, 1, 8, INT32_MAX - 1023, 8, 8); }, ""},
+    {"nothing", "", [](qkv_attention_desc&) {}, "sm80_tf32x3_hard"},
+    {"hopper", "", [](qkv_attention_desc&) {}, "sm80_tf32x3_hard", 90},
+    {"narrow", "", [](qkv_attention_desc& d) { d = shapes(1, 1, 1, 8, 8, 4, 4); },
+     "sm80_tf32x3_hard"},
+    {"wide_v", "", [](qkv_attention_desc& d) { d = shapes(1, 1, 1, 8, 8, 256, 2048); },
+     "sm80_tf32x3_hard"},
+    {"many_splits", "",
+     [](qkv_attention_desc& d) {
+       d = shapes(1, 1, 1, 1, 2048 * 128, 128, 128), d.fixed_split_size = 64;
+     },
+     "sm80_tf32x3_hard"},
+    {"rules", "",
+     [](qkv_attention_desc& d) {
+       d.softcap = 2, d.mask = pair_tensor(QKV_TYPE_BOOL), d.bias = pair_tensor(QKV_TYPE_F32);
+     },
+     "sm80_tf32x3_hard", 90},
+};
+
+TEST_P(Sm80Tf32x3Hard, Declines) {
+  static const Decline* of_test = nullptr;
+  of_test = &GetParam();
+  Decline row = GetParam();
+  row.edit = [](qkv_attention_desc& d) { of_test->edit(d), d.selection = QKV_SELECT_HARD; };
+  if (row.compute == Decline{}.compute && !std::string_view(row.name).starts_with("sm_"))
+    row.compute = 80;
+  expect_reason("sm80_tf32x3_hard", row, 64, true);
+}
+
 class Sm90Hard : public testing::TestWithParam<Decline> {};
 
 // Each row's problem has hard selection, 100 queries.
@@ -601,7 +656,7 @@ const Decline kSm90HardDeclines[] = {
      100},
     {"f32", "computes in fp16 and bf16 only",
      [](qkv_attention_desc& d) { d.q.type = d.k.type = d.v.type = d.o.type = QKV_TYPE_F32; },
-     "simt_general", 90},
+     "sm80_tf32x3_hard", 90},
     {"weights", "does not write attention weights",
      [](qkv_attention_desc& d) { d.weights = pair_tensor(QKV_TYPE_F32); }, "simt_general", 90},
     {"mask", "takes no mask tensor",
@@ -774,6 +829,8 @@ INSTANTIATE_TEST_SUITE_P(Reasons, Sm80TopK, testing::ValuesIn(kTopKDeclines),
                          [](const auto& row) { return std::string(row.param.name); });
 
 INSTANTIATE_TEST_SUITE_P(Reasons, Sm80Hard, testing::ValuesIn(kHardDeclines),
+                         [](const auto& row) { return std::string(row.param.name); });
+INSTANTIATE_TEST_SUITE_P(Reasons, Sm80Tf32x3Hard, testing::ValuesIn(kTf32x3HardDeclines),
                          [](const auto& row) { return std::string(row.param.name); });
 INSTANTIATE_TEST_SUITE_P(Reasons, Sm80Tf32x3, testing::ValuesIn(kTf32x3Declines),
                          [](const auto& row) { return std::string(row.param.name); });

@@ -188,12 +188,14 @@ const DeviceInfo& h100() {
 
 bool is_fp32_only(const host::Kernel& kernel) {
   return !kernel.decline(problem({}), h100()).empty() &&
-         kernel.decline(in_fp32(problem({})), h100()).empty();
+         (kernel.decline(in_fp32(problem({})), h100()).empty() ||
+          kernel.decline(in_hard(in_fp32(problem({}))), h100()).empty());
 }
 
 bool is_hard_only(const host::Kernel& kernel) {
   return !kernel.decline(problem({}), h100()).empty() &&
-         kernel.decline(in_hard(problem({})), h100()).empty();
+         (kernel.decline(in_hard(problem({})), h100()).empty() ||
+          kernel.decline(in_hard(in_fp32(problem({}))), h100()).empty());
 }
 
 bool is_top_k_only(const host::Kernel& kernel) {

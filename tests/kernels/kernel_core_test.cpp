@@ -13,6 +13,7 @@
 #include "kernels/attention/simt_forward/policy.h"
 #include "kernels/attention/sm80_forward/policy.h"
 #include "kernels/attention/sm80_hard/policy.h"
+#include "kernels/attention/sm80_tf32x3_hard/policy.h"
 #include "kernels/attention/sm80_top_k/policy.h"
 #include "kernels/attention/sm90_hard/policy.h"
 #include "kernels/core/best_key.h"
@@ -248,6 +249,22 @@ TEST(Policy, Sm80HardHasAnInstanceForEveryWidth) {
   }
   EXPECT_EQ(listed, wanted);
   EXPECT_EQ(kernels::sm80_hard_policy(kernels::kSm80HardMaxDim + 1, false).max_dim, 0);
+}
+
+TEST(Policy, Sm80Tf32x3HardHasAnInstanceForEveryWidth) {
+  std::set<std::pair<int, bool>> listed, wanted;
+#define QKV_SM80_TF32X3_HARD(max_dim, rules) listed.insert({max_dim, rules});
+#include "kernels/kernels.inc"
+  for (const bool rules : {false, true}) {
+    for (int32_t d = 1; d <= kernels::kSm80Tf32x3HardMaxDim; ++d) {
+      const auto policy = kernels::sm80_tf32x3_hard_policy(d, rules);
+      EXPECT_GE(policy.max_dim, d);
+      EXPECT_LE(kernels::sm80_tf32x3_hard_smem_bytes(policy), size_t{163} << 10) << "sm_80";
+      wanted.insert({policy.max_dim, rules});
+    }
+  }
+  EXPECT_EQ(listed, wanted);
+  EXPECT_EQ(kernels::sm80_tf32x3_hard_policy(kernels::kSm80Tf32x3HardMaxDim + 1, false).max_dim, 0);
 }
 
 TEST(Policy, Sm90HardHasAnInstanceForEveryWidth) {

@@ -17,13 +17,14 @@ bool has_fast_softcap(const Problem& p) {
 namespace {
 
 // clang-format off
-constexpr std::array<const Kernel*, 11> kKernels{
+constexpr std::array<const Kernel*, 12> kKernels{
     &kCpuForward,
     &kSm90Forward,
     &kSm80Forward,
     &kSm80Tf32x3,
     &kSm90Hard,
     &kSm80Hard,
+    &kSm80Tf32x3Hard,
     &kSm80TopK,
     &kSm80Additive,
     &kSm90Wide,

@@ -1,6 +1,6 @@
 // sm80_tf32x3: O = softmax(S) V and LSE of fp32 tensors on the tensor cores of sm_80 and sm_90, as
-// accurate as fp32 arithmetic: every operand is a sum of tf32 numbers, x = big + small, and a
-// product is big big + big small + small big. What is left out, small small, is 2^-22 of it.
+// accurate as fp32 arithmetic: every operand is a sum of tf32 numbers, as core/tf32x3.cuh says,
+// which has Q K^T.
 //
 // One block of four warps computes a tile of core/scheduler.h, kTileQ query rows of one head; a
 // warp owns 16 of them. It walks over the blocks of keys that at least one row sees, the last one
@@ -8,12 +8,11 @@
 // P stays in registers: P V sums over the keys in the order in which the accumulators of Q K^T hold
 // them, and rows of V are read in this order.
 //
-// Tensor cores add with truncation. So they add up at most 16 dims or one block of keys from zero;
-// these sums are added to S and O as fp32 does, and small products apart from big ones. V has a
-// third part, its last bits, times P in bf16: where one key has all of the weight, O is its row of
-// V bit for bit.
+// Tensor cores add with truncation: P V too is added up from zero for one block of keys, and small
+// products apart from big ones. V has a third part, its last bits, times P in bf16: where one key
+// has all of the weight, O is its row of V bit for bit.
 //
-// What has no tf32 parts, NaN and infinity among it, is computed apart: outliers.cuh.
+// What of V has no tf32 parts, NaN and infinity among it, is computed apart: outliers.cuh.
 //
 // Contract (qkv.h has the rest): rows 16-byte aligned; keys at or past the length are never read,
 // their rows in shared memory are 0; keys masked by the window get weight 0; a row without a score
@@ -34,8 +33,8 @@
 #include "kernels/core/score.cuh"
 #include "kernels/core/score_fragment.cuh"
 #include "kernels/core/swizzled_tile.cuh"
+#include "kernels/core/tf32x3.cuh"
 #include "kernels/ptx/ld_shared.h"
-#include "kernels/ptx/ldmatrix.h"
 #include "kernels/ptx/mma.h"
 #include "kernels/ptx/opaque.h"
 
@@ -57,72 +56,13 @@ struct Sm80Tf32x3 {
   static_assert(QTile::kBytes + 2 * KvTile::kBytes + kTileQ * kTileKv * 4 ==
                 sm80_tf32x3_smem_bytes(kPolicy));
 
+  using Scores = Tf32x3Scores<kDim, kTileQ, kTileKv, kSm80Tf32x3Threads>;
   using Outliers = Sm80Tf32x3Outliers<kDim, kTileKv>;
 
   // Fragments of S as core/score_fragment.cuh draws them. A group of O, rO[g], is two fragments f
   // of the same rows; their columns are interleaved: 16 g + 4 (lane % 4) + f and + 2.
   float rO[kG][2][4] = {};
   OnlineSoftmax<> softmax[2];
-
-  // x to the 11 significant bits of tf32: by truncation, as mma reads its operands, and to nearest.
-  // The rest, x - rounded(x), has 12 bits at most; of NaN and infinity it is NaN.
-  static __device__ float truncated(float x) {
-    return __uint_as_float(__float_as_uint(x) & 0xffffe000u);
-  }
-  static __device__ float rounded(float x) {
-    return __uint_as_float((__float_as_uint(x) + 0x1000u) & 0xffffe000u);
-  }
-
-  // rS = Q K^T for the warp's rows.
-  static __device__ void multiply_qk(float (&rS)[kN][4], QTile sQ, KvTile sK, int warp_row,
-                                     int lane) {
-    float small[kN][4];
-#pragma unroll
-    for (int n = 0; n < kN; ++n)
-#pragma unroll
-      for (int x = 0; x < 4; ++x) rS[n][x] = small[n][x] = 0;
-    const uint32_t q0 = sQ.at(warp_row + lane % 16, lane / 16);
-    const uint32_t k0 = sK.at(lane % 8, lane / 8);
-#pragma unroll
-    for (int d = 0; d < kDim / 16; ++d) {
-      __syncwarp();  // ptxas must not move loads up past here: it would run out of registers
-      float q_big[2][4], q_small[2][4];
-#pragma unroll
-      for (int half = 0; half < 2; ++half) {
-        uint32_t q[4];
-        ptx::ldmatrix_x4(q, QTile::right_of(q0, 4 * d + 2 * half));
-#pragma unroll
-        for (int x = 0; x < 4; ++x) {
-          q_big[half][x] = rounded(__uint_as_float(q[x]));
-          q_small[half][x] = __uint_as_float(q[x]) - q_big[half][x];
-        }
-      }
-#pragma unroll
-      for (int n = 0; n < kN; ++n) {
-        uint32_t k[4];
-        ptx::ldmatrix_x4(k, KvTile::right_of(k0, 4 * d) + n * 8 * kDim * 4);
-        float k_big[4], k_small[4];
-#pragma unroll
-        for (int x = 0; x < 4; ++x) {
-          k_big[x] = rounded(__uint_as_float(k[x]));
-          k_small[x] = __uint_as_float(k[x]) - k_big[x];
-        }
-        float big[4] = {};
-#pragma unroll
-        for (int half = 0; half < 2; ++half) {
-          ptx::mma_m16n8k8_tf32(small[n], q_small[half], k_big[2 * half], k_big[2 * half + 1]);
-          ptx::mma_m16n8k8_tf32(small[n], q_big[half], k_small[2 * half], k_small[2 * half + 1]);
-          ptx::mma_m16n8k8_tf32(big, q_big[half], k_big[2 * half], k_big[2 * half + 1]);
-        }
-#pragma unroll
-        for (int x = 0; x < 4; ++x) rS[n][x] += big[x];
-      }
-    }
-#pragma unroll
-    for (int n = 0; n < kN; ++n)
-#pragma unroll
-      for (int x = 0; x < 4; ++x) rS[n][x] += small[n][x];
-  }
 
   // rO = rescale rO + P V; P is rS.
   __device__ void multiply_pv(const float (&rS)[kN][4], const float (&rescale)[2], KvTile sV,
@@ -135,7 +75,7 @@ struct Sm80Tf32x3 {
       const float p[4] = {rS[n][0], rS[n][2], rS[n][1], rS[n][3]};
 #pragma unroll
       for (int x = 0; x < 4; ++x) {
-        p_big[n][x] = rounded(p[x]);
+        p_big[n][x] = tf32_rounded(p[x]);
         p_small[n][x] = p[x] - p_big[n][x];
       }
       p_bf16[n][0] = pack<__nv_bfloat16>(rS[n][0], rS[n][1]);
@@ -145,7 +85,7 @@ struct Sm80Tf32x3 {
     const uint32_t v1 = sV.at(lane % 4 * 2 + 1, lane / 8) + lane / 4 % 2 * 8;
 #pragma unroll
     for (int g = 0; g < kG; ++g) {
-      __syncwarp();  // the same
+      __syncwarp();  // ptxas must not move loads up past here: it would run out of registers
       float big[2][4] = {}, small[2][4] = {};
 #pragma unroll
       for (int n = 0; n < kN; n += 2) {
@@ -159,14 +99,14 @@ struct Sm80Tf32x3 {
           ptx::ld_shared_v2(odd, KvTile::right_of(v1, g % 2 * 4) + at);
 #pragma unroll
           for (int f = 0; f < 2; ++f) {
-            const float b0 = rounded(even[f]), b1 = rounded(odd[f]);
+            const float b0 = tf32_rounded(even[f]), b1 = tf32_rounded(odd[f]);
             const float s0 = even[f] - b0, s1 = odd[f] - b1;
             ptx::mma_m16n8k8_tf32(small[f], p_small[n + m], b0, b1);
             ptx::mma_m16n8k8_tf32(small[f], p_big[n + m], s0, s1);
             ptx::mma_m16n8k8_tf32(big[f], p_big[n + m], b0, b1);
             // At most one bit is left: upper halves of fp32 numbers hold it.
-            v_last[m][f] = __byte_perm(__float_as_uint(s0 - truncated(s0)),
-                                       __float_as_uint(s1 - truncated(s1)), 0x7632);
+            v_last[m][f] = __byte_perm(__float_as_uint(s0 - tf32_truncated(s0)),
+                                       __float_as_uint(s1 - tf32_truncated(s1)), 0x7632);
           }
         }
 #pragma unroll
@@ -289,8 +229,8 @@ static __global__ void __launch_bounds__(kSm80Tf32x3Threads,
       __syncthreads();  // K is there (at first Q too); all warps have read V of the block before
       copy_v(j0);
       float rS[Kernel::kN][4];
-      Kernel::multiply_qk(rS, sQ, sK, warp_row, lane);
-      Kernel::Outliers::repair_qk(rS, smem);
+      Kernel::Scores::multiply(rS, sQ, sK, warp_row, lane);
+      Kernel::Scores::repair(rS, smem, typename Kernel::QTile{0}, typename Kernel::KvTile{kAtK});
 
       ptx::cp_async_wait_group<0>();
       // V is there; all warps have read K.

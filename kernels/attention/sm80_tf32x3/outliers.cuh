@@ -1,7 +1,7 @@
-// Numbers that sm80_tf32x3 cannot split into tf32 parts. A score that is not finite is computed
-// again by plain fp32 arithmetic. Outliers of V (NaN, infinity, and magnitudes outside 2^-100 to
-// 2^100, whose parts or products with P might overflow or be subnormal) are taken out of the tile
-// in shared memory, and their share of P V is added by plain fp32 arithmetic.
+// Numbers that sm80_tf32x3 cannot split into tf32 parts. Outliers of V (NaN, infinity, and
+// magnitudes outside 2^-100 to 2^100, whose parts or products with P might overflow or be
+// subnormal) are taken out of the tile in shared memory, and their share of P V is added by plain
+// fp32 arithmetic.
 #pragma once
 
 #include <cstdint>
@@ -16,7 +16,6 @@ namespace qkv::kernels {
 template <int kDim, int kTileKv>
 struct Sm80Tf32x3Outliers {
   static constexpr int kN = kTileKv / 8, kG = kDim / 16;
-  using QTile = SwizzledTile<float, kSm80Tf32x3TileQ, kDim, kSm80Tf32x3Threads>;
   using KvTile = SwizzledTile<float, kTileKv, kDim, kSm80Tf32x3Threads>;
 
   static __device__ bool is_outlier(float v) {
@@ -50,41 +49,6 @@ struct Sm80Tf32x3Outliers {
                       is_outlier(v.z) ? 0 : v.z, is_outlier(v.w) ? 0 : v.w);
     }
     return true;
-  }
-
-  // Computes those scores again that are not finite, from the tiles of Q and K in shared memory.
-  static __device__ void repair_qk(float (&rS)[kN][4], const unsigned char* smem) {
-    bool finite = true;
-#pragma unroll
-    for (int n = 0; n < kN; ++n)
-#pragma unroll
-      for (int x = 0; x < 4; ++x) finite = finite && fabsf(rS[n][x]) < INFINITY;
-    if (__all_sync(0xffffffffu, finite)) return;
-    const QTile sQ{0};  // offsets into smem
-    const KvTile sK{QTile::kBytes};
-    const int thread = ptx::opaque(static_cast<int>(threadIdx.x)), lane = thread % 32;
-    const int row = thread / 32 * 16 + lane / 4;
-    float again[kN][4] = {};
-#pragma unroll 1
-    for (int d = 0; d < kDim; ++d) {
-      const auto at = [&](const auto& tile, int row) {
-        return *reinterpret_cast<const float*>(smem + tile.at(row, d / 4) + d % 4 * 4);
-      };
-      const float q0 = at(sQ, row), q1 = at(sQ, row + 8);
-#pragma unroll
-      for (int n = 0; n < kN; ++n)
-#pragma unroll
-        for (int x = 0; x < 2; ++x) {
-          const float k = at(sK, n * 8 + lane % 4 * 2 + x);
-          again[n][x] = fmaf(q0, k, again[n][x]);
-          again[n][2 + x] = fmaf(q1, k, again[n][2 + x]);
-        }
-    }
-#pragma unroll
-    for (int n = 0; n < kN; ++n)
-#pragma unroll
-      for (int x = 0; x < 4; ++x)
-        if (!(fabsf(rS[n][x]) < INFINITY)) rS[n][x] = again[n][x];
   }
 
   // Stores the warp's P in sP, [16][kTileKv].

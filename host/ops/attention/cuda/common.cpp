@@ -72,10 +72,10 @@ std::string decline_dims(const Problem& p, int64_t multiple, int64_t most) {
   return {};
 }
 
-std::string decline_selected_dims(const Problem& p, int64_t most) {
-  if (p.d_qk % 8 != 0 || p.d_v % 8 != 0 || p.d_qk > most)
-    return text("takes dims that are multiples of 8, d_qk up to ", most, ", here they are ", p.d_qk,
-                " and ", p.d_v);
+std::string decline_selected_dims(const Problem& p, int64_t multiple, int64_t most) {
+  if (p.d_qk % multiple != 0 || p.d_v % multiple != 0 || p.d_qk > most)
+    return text("takes dims that are multiples of ", multiple, ", d_qk up to ", most,
+                ", here they are ", p.d_qk, " and ", p.d_v);
   return {};
 }
 

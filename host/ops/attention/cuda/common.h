@@ -49,7 +49,7 @@ std::string decline_simt(const Problem& p, const DeviceInfo& device, int32_t til
 std::string decline_dims(const Problem& p, int64_t multiple, int64_t most);
 
 // The same of kernels that copy whole rows of V: `most` is of d_qk alone.
-std::string decline_selected_dims(const Problem& p, int64_t most);
+std::string decline_selected_dims(const Problem& p, int64_t multiple, int64_t most);
 
 // Why 16 bytes at a time cannot be moved between the tensor and shared memory; empty: they can.
 std::string decline_alignment(const char* name, const View& view);

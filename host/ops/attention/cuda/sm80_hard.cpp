@@ -23,7 +23,7 @@ std::string hard_decline(const Problem& p, const DeviceInfo& device) {
                          .softcap = true,
                          .tensors = tensor_set({kMask, kBias, kAlibi, kLengths, kLse, kIndex})};
   std::string reason = decline_options(p, kTakes);
-  if (reason.empty()) reason = decline_selected_dims(p, kernels::kSm80HardMaxDim);
+  if (reason.empty()) reason = decline_selected_dims(p, 8, kernels::kSm80HardMaxDim);
   if (reason.empty()) reason = decline_alignment(p);
   if (!reason.empty()) return reason;
   const kernels::Sm80HardPolicy policy = hard_policy(p);

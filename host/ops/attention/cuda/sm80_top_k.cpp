@@ -41,7 +41,7 @@ std::string top_k_decline(const Problem& p, const DeviceInfo& device) {
       .softcap = true,
       .tensors = tensor_set({kMask, kBias, kAlibi, kLengths, kLse, kIndex, kTopScores})};
   std::string reason = decline_options(p, kTakes);
-  if (reason.empty()) reason = decline_selected_dims(p, kernels::kSm80TopKMaxDim);
+  if (reason.empty()) reason = decline_selected_dims(p, 8, kernels::kSm80TopKMaxDim);
   if (reason.empty()) reason = decline_alignment(p);
   if (!reason.empty()) return reason;
   const kernels::Sm80TopKPolicy policy = policy_for(p, device);

@@ -31,7 +31,7 @@ std::string hard_decline(const Problem& p, const DeviceInfo& device) {
   if (p.type == QKV_TYPE_F32) return "computes in fp16 and bf16 only";
   constexpr Takes kTakes{.hard = true, .tensors = tensor_set({kLengths, kLse, kIndex})};
   std::string reason = decline_options(p, kTakes);
-  if (reason.empty()) reason = decline_selected_dims(p, kernels::kSm90HardMaxDim);
+  if (reason.empty()) reason = decline_selected_dims(p, 8, kernels::kSm90HardMaxDim);
   if (!reason.empty()) return reason;
   if (p.s_kv == 0) return "needs keys, there are none";
   // With a fixed split size a query's bits do not depend on those beside it, thus not on their
