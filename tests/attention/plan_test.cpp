@@ -648,8 +648,9 @@ class Sm80Additive : public testing::TestWithParam<Decline> {};
 const Decline kAdditiveDeclines[] = {
     {"old_device", "needs sm_80 or newer, the device is sm_75", [](qkv_attention_desc&) {},
      "simt_general", 75},
-    {"f32", "computes in fp16 and bf16 only",
-     [](qkv_attention_desc& d) { d.q.type = d.k.type = d.v.type = d.o.type = QKV_TYPE_F32; }},
+    {"f32", "",
+     [](qkv_attention_desc& d) { d.q.type = d.k.type = d.v.type = d.o.type = QKV_TYPE_F32; },
+     "simt_additive"},
     {"hard", "computes soft selection only",
      [](qkv_attention_desc& d) { d.selection = QKV_SELECT_HARD; }},
     {"top_k", "computes soft selection only", select_top, "simt_general"},
@@ -676,19 +677,52 @@ const Decline kAdditiveDeclines[] = {
      "sm80_additive"},
 };
 
-TEST_P(Sm80Additive, Declines) {
-  static const Decline* of_test = nullptr;
-  of_test = &GetParam();
-  Decline row = GetParam();
+// `row` with additive scores.
+void expect_reason_of_additive(const char* kernel, const Decline& of_test, bool f32) {
+  static const Decline* current = nullptr;
+  current = &of_test;
+  Decline row = of_test;
   row.edit = [](qkv_attention_desc& d) {
-    of_test->edit(d), d.score = QKV_SCORE_ADDITIVE;
+    current->edit(d), d.score = QKV_SCORE_ADDITIVE;
     const int64_t heads = d.q.shape[1], dim = d.q.shape[3];
     d.additive_weight = {nullptr, QKV_TYPE_F32, 0, {1, heads, 1, dim}, {0, dim, 0, 1}};
   };
-  expect_reason("sm80_additive", row);
+  expect_reason(kernel, row, 64, f32);
 }
 
+TEST_P(Sm80Additive, Declines) { expect_reason_of_additive("sm80_additive", GetParam(), false); }
+
 INSTANTIATE_TEST_SUITE_P(Reasons, Sm80Additive, testing::ValuesIn(kAdditiveDeclines),
+                         [](const auto& row) { return std::string(row.param.name); });
+
+class SimtAdditive : public testing::TestWithParam<Decline> {};
+
+// Each row's problem has additive scores, and is in fp32.
+const Decline kRationalDeclines[] = {
+    {"hard", "computes soft selection only",
+     [](qkv_attention_desc& d) { d.selection = QKV_SELECT_HARD; }},
+    {"top_k", "computes soft selection only", select_top},
+    {"weights", "does not write attention weights",
+     [](qkv_attention_desc& d) { d.weights = pair_tensor(QKV_TYPE_F32); }},
+    {"wide", "takes d_v up to 128, here it is 129",
+     [](qkv_attention_desc& d) { d = shapes(1, 1, 1, 8, 8, 64, 129); }},
+    {"very_old_device", "needs sm_75 or newer, the device is sm_70", [](qkv_attention_desc&) {}, "",
+     70},
+    {"nothing", "", [](qkv_attention_desc&) {}, "simt_additive"},
+    {"turing", "", [](qkv_attention_desc&) {}, "simt_additive", 75},
+    {"hopper", "", [](qkv_attention_desc&) {}, "simt_additive", 90},
+    {"odd_dims", "", [](qkv_attention_desc& d) { d = shapes(1, 1, 1, 8, 8, 1001, 7); },
+     "simt_additive"},
+    {"rules", "",
+     [](qkv_attention_desc& d) {
+       d.softcap = 2, d.mask = pair_tensor(QKV_TYPE_BOOL), d.bias = pair_tensor(QKV_TYPE_F32);
+     },
+     "simt_additive"},
+};
+
+TEST_P(SimtAdditive, Declines) { expect_reason_of_additive("simt_additive", GetParam(), true); }
+
+INSTANTIATE_TEST_SUITE_P(Reasons, SimtAdditive, testing::ValuesIn(kRationalDeclines),
                          [](const auto& row) { return std::string(row.param.name); });
 
 class Sm80TopK : public testing::TestWithParam<Decline> {};

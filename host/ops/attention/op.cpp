@@ -17,7 +17,7 @@ bool has_fast_softcap(const Problem& p) {
 namespace {
 
 // clang-format off
-constexpr std::array<const Kernel*, 11> kKernels{
+constexpr std::array<const Kernel*, 12> kKernels{
     &kCpuForward,
     &kSm90Forward,
     &kSm80Forward,
@@ -25,6 +25,7 @@ constexpr std::array<const Kernel*, 11> kKernels{
     &kSm90Hard,
     &kSm80Hard,
     &kSm80TopK,
+    &kSimtAdditive,
     &kSm80Additive,
     &kSm90Wide,
     &kSimtForward,
