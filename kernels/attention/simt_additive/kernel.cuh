@@ -18,6 +18,7 @@
 
 #include <cstdint>
 
+#include "kernels/attention/simt_additive/elements.cuh"
 #include "kernels/attention/simt_additive/policy.h"
 #include "kernels/attention/simt_additive/rational.h"
 #include "kernels/core/forward_args.h"
@@ -25,7 +26,6 @@
 #include "kernels/core/numeric.cuh"
 #include "kernels/core/online_softmax.cuh"
 #include "kernels/core/score.cuh"
-#include "kernels/ptx/ex2.h"
 #include "kernels/ptx/opaque.h"
 #include "kernels/ptx/rcp.h"
 
@@ -127,57 +127,6 @@ struct AdditiveTile {
     return offsets % 4 == 0 && reinterpret_cast<uintptr_t>(t.data) % (4 * sizeof(T)) == 0;
   }
 
-  static __device__ float4& float4_at(float* s) { return *reinterpret_cast<float4*>(s); }
-  static __device__ float4 float4_at(const float* s) { return *reinterpret_cast<const float4*>(s); }
-
-  // Calls put(row, col, x) for the block's share of kTile rows of kAcross adjacent columns, x
-  // being kWidth elements of g[0 .. rows)[0 .. cols) and 0 beyond; lanes run along a row of g.
-  template <int kWidth, int kTile, int kAcross, class Put>
-  static __device__ void each(const T* g, int64_t g_row, int rows, int cols, Put&& put) {
-    struct alignas(kWidth * sizeof(T)) Elements {
-      T x[kWidth];
-    };
-    constexpr int kLanesOfRow = kAcross / kWidth, kStep = kThreads / kLanesOfRow;
-    static_assert(kTile % kStep == 0);
-    const int first = static_cast<int>(threadIdx.x) / kLanesOfRow;
-    const int col = static_cast<int>(threadIdx.x) % kLanesOfRow * kWidth;
-    g += first * g_row + col;
-#pragma unroll 4
-    for (int row = first; row < kTile; row += kStep, g += kStep * g_row) {
-      Elements e = {};
-      const bool there = row < rows && col < cols;
-      if (there) e = *reinterpret_cast<const Elements*>(g);
-      put(row, col, there, e.x);
-    }
-  }
-
-  // s[:][:] = e^(2 g), 0 where there is nothing; sets the bits of rows that are out of range.
-  template <int kTile>
-  static __device__ void make_features(float* s, uint32_t* out, const T* g, int64_t g_row, int rows,
-                                       int cols, bool aligned) {
-    const auto put = [&](int row, int col, bool there, const auto& x) {
-      constexpr int kWidth = sizeof(x) / sizeof(T);
-      float e[kWidth];
-      bool beyond = false;
-#pragma unroll
-      for (int n = 0; n < kWidth; ++n) {
-        const float at = to_float(x[n]);
-        beyond = beyond || fabsf(at) > kRationalRange;
-        e[n] = there ? ptx::ex2_approx_ftz(at * kRationalExponent) : 0.0f;
-      }
-      if (beyond) atomicOr(out + row / 32, 1u << row % 32);
-      float* const to = s + row * kFeaturePitch + col;
-      if constexpr (kWidth == 4)
-        float4_at(to) = make_float4(e[0], e[1], e[2], e[3]);
-      else
-        *to = e[0];
-    };
-    if (aligned)
-      each<4, kTile, kChunk>(g, g_row, rows, cols, put);
-    else
-      each<1, kTile, kChunk>(g, g_row, rows, cols, put);
-  }
-
   // rS += the sum of fractions over one chunk of `cols` dims.
   __device__ void add_chunk(float (&rS)[kRows][kKeys], int cols) const {
     const float* const sQ = smem.qp + row0 * kFeaturePitch;
@@ -215,10 +164,12 @@ struct AdditiveTile {
       const int cols = min(kChunk, args.d_qk - d0);
       __syncthreads();  // the marks are 0; all warps have read what is overwritten: P and V, Q and
                         // K
-      make_features<kTileQ>(smem.qp, smem.out, row_of_q(0) + d0, args.q.row, rows, cols,
-                            aligned(args.q, args.d_qk));
-      make_features<kTileKv>(smem.kv, smem.out + kTileQ / 32, row_of(args.k, j0) + d0, args.k.row,
-                             keys, cols, aligned(args.k, args.d_qk));
+      OwnElements<T, kTileQ, kChunk> q;
+      OwnElements<T, kTileKv, kChunk> k;
+      q.load(row_of_q(0) + d0, args.q.row, rows, cols, aligned(args.q, args.d_qk));
+      k.load(row_of(args.k, j0) + d0, args.k.row, keys, cols, aligned(args.k, args.d_qk));
+      q.template store_features<kFeaturePitch>(smem.qp, smem.out);
+      k.template store_features<kFeaturePitch>(smem.kv, smem.out + kTileQ / 32);
       const int d = static_cast<int>(threadIdx.x);
       if (d < kChunk) smem.w[d] = d < cols ? -2 * weights()[d0 + d] : 0.0f;
       __syncthreads();  // features, weights and marks are there
@@ -315,20 +266,11 @@ struct AdditiveTile {
       if (d0 >= args.d_v) break;
 #pragma unroll 1
       for (int from = 0; from < keys; from += kKeysOfV) {
-        if (pass > 0 || from > 0) __syncthreads();  // all warps have read V before it
-        const auto put = [&](int row, int col, bool, const auto& x) {
-          float* const to = smem.kv + row * kPitch + col;
-          if constexpr (sizeof(x) == 4 * sizeof(T))
-            float4_at(to) =
-                make_float4(to_float(x[0]), to_float(x[1]), to_float(x[2]), to_float(x[3]));
-          else
-            *to = to_float(x[0]);
-        };
-        const T* const g = row_of(args.v, j0 + from) + d0;
-        if (aligned(args.v, args.d_v))
-          each<4, kKeysOfV, kColumns>(g, args.v.row, keys - from, args.d_v - d0, put);
-        else
-          each<1, kKeysOfV, kColumns>(g, args.v.row, keys - from, args.d_v - d0, put);
+        __syncthreads();  // all warps have read K, or V before it
+        OwnElements<T, kKeysOfV, kColumns> v;
+        v.load(row_of(args.v, j0 + from) + d0, args.v.row, keys - from, args.d_v - d0,
+               aligned(args.v, args.d_v));
+        v.template store<kPitch>(smem.kv, [](T x) { return to_float(x); });
         __syncthreads();  // P and V are there
         add_pv(rO, pass * 4, from, min(kKeysOfV, keys - from));
       }
