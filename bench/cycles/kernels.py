@@ -6,7 +6,7 @@ barrier instructions one by one.
 import re
 from dataclasses import dataclass, field, replace
 
-TYPES = {"2": "f16", "3": "bf16"}  # qkv::kernels::Type
+TYPES = {"1": "f32", "2": "f16", "3": "bf16"}  # qkv::kernels::Type
 _WAIT = "SYNCS.PHASECHK"  # of an mbarrier
 VARIANTS = ("tall", "short", "rules")  # Sm80Variant
 
@@ -335,6 +335,18 @@ def sm80_additive(compute, registers, kernel_type, dim, rules):
         start=[("LDGSTS", tile_q * dim * 2 // 2048), ("HMMA", 0)], registers=registers)
 
 
+def simt_additive(compute, registers, kernel_type):
+    """A block of 64 keys of d_qk = d_v = 128: 4 chunks of 32 dims, each in 8 steps of two multiply-adds for a thread's
+    128 pairs; softmax; P V, 64 columns and 32 keys at a time. Its warps are those of the plain CUDA cores."""
+    dim = 128
+    return Resident(
+        f"simt_additive<{kernel_type}, plain>", compute, 64, 64, dim, 26784 + 1024,
+        Ways(loop=[("BAR.SYNC", 1)] + [("BAR.SYNC", 2), ("FFMA", 8 * 256)] * 4 + [("BAR.SYNC", 1), ("FFMA", 40)]
+             + [("BAR.SYNC", 2), ("FFMA", 8 * 128)] * 4,
+             boundary=[("SHFL", 32), ("BAR.SYNC", 4)]),
+        start=[("BAR.SYNC", 0)], registers=registers)
+
+
 _NAMES = (
     (r"12sm90_forwardILNS0_4TypeE(\d)ELi(\d+)ELi(\d+)ELNS0_11Sm90VariantE(\d)E",
      lambda k, t, dim_qk, dim_v, variant: sm90_forward(TYPES[t], int(dim_qk), int(dim_v), SM90_VARIANTS[int(variant)])),
@@ -352,6 +364,7 @@ _NAMES = (
      lambda k, t, dim, rules: sm80_top_k(k.compute, k.registers, TYPES[t], int(dim), rules == "1")),
     (r"13sm80_additiveILNS0_4TypeE(\d)ELi(\d+)ELb([01])E",
      lambda k, t, dim, rules: sm80_additive(k.compute, k.registers, TYPES[t], int(dim), rules == "1")),
+    (r"13simt_additiveILNS0_4TypeE(\d)E", lambda k, t: simt_additive(k.compute, k.registers, TYPES[t])),
     # <2 stages, cluster 1 x 1 x 1, tile 128 x N x 128, ..., causal, local, softcap, varlen, paged, append, Qv, P in
     # registers, overlap, PackGQA, split, ...>
     (r"CollectiveMainloopFwdSm90ILi2EN4cute5tupleIJNS5_1CILi1EEES8_S8_EEENS6_IJNS7_ILi128EEE(?:SA_|NS7_ILi176EEE)SA_EEE"

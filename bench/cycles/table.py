@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Cycles of every instance that uses the tensor cores, beside what they were when the table was renewed.
+"""Cycles of every instance that uses the tensor cores, and of simt_additive, beside what they were when the table was renewed.
 
     bench/cycles/table.py --check build/release/libqkv.so    fails where one takes over 1 % longer; 77: not checked
     bench/cycles/table.py --write build/release/libqkv.so    renews bench/cycles/table.tsv
@@ -31,12 +31,14 @@ def is_twin(kernel):
     """The replays of wgmma, of additive scores and of lists of keys take longest: of instances that differ in their 16-bit
     type alone bf16's is held."""
     d = kernels.describe(kernel)
-    return d is not None and (d.wgmma or d.name.startswith(("sm80_additive", "sm80_top_k"))) and "<f16," in d.name
+    return d is not None and (d.wgmma or d.name.startswith(("sm80_additive", "sm80_top_k", "simt_additive"))) and "<f16," in d.name
 
 
 def measure(library):
     """{(name, architecture): (block, tile)}, and the version of ptxas."""
-    wanted = [kernel for kernel in cubin.kernels_of(library) if kernel.uses_tensor_cores() and not is_twin(kernel)]
+    wanted = [kernel for kernel in cubin.kernels_of(library)
+              if kernel.uses_tensor_cores() or (kernels.describe(kernel) and kernel.compute in machines.MACHINES)]
+    wanted = [kernel for kernel in wanted if not is_twin(kernel)]
     if not wanted:
         raise cubin.Missing(f"{library} has no kernel for tensor cores")
     unknown = [kernel.mangled for kernel in wanted if not kernels.describe(kernel)]

@@ -327,11 +327,35 @@ void add_additive_tiles(Rows* rows) {
   splits.add("fixed", [](Case& c) { c.fixed_split = 128; });
 }
 
+// Additive scores on plain CUDA cores: several tiles, the last ones cut; rows that can be read four
+// elements at a time and such that cannot; chunks of dims and of columns that are cut.
+void add_rational_tiles(Rows* rows) {
+  Group tiles{rows, "rational_", Case().one_head().sizes(150, 200).dims(64, 64), {kF32}};
+  tiles.base.score = QKV_SCORE_ADDITIVE;
+  tiles.add("full", [](Case&) {});
+  tiles.add("wide", [](Case& c) { c.dims(128, 128).causal = true; });
+  tiles.add("deep", [](Case& c) { c.sizes(70, 70).dims(300, 100); });
+  tiles.add("odd_dims", [](Case& c) { c.dims(37, 67).layout = Layout::kPadded; });
+  tiles.add("four_dims", [](Case& c) { c.dims(36, 12).causal = true; });
+  tiles.add("window", [](Case& c) { c.window(70, 40); });
+  tiles.add("blind", [](Case& c) { c.shifted(-90).causal = true; });
+  tiles.add("lengths", [](Case& c) { c.batch = 4, c.lengths = {200, 129, 64, 0}; });
+  tiles.add("gqa_scale", [](Case& c) { c.heads(6, 2).scale = -0.7f, c.causal = true; });
+  tiles.add("bias", [](Case& c) { c.inputs = {{kBias, kHeads | kKeys}}; });
+  tiles.add("softcap_mask", [](Case& c) {
+    c.softcap = 3, c.inputs = {{kMask, kAllAxes}, {kAlibi, kHeads}}, c.lengths = {200, 70};
+    c.batch = 2, c.heads(4, 2).layout = Layout::kPadded;
+  });
+  for (const int64_t keys : {1, 31, 33, 63, 65, 100})
+    tiles.add(text("keys_", keys), [&](Case& c) { c.sizes(65, keys).dims(33, 65); });
+}
+
 }  // namespace
 
 void add_kernel_cases(Rows* rows) {
-  for (const auto& add : {add_tiles, add_bounds, add_tails, add_splits, add_warpgroup_cases,
-                          add_selection_tails, add_hard_tiles, add_top_k_tiles, add_additive_tiles})
+  for (const auto& add :
+       {add_tiles, add_bounds, add_tails, add_splits, add_warpgroup_cases, add_selection_tails,
+        add_hard_tiles, add_top_k_tiles, add_additive_tiles, add_rational_tiles})
     add(rows);
 }
 

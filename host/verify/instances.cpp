@@ -67,6 +67,7 @@ const std::vector<Instance>& all_instances() {
     const auto splits = [](const std::string& type) { return type == "F32" ? nowhere : from_sm80; };
 #define QKV_COMBINE(type) add("combine", " " #type, splits(#type));
 #define QKV_SIMT_FORWARD(type, max_dim) add("simt_forward", " " #type " " #max_dim, everywhere);
+#define QKV_SIMT_ADDITIVE(type) add("simt_additive", " " #type, everywhere);
 #define QKV_SIMT_GENERAL(type, score, selection) \
   add("simt_general", " " #type " " #score " " #selection, everywhere);
 #define QKV_SM80_FORWARD(type, max_dim, variant) \
@@ -98,7 +99,7 @@ std::string instance_of(const std::string& kernel, const Case& row, const std::s
   std::string name = kernel + " " + type_constant(row.type);
   const bool rules = row.softcap > 0 || row.has(kMask) || row.has(kBias) || row.has(kAlibi);
   const auto dim = static_cast<int32_t>(std::max(row.d_qk, row.d_v));
-  if (kernel == "cpu_forward") return name;
+  if (kernel == "cpu_forward" || kernel == "simt_additive") return name;
   if (kernel == "simt_forward") {
     const auto policy = kernels::simt_forward_policy(static_cast<int32_t>(row.d_v));
     return host::text(name, " ", policy.max_dim);

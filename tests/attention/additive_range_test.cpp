@@ -6,6 +6,7 @@
 #include <cmath>
 #include <vector>
 
+#include "host/verify/tolerance.h"
 #include "tests/support/each_type.h"
 
 namespace qkv::test {
@@ -93,6 +94,45 @@ TEST_P(AdditiveRange, T13_DoesNotDependOnNeighbours) {
       changed += i % 2 == 0 && plain.o.get(b, h, i, d) != other.o.get(b, h, i, d);
     });
     EXPECT_EQ(changed, 0) << replay(row);
+  }
+}
+
+// Infinities against each other, the largest and smallest numbers, both sides of a range's edge:
+// each element of q meets each of k in one dim.
+TEST_P(AdditiveRange, T4_WhereTanhIsOneOrNothing) {
+  const double largest = GetParam() == QKV_TYPE_F16 ? 65504 : 0x1p127;
+  const double elements[] = {kInf,    -kInf,   largest,  -largest,           3.375, 3.3770, 10.875,
+                             -10.875, 10.9375, -10.9375, ulp(GetParam(), 0), 0};
+  constexpr size_t kElements = std::size(elements);
+  for (const Case& row : variants()) {
+    // Without infinities of both signs, which make NaN of every row that has one, and with them.
+    for (const size_t first : {size_t{1}, size_t{0}}) {
+      BuiltProblem built(row, {.seed = test_seed()});
+      const auto put = [&](const Tensor& tensor) {
+        tensor.each([&](int64_t b, int64_t h, int64_t i, int64_t d) {
+          if (d == 5)
+            tensor.set(b, h, i, d, elements[first + static_cast<size_t>(i) % (kElements - first)]);
+        });
+      };
+      put(built.q), put(built.k);
+      ASSERT_EQ(built.run(), QKV_SUCCESS) << qkv_last_error();
+      EXPECT_TRUE(accepted(built));
+    }
+  }
+}
+
+// Of one weight nothing is left to the others.
+TEST_P(AdditiveRange, T4_WeightsThatAreNoNumbersOrLarge) {
+  for (const Case& row : variants()) {
+    for (const double w : {std::nan(""), kInf, -kInf, 0x1p61, 0x1p60}) {
+      SCOPED_TRACE(host::text("a weight of ", w));
+      BuiltProblem built(row, {.seed = test_seed()});
+      // The tolerance of a series is a part of the weights: of infinite ones it is no number.
+      if (std::isinf(w) && verify::tanh_of(built) == verify::Tanh::kSeries) continue;
+      for (int64_t h = 0; h < row.heads_q; ++h) built[kAdditive].set(0, h, 0, 9, w);
+      ASSERT_EQ(built.run(), QKV_SUCCESS) << qkv_last_error();
+      EXPECT_TRUE(accepted(built));
+    }
   }
 }
 

@@ -220,6 +220,48 @@ TEST_P(CountedWork, IsTheMinimalCover) {
 INSTANTIATE_TEST_SUITE_P(Tiles, CountedWork, testing::ValuesIn(tiled_cases()),
                          [](const auto& row) { return row.param.name; });
 
+// Additive scores by fractions: an exponential for each element of a tile of Q and a block of K,
+// and not for pairs; one reciprocal for two dims of a pair.
+TEST(CountedWorkOfFractions, IsAnExponentialForAnElement) {
+  int tested = 0;
+  for (const Case& row : all_cases()) {
+    if (row.name != "rational_full_f32" && row.name != "rational_wide_f32" &&
+        row.name != "rational_lengths_f32")
+      continue;
+    ++tested;
+    SCOPED_TRACE(row.name);
+    constexpr int64_t kTile = 64;
+    double blocks = 0;
+    for (int64_t b = 0; b < row.batch; ++b)
+      for (int64_t i0 = 0; i0 < row.s_q; i0 += kTile)
+        for (int64_t j0 = 0; j0 < row.s_kv; j0 += kTile) {
+          bool visible = false;
+          for (int64_t i = i0; i < std::min(i0 + kTile, row.s_q); ++i)
+            for (int64_t j = j0; j < std::min(j0 + kTile, row.s_kv); ++j)
+              visible = visible || row.in_pattern(b, i, j);
+          blocks += visible ? 1 : 0;
+        }
+    blocks *= static_cast<double>(row.heads_q);
+    const auto pairs = static_cast<double>(kTile * kTile), d = static_cast<double>(row.d_qk);
+    // The rescale of a row is computed by each of its 16 lanes.
+    const double exponentials = blocks * (2 * kTile * d + pairs + 16.0 * kTile);
+    const std::vector<nlohmann::json> launches = counted_launches(row, "--sms 1");
+    ASSERT_EQ(launches.size(), 2u);
+    for (const nlohmann::json& launch : launches) {
+      ASSERT_NE(launch.at("kernel").get<std::string>().find("simt_additive"), std::string::npos);
+      EXPECT_EQ(launch.at("mufu").value("ex2", 0.0), exponentials);
+      EXPECT_EQ(launch.at("mufu").value("rcp", 0.0), blocks * pairs * d / 2);
+      EXPECT_EQ(launch.at("mufu").value("tanh", 0.0), 0);
+      // The two rows of a half of a warp's lanes are on the same banks where P is written; features
+      // are without conflicts.
+      for (const auto& at : launch.at("shared").at("by_source")) {
+        EXPECT_TRUE(at.at("text").get<std::string>().find(".f32 ") != std::string::npos) << at;
+      }
+    }
+  }
+  EXPECT_EQ(tested, 3);
+}
+
 // Nothing else stands in the table.
 TEST(CountedWorkTable, HasALineForEachCase) {
   std::ifstream table(QKV_COUNTED_WORK);

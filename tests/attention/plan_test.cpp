@@ -254,6 +254,7 @@ const Decline kDeclines[] = {
     {"old_device", "needs sm_75 or newer, the device is sm_70", [](qkv_attention_desc&) {}, "", 70},
     {"additive", "computes scaled dot scores only",
      [](qkv_attention_desc& d) {
+       d = shapes(2, 4, 4, 100, 200, 64, 129);
        d.score = QKV_SCORE_ADDITIVE;
        d.additive_weight = {nullptr, QKV_TYPE_F32, 0, {1, 4, 1, 64}, {0, 64, 0, 1}};
      }},
@@ -699,23 +700,25 @@ INSTANTIATE_TEST_SUITE_P(Reasons, Sm90Hard, testing::ValuesIn(kSm90HardDeclines)
 
 class Sm80Additive : public testing::TestWithParam<Decline> {};
 
-// Each row's problem has additive scores.
+// Each row's problem has additive scores. Of the kernels that take it instead simt_additive is
+// asked before.
 const Decline kAdditiveDeclines[] = {
     {"old_device", "needs sm_80 or newer, the device is sm_75", [](qkv_attention_desc&) {},
-     "simt_general", 75},
+     "simt_additive", 75},
     {"f32", "computes in fp16 and bf16 only",
-     [](qkv_attention_desc& d) { d.q.type = d.k.type = d.v.type = d.o.type = QKV_TYPE_F32; }},
+     [](qkv_attention_desc& d) { d.q.type = d.k.type = d.v.type = d.o.type = QKV_TYPE_F32; },
+     "simt_additive"},
     {"hard", "computes soft selection only",
      [](qkv_attention_desc& d) { d.selection = QKV_SELECT_HARD; }},
     {"top_k", "computes soft selection only", select_top, "simt_general"},
     {"weights", "does not write attention weights",
      [](qkv_attention_desc& d) { d.weights = pair_tensor(QKV_TYPE_F32); }},
     {"odd_dim", "takes dims that are multiples of 8 up to 128, one here is 68",
-     [](qkv_attention_desc& d) { d = shapes(1, 1, 1, 8, 8, 64, 68); }},
+     [](qkv_attention_desc& d) { d = shapes(1, 1, 1, 8, 8, 64, 68); }, "simt_additive"},
     {"wide", "takes dims that are multiples of 8 up to 128, one here is 136",
      [](qkv_attention_desc& d) { d = shapes(1, 1, 1, 8, 8, 64, 136); }},
     {"stride", "needs strides that are multiples of 8, k.stride[2] is 260",
-     [](qkv_attention_desc& d) { d.k.stride[2] = 260; }},
+     [](qkv_attention_desc& d) { d.k.stride[2] = 260; }, "simt_additive"},
     {"many_splits", "takes up to 1024 splits, fixed_split_size 128 makes 2048",
      [](qkv_attention_desc& d) {
        d = shapes(1, 1, 1, 1, 2048 * 128, 128, 128), d.fixed_split_size = 128;
@@ -731,20 +734,104 @@ const Decline kAdditiveDeclines[] = {
      "sm80_additive"},
 };
 
+// A kernel's reason, and which kernel takes the row's problem with additive scores.
+void expect_reason_of_additive(const host::Kernel& kernel, const Decline& row, bool f32) {
+  FakeCuda cuda({fake_device(row.compute)});
+  cuda.map_everything(0);
+  qkv_attention_desc desc = shapes(2, 4, 4, 100, 200, 64, 64);
+  row.edit(desc);
+  for (qkv_tensor* t : {&desc.q, &desc.k, &desc.v, &desc.o})
+    if (f32) t->type = QKV_TYPE_F32;
+  const int64_t heads = desc.q.shape[1], dim = desc.q.shape[3];
+  desc.score = QKV_SCORE_ADDITIVE;
+  desc.additive_weight = {nullptr, QKV_TYPE_F32, 0, {1, heads, 1, dim}, {0, dim, 0, 1}};
+  const auto problem = problem_of(desc);
+  EXPECT_EQ(kernel.decline(problem, cuda.devices[0]), row.says);
+  Plan plan;
+  const host::Status status = make_plan(problem, cuda.devices[0], &plan);
+  EXPECT_STREQ(status.ok() ? plan.kernel->name : "", row.then);
+}
+
 TEST_P(Sm80Additive, Declines) {
-  static const Decline* of_test = nullptr;
-  of_test = &GetParam();
-  Decline row = GetParam();
-  row.edit = [](qkv_attention_desc& d) {
-    of_test->edit(d), d.score = QKV_SCORE_ADDITIVE;
-    const int64_t heads = d.q.shape[1], dim = d.q.shape[3];
-    d.additive_weight = {nullptr, QKV_TYPE_F32, 0, {1, heads, 1, dim}, {0, dim, 0, 1}};
-  };
-  expect_reason("sm80_additive", row);
+  expect_reason_of_additive(host::attention::kSm80Additive, GetParam(), false);
 }
 
 INSTANTIATE_TEST_SUITE_P(Reasons, Sm80Additive, testing::ValuesIn(kAdditiveDeclines),
                          [](const auto& row) { return std::string(row.param.name); });
+
+class SimtAdditive : public testing::TestWithParam<Decline> {};
+
+// Each row's problem has additive scores, and is in fp32.
+const Decline kRationalDeclines[] = {
+    {"hard", "computes soft selection only",
+     [](qkv_attention_desc& d) { d.selection = QKV_SELECT_HARD; }},
+    {"top_k", "computes soft selection only", select_top},
+    {"weights", "does not write attention weights",
+     [](qkv_attention_desc& d) { d.weights = pair_tensor(QKV_TYPE_F32); }},
+    {"wide", "takes d_v up to 128, here it is 129",
+     [](qkv_attention_desc& d) { d = shapes(1, 1, 1, 8, 8, 64, 129); }},
+    {"very_old_device", "needs sm_75 or newer, the device is sm_70", [](qkv_attention_desc&) {}, "",
+     70},
+    {"nothing", "", [](qkv_attention_desc&) {}, "simt_additive"},
+    {"turing", "", [](qkv_attention_desc&) {}, "simt_additive", 75},
+    {"hopper", "", [](qkv_attention_desc&) {}, "simt_additive", 90},
+    {"odd_dims", "", [](qkv_attention_desc& d) { d = shapes(1, 1, 1, 8, 8, 1001, 7); },
+     "simt_additive"},
+    {"rules", "",
+     [](qkv_attention_desc& d) {
+       d.softcap = 2, d.mask = pair_tensor(QKV_TYPE_BOOL), d.bias = pair_tensor(QKV_TYPE_F32);
+     },
+     "simt_additive"},
+};
+
+TEST_P(SimtAdditive, Declines) {
+  expect_reason_of_additive(host::attention::kSimtAdditive, GetParam(), true);
+}
+
+INSTANTIATE_TEST_SUITE_P(Reasons, SimtAdditive, testing::ValuesIn(kRationalDeclines),
+                         [](const auto& row) { return std::string(row.param.name); });
+
+// In 16-bit types tensor cores come first, but on cards whose tensor cores are slow, where there
+// are tiles for all multiprocessors, and where they do not take the problem.
+TEST(SimtAdditive16Bit, TakesWhatTensorCoresAreSlowFor) {
+  struct Row {
+    const char* name;
+    int32_t compute;
+    const char* device;
+    int64_t s_q, dim, split;
+    const char* takes;
+  };
+  constexpr Row kRows[] = {
+      {"many tiles", 89, "NVIDIA GeForce RTX 4090", 512, 128, 0, "simt_additive"},
+      {"of 64 dims", 120, "NVIDIA GeForce RTX 5090", 512, 64, 0, "simt_additive"},
+      {"fast tensor cores", 89, "NVIDIA L4", 512, 128, 0, "sm80_additive"},
+      {"faster ones", 80, "NVIDIA A100", 512, 128, 0, "sm80_additive"},
+      {"a tile too few", 89, "NVIDIA GeForce RTX 4090", 448, 128, 0, "sm80_additive"},
+      {"half of a tile", 89, "NVIDIA GeForce RTX 4090", 32, 128, 0, "sm80_additive"},
+      {"fixed splits", 89, "NVIDIA GeForce RTX 4090", 512, 128, 64, "sm80_additive"},
+      {"odd dims", 80, "NVIDIA A100", 512, 68, 0, "simt_additive"},
+      {"no tensor cores of sm_80", 75, "Tesla T4", 1, 128, 0, "simt_additive"},
+  };
+  for (const Row& row : kRows) {
+    DeviceInfo device = fake_device(row.compute);
+    device.name = row.device;
+    device.sm_count = 32;
+    const int64_t batch = row.s_q == 32 ? 16 : 2;
+    qkv_attention_desc desc = shapes(batch, 4, 4, row.s_q, 200, row.dim, row.dim);
+    desc.score = QKV_SCORE_ADDITIVE;
+    desc.additive_weight = {nullptr, QKV_TYPE_F32, 0, {1, 4, 1, row.dim}, {0, row.dim, 0, 1}};
+    desc.fixed_split_size = row.split;
+    const FakeCuda cuda({device});
+    Plan plan;
+    ASSERT_TRUE(make_plan(problem_of(desc), device, &plan).ok()) << row.name;
+    EXPECT_STREQ(plan.kernel->name, row.takes) << row.name << "\n" << plan.declined;
+    const bool tensor_cores = std::string_view(row.takes) == "sm80_additive";
+    EXPECT_EQ(plan.declined.find("simt_additive: takes longer than sm80_additive here") !=
+                  std::string::npos,
+              tensor_cores)
+        << row.name;
+  }
+}
 
 class Sm80TopK : public testing::TestWithParam<Decline> {};
 

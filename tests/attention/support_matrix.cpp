@@ -186,31 +186,33 @@ const DeviceInfo& h100() {
   return device;
 }
 
+// Whether the kernel takes the problem: here, or on sm_75, where plain CUDA cores take what they
+// leave to tensor cores here.
+bool takes(const host::Kernel& kernel, const Problem& p) {
+  static const DeviceInfo turing = device_of(75, 64 << 10);
+  return kernel.decline(p, h100()).empty() || kernel.decline(p, turing).empty();
+}
+
 bool is_fp32_only(const host::Kernel& kernel) {
-  return !kernel.decline(problem({}), h100()).empty() &&
-         (kernel.decline(in_fp32(problem({})), h100()).empty() ||
-          kernel.decline(in_hard(in_fp32(problem({}))), h100()).empty());
+  return !takes(kernel, problem({})) &&
+         (takes(kernel, in_fp32(problem({}))) || takes(kernel, in_hard(in_fp32(problem({})))));
 }
 
 bool is_hard_only(const host::Kernel& kernel) {
-  return !kernel.decline(problem({}), h100()).empty() &&
-         (kernel.decline(in_hard(problem({})), h100()).empty() ||
-          kernel.decline(in_hard(in_fp32(problem({}))), h100()).empty());
+  return !takes(kernel, problem({})) &&
+         (takes(kernel, in_hard(problem({}))) || takes(kernel, in_hard(in_fp32(problem({})))));
 }
 
 bool is_top_k_only(const host::Kernel& kernel) {
-  return !kernel.decline(problem({}), h100()).empty() &&
-         kernel.decline(in_top_k(problem({})), h100()).empty();
+  return !takes(kernel, problem({})) && takes(kernel, in_top_k(problem({})));
 }
 
 bool is_additive_only(const host::Kernel& kernel) {
-  return !kernel.decline(problem({}), h100()).empty() &&
-         kernel.decline(in_additive(problem({})), h100()).empty();
+  return !takes(kernel, problem({})) && takes(kernel, in_additive(problem({})));
 }
 
 bool is_wide_only(const host::Kernel& kernel) {
-  return !kernel.decline(problem({}), h100()).empty() &&
-         kernel.decline(in_wide(problem({})), h100()).empty();
+  return !takes(kernel, problem({})) && takes(kernel, in_wide(problem({})));
 }
 
 // The problem as the kernel has it: where types, score, selection or dims are not what is asked,
@@ -230,7 +232,10 @@ std::string runs_on(const host::Kernel& kernel) {
   std::vector<std::string> taken;
   bool is_latest = false;
   for (const int32_t compute : {70, 75, 80, 86, 89, 90, 100, 120}) {
-    is_latest = kernel.decline(plain, device_of(compute, 99 << 10)).empty();
+    const DeviceInfo device = device_of(compute, 99 << 10);
+    is_latest =
+        kernel.decline(plain, device).empty() ||
+        (plain.score == QKV_SCORE_ADDITIVE && kernel.decline(in_fp32(plain), device).empty());
     if (is_latest) taken.push_back(host::text("sm_", compute));
   }
   if (taken.empty()) return "none";
@@ -251,10 +256,9 @@ std::string table() {
   for (const Row& row : all_rows()) {
     out += host::text("| ", row.name);
     for (const host::Kernel* kernel : host::attention::kOp.kernels) {
-      bool takes = true;
-      for (const auto& make : row.problems)
-        takes &= kernel->decline(as_for(*kernel, row, make()), h100()).empty();
-      out += takes ? " | yes" : " | -";
+      bool all = true;
+      for (const auto& make : row.problems) all &= takes(*kernel, as_for(*kernel, row, make()));
+      out += all ? " | yes" : " | -";
     }
     out += " |\n";
   }

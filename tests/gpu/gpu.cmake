@@ -92,7 +92,7 @@ if(TARGET vgpu-run)
       string(APPEND left_out :*T12_TailsOfEveryLength*)  # dims that tensor cores decline
       if(NOT (device STREQUAL "h100" AND seed EQUAL 2))
         string(APPEND left_out :*T6_*:*TopIndex*)  # which plain CUDA cores alone have
-        list(APPEND environment QKV_TEST_KERNELS=sm80_additive,sm80_forward,sm80_hard,sm80_tf32x3,sm80_tf32x3_hard,sm80_top_k,sm90_forward,sm90_hard,sm90_wide)
+        list(APPEND environment QKV_TEST_KERNELS=simt_additive,sm80_additive,sm80_forward,sm80_hard,sm80_tf32x3,sm80_tf32x3_hard,sm80_top_k,sm90_forward,sm90_hard,sm90_wide)
       endif()
     endif()
     # Even seeds have one multiprocessor: plans then take tall tiles and do not split, as large problems do. And their

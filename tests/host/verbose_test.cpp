@@ -115,7 +115,7 @@ TEST_F(Verbose, DispatchSaysWhoDeclinedAndWhy) {
   f.desc.device = QKV_DEVICE_CUDA;
   f.desc.softcap = 2.5f;
   ASSERT_EQ(qkv_attention(&f.desc, nullptr), QKV_SUCCESS) << qkv_last_error();
-  ASSERT_EQ(lines().size(), 11);
+  ASSERT_EQ(lines().size(), 12);
   EXPECT_EQ(lines()[0].rfind("qkv:dispatch: simt_general takes fwd:cuda:", 0), 0) << lines()[0];
   EXPECT_EQ(lines()[1],
             "qkv:dispatch:   declined by sm90_forward: computes in fp16 and bf16 only\n");
@@ -128,9 +128,11 @@ TEST_F(Verbose, DispatchSaysWhoDeclinedAndWhy) {
             "qkv:dispatch:   declined by sm80_tf32x3_hard: computes hard selection only\n");
   EXPECT_EQ(lines()[7], "qkv:dispatch:   declined by sm80_top_k: computes top-k selection only\n");
   EXPECT_EQ(lines()[8],
+            "qkv:dispatch:   declined by simt_additive: computes additive scores only\n");
+  EXPECT_EQ(lines()[9],
             "qkv:dispatch:   declined by sm80_additive: computes additive scores only\n");
-  EXPECT_EQ(lines()[9], "qkv:dispatch:   declined by sm90_wide: computes in fp16 and bf16 only\n");
-  EXPECT_EQ(lines()[10],
+  EXPECT_EQ(lines()[10], "qkv:dispatch:   declined by sm90_wide: computes in fp16 and bf16 only\n");
+  EXPECT_EQ(lines()[11],
             "qkv:dispatch:   declined by simt_forward: has no softcap, softcap is 2.5\n");
 }
 

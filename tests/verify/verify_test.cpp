@@ -257,7 +257,7 @@ TEST(Assignments, OfOneKernelAndOneTrial) {
   EXPECT_EQ(all[0].items[0].trial, trial);
   EXPECT_EQ(all_but("sm80_forward"),
             "sm90_forward,sm80_tf32x3,sm90_hard,sm80_hard,sm80_tf32x3_hard,sm80_top_k,"
-            "sm80_additive,sm90_wide,simt_forward,simt_general");
+            "simt_additive,sm80_additive,sm90_wide,simt_forward,simt_general");
 }
 
 // --- the quotient of errors

@@ -17,7 +17,7 @@ bool has_fast_softcap(const Problem& p) {
 namespace {
 
 // clang-format off
-constexpr std::array<const Kernel*, 12> kKernels{
+constexpr std::array<const Kernel*, 13> kKernels{
     &kCpuForward,
     &kSm90Forward,
     &kSm80Forward,
@@ -26,6 +26,7 @@ constexpr std::array<const Kernel*, 12> kKernels{
     &kSm80Hard,
     &kSm80Tf32x3Hard,
     &kSm80TopK,
+    &kSimtAdditive,
     &kSm80Additive,
     &kSm90Wide,
     &kSimtForward,

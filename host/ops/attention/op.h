@@ -22,6 +22,7 @@ extern const Kernel kSm90Hard;     // Hopper: 16-bit types, dot, hard, many quer
 extern const Kernel kSm80Hard;     // sm_80 and later: 16-bit types, dot, hard; no attention weights
 extern const Kernel kSm80Tf32x3Hard;  // sm_80 and sm_90: fp32, dot, hard; no attention weights
 extern const Kernel kSm80TopK;        // the same: 16-bit types, dot, top-k; no attention weights
+extern const Kernel kSimtAdditive;    // plain CUDA cores: additive, soft; no attention weights
 extern const Kernel kSm80Additive;  // the same: 16-bit types, additive, soft; no attention weights
 extern const Kernel kSm90Wide;      // Hopper: as kSm90Forward, head dims above 256 up to 512
 extern const Kernel kSimtForward;   // plain CUDA cores: dot, soft, causal, window, lengths
