@@ -209,6 +209,13 @@ struct AdditiveScores {
     const uint32_t k0 = base + kFeatures + static_cast<uint32_t>(stage * Features::kBytes) +
                         Features{0}.at(group, lane / 16 * 8 + lane % 8) +
                         static_cast<uint32_t>(lane / 8 % 2 * Features::kHarmonicBytes);
+    // The B operand `step`: a pair of octets of keys, in two harmonics.
+    uint32_t ks[2][4];
+    const auto load = [&](int step) {
+      ptx::ldmatrix_x4(ks[step % 2], k0 + step / kPairs * 2 * Features::kHarmonicBytes +
+                                         step % kPairs * 2 * 8 * 16);
+    };
+    load(0);
 #pragma unroll
     for (int h = 0; h < kSeriesHarmonics; h += 2) {
       const bool last = h + 2 == kSeriesHarmonics;
@@ -216,8 +223,9 @@ struct AdditiveScores {
 #pragma unroll
       for (int pair = 0; pair < kPairs; ++pair) {
         const int n = 2 * pair;
-        uint32_t k[4];
-        ptx::ldmatrix_x4(k, k0 + h * Features::kHarmonicBytes + n * 8 * 16);
+        const int step = h / 2 * kPairs + pair;
+        if (step + 1 < kSeriesHarmonics / 2 * kPairs) load(step + 1);
+        const uint32_t(&k)[4] = ks[step % 2];
 #pragma unroll
         for (int m = 0; m < kM; ++m) {
           ptx::mma_m16n8k16<__half>(rS[m][n], a[m], k[0], k[1]);
