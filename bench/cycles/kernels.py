@@ -337,11 +337,13 @@ def sm80_additive(compute, registers, kernel_type, dim, rules):
 
 def simt_additive(compute, registers, kernel_type):
     """A block of 64 keys of d_qk = d_v = 128: 4 chunks of 32 dims, each in 8 steps of two multiply-adds for a thread's
-    128 pairs; softmax; P V, 64 columns and 32 keys at a time. Its warps are those of the plain CUDA cores."""
-    dim = 128
+    128 pairs, in fp32 of three and ahead of them nine for each of its 32 features; softmax; P V, 64 columns and 32 keys
+    at a time. Its warps are those of the plain CUDA cores."""
+    dim, fine = 128, kernel_type == "f32"
+    chunk = [("BAR.SYNC", 1), ("FFMA", 32 * 9 if fine else 0), ("BAR.SYNC", 1), ("FFMA", 8 * 128 * (3 if fine else 2))]
     return Resident(
         f"simt_additive<{kernel_type}, plain>", compute, 64, 64, dim, 26784 + 1024,
-        Ways(loop=[("BAR.SYNC", 1)] + [("BAR.SYNC", 2), ("FFMA", 8 * 256)] * 4 + [("BAR.SYNC", 1), ("FFMA", 40)]
+        Ways(loop=[("BAR.SYNC", 1)] + chunk * 4 + [("BAR.SYNC", 1), ("FFMA", 40)]
              + [("BAR.SYNC", 2), ("FFMA", 8 * 128)] * 4,
              boundary=[("SHFL", 32), ("BAR.SYNC", 4)]),
         start=[("BAR.SYNC", 0)], registers=registers)

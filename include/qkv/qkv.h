@@ -168,8 +168,8 @@ enum {
   QKV_SCORE_ADDITIVE = 1 /**< additive_weight . tanh(q + k). f16 and bf16 on tensor cores
                             (sm80_additive): tanh has an absolute error of at most 2^-8, 2^-11 in
                             the root of the mean square, for any q and k. On the CPU 2^-21; on plain
-                            CUDA cores (simt_additive) 2^-20 max(1, |q| + |k|), or a few ulp of
-                            fp32 */
+                            CUDA cores (simt_additive) 2^-21 max(1, |q| + |k|) in f32 and twice
+                            that in f16 and bf16, or a few ulp of fp32 */
 };
 
 typedef int32_t qkv_selection;

@@ -3,6 +3,7 @@
 // must not choose for it.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <vector>
 
@@ -60,6 +61,32 @@ TEST_P(AdditiveRange, T1_OfLargeNumbersThatCancel) {
       ASSERT_EQ(built.run(), QKV_SUCCESS) << qkv_last_error();
       EXPECT_TRUE(accepted(built));
     }
+  }
+}
+
+// The LSE of one key is its score: qkv.h's bound of tanh in fp32, and a sum's own roundings.
+TEST_P(AdditiveRange, T1_TanhErrsByWhatTheContractSays) {
+  if (GetParam() != QKV_TYPE_F32) GTEST_SKIP() << "16-bit types have other bounds";
+  Case row = typed({.name = "tanh", .batch = 8, .score = QKV_SCORE_ADDITIVE});
+  row.heads(2, 1).sizes(300, 1).dims(2, 8).scale = 1, row.lse = true;
+  for (const double size : {0.5, 2.0}) {
+    SCOPED_TRACE(host::text("q and k are N(0, 1) times ", size));
+    BuiltProblem built(row, {.seed = test_seed()});
+    multiply(built.q, size), multiply(built.k, size);
+    ASSERT_EQ(built.run(), QKV_SUCCESS) << qkv_last_error();
+    int wrong = 0;
+    built.lse.each([&](int64_t b, int64_t h, int64_t i, int64_t) {
+      double want = 0, allowed = 0;
+      for (int64_t d = 0; d < row.d_qk; ++d) {
+        const double q = built.q.get(b, h, i, d), k = built.k.get(b, 0, 0, d);
+        const double w = built[kAdditive].get(0, h, 0, d);
+        want += w * std::tanh(q + k);
+        allowed += 0x1p-21 * std::abs(w) * std::max(1.0, std::abs(q) + std::abs(k));
+      }
+      allowed += 3 * 0x1p-24 * std::abs(want);
+      wrong += std::abs(built.lse.get(b, h, i, 0) - want) <= allowed ? 0 : 1;
+    });
+    EXPECT_EQ(wrong, 0) << replay(row);
   }
 }
 

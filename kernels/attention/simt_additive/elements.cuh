@@ -8,7 +8,6 @@
 #include "kernels/attention/simt_additive/rational.h"
 #include "kernels/core/forward_args.h"
 #include "kernels/core/numeric.cuh"
-#include "kernels/ptx/ex2.h"
 
 namespace qkv::kernels {
 
@@ -63,13 +62,13 @@ struct OwnElements {
   }
 
   // s[:][:] = e^(2 x). Sets the bits of rows with an element out of range; NaN is not.
-  template <int kPitch>
+  template <class Form, int kPitch>
   __device__ void store_features(float* s, uint32_t* out) const {
     bool beyond = false;
     store<kPitch>(s, [&](T element) {
       const float x = to_float(element);
       beyond = beyond || fabsf(x) > kRationalRange;
-      return ptx::ex2_approx_ftz(x * kRationalExponent);
+      return Form::feature(x);
     });
     if (!beyond) return;
     uint32_t steps = 0;

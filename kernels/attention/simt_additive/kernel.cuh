@@ -1,5 +1,5 @@
 // simt_additive: O = softmax(S) V and LSE with additive scores S = scale * w . tanh(q + k) on plain
-// CUDA cores, in fp32 arithmetic, tanh by the rational form of rational.h.
+// CUDA cores, in fp32 arithmetic, tanh by the rational forms of rational.h.
 //
 // One block computes kTileQ query rows of one (batch, head): it walks over the keys that at least
 // one of these rows sees, kTileKv at a time. Scores are summed up over chunks of kChunk dims, whose
@@ -19,6 +19,7 @@
 #include <cstdint>
 
 #include "kernels/attention/simt_additive/elements.cuh"
+#include "kernels/attention/simt_additive/fractions.cuh"
 #include "kernels/attention/simt_additive/policy.h"
 #include "kernels/attention/simt_additive/rational.h"
 #include "kernels/core/forward_args.h"
@@ -27,18 +28,13 @@
 #include "kernels/core/online_softmax.cuh"
 #include "kernels/core/score.cuh"
 #include "kernels/ptx/opaque.h"
-#include "kernels/ptx/rcp.h"
 
 namespace qkv::kernels {
-
-// w_0 / d_0 + w_1 / d_1, added to s.
-__device__ inline float add_fractions(float s, float w0, float d0, float w1, float d1) {
-  return fmaf(fmaf(w1, d0, w0 * d1), ptx::rcp_approx_ftz(d0 * d1), s);
-}
 
 template <Type kType>
 struct AdditiveTile {
   using T = Element<kType>;
+  using Form = Fractions<kType == Type::kF32>;
   static constexpr int kThreads = kSimtAdditiveThreads;
   static constexpr int kTileQ = kSimtAdditiveTileQ, kTileKv = kSimtAdditiveTileKv;
   static constexpr int kChunk = kSimtAdditiveChunk, kKeysOfV = kSimtAdditiveKeysOfV;
@@ -57,8 +53,8 @@ struct AdditiveTile {
   struct Smem {
     alignas(16) float qp[kTileQ * kPitch];          // features of Q, then P, at last columns of O
     alignas(16) float kv[kTileKv * kFeaturePitch];  // features of K, then V
-    alignas(16) float w[kChunk];                    // -2 w
-    float sum_w;                                    // of all weights
+    alignas(16) float w[kChunk];                    // as numerators have them
+    float of_weights;                               // what all of them come to
     uint32_t weight_out;                            // not 0: one of them is out of range
     uint32_t out[kMarks];                           // bits: the row, the key is out of range
   };
@@ -69,8 +65,6 @@ struct AdditiveTile {
   int i0, head, batch;
   int rows;        // of the tile that exist
   int lane, row0;  // this thread's lane of its rows, and the first of these
-  float sum_w;     // of the weights
-  bool rational;   // they are in range
 
   __device__ AdditiveTile(const ForwardArgs& args, Smem& smem)
       : args(args),
@@ -111,14 +105,15 @@ struct AdditiveTile {
     bool in_range = true;
     for (int d = static_cast<int>(threadIdx.x); d < args.d_qk; d += 32) {
       const float w = gW[d];
-      sum += w;
+      sum = Form::with_weight(sum, w);
       in_range = in_range && fabsf(w) <= kRationalMostWeight;  // not if it is NaN
     }
 #pragma unroll
     for (int distance = 16; distance > 0; distance /= 2)
-      sum += __shfl_xor_sync(0xffffffffu, sum, distance);
+      sum = Form::with_weight(sum, __shfl_xor_sync(0xffffffffu, sum, distance));
     const bool rational = __all_sync(0xffffffffu, in_range) != 0;
-    if (threadIdx.x == 0) smem.sum_w = sum, smem.weight_out = rational ? 0 : 1;
+    if (threadIdx.x == 0)
+      smem.of_weights = Form::of_weights(sum), smem.weight_out = rational ? 0 : 1;
   }
 
   // Rows of `dim` elements can be read 4 elements at a time.
@@ -134,18 +129,15 @@ struct AdditiveTile {
 #pragma unroll 1
     for (int d = 0; d < cols; d += 4) {
       const float4 w = float4_at(&smem.w[d]);
-      float4 k[kKeys];
+      typename Form::Key k[kKeys];
 #pragma unroll
-      for (int j = 0; j < kKeys; ++j) k[j] = float4_at(sK + j * kLanes * kFeaturePitch + d);
+      for (int j = 0; j < kKeys; ++j)
+        k[j] = typename Form::Key(float4_at(sK + j * kLanes * kFeaturePitch + d), w);
 #pragma unroll
       for (int r = 0; r < kRows; ++r) {
         const float4 q = float4_at(sQ + r * kFeaturePitch + d);
 #pragma unroll
-        for (int j = 0; j < kKeys; ++j) {
-          float& s = rS[r][j];
-          s = add_fractions(s, w.x, fmaf(q.x, k[j].x, 1), w.y, fmaf(q.y, k[j].y, 1));
-          s = add_fractions(s, w.z, fmaf(q.z, k[j].z, 1), w.w, fmaf(q.w, k[j].w, 1));
-        }
+        for (int j = 0; j < kKeys; ++j) rS[r][j] = Form::add(rS[r][j], q, k[j], w);
       }
     }
   }
@@ -153,12 +145,12 @@ struct AdditiveTile {
   // rS = w . tanh(Q + K) for keys [j0, j0 + keys); of others it is anything. Ends behind a barrier:
   // all warps have read what is in shared memory.
   __device__ void score(float (&rS)[kRows][kKeys], int j0, int keys) const {
-    __syncthreads();  // the sum of weights is there; all warps have read the marks of the block
-                      // before
+    __syncthreads();  // what weights come to is there; all warps have read the block before's
+                      // marks
 #pragma unroll
     for (int r = 0; r < kRows; ++r)
 #pragma unroll
-      for (int j = 0; j < kKeys; ++j) rS[r][j] = smem.sum_w;
+      for (int j = 0; j < kKeys; ++j) rS[r][j] = Form::first(smem.of_weights);
     if (threadIdx.x < kMarks) smem.out[threadIdx.x] = 0;
     for (int d0 = 0; d0 < args.d_qk; d0 += kChunk) {
       const int cols = min(kChunk, args.d_qk - d0);
@@ -168,13 +160,18 @@ struct AdditiveTile {
       OwnElements<T, kTileKv, kChunk> k;
       q.load(row_of_q(0) + d0, args.q.row, rows, cols, aligned(args.q, args.d_qk));
       k.load(row_of(args.k, j0) + d0, args.k.row, keys, cols, aligned(args.k, args.d_qk));
-      q.template store_features<kFeaturePitch>(smem.qp, smem.out);
-      k.template store_features<kFeaturePitch>(smem.kv, smem.out + kTileQ / 32);
+      q.template store_features<Form, kFeaturePitch>(smem.qp, smem.out);
+      k.template store_features<Form, kFeaturePitch>(smem.kv, smem.out + kTileQ / 32);
       const int d = static_cast<int>(threadIdx.x);
-      if (d < kChunk) smem.w[d] = d < cols ? -2 * weights()[d0 + d] : 0.0f;
+      if (d < kChunk)
+        smem.w[d] = d < cols ? Form::weight(weights()[d0 + d], smem.of_weights) : 0.0f;
       __syncthreads();  // features, weights and marks are there
       add_chunk(rS, cols);
     }
+#pragma unroll
+    for (int r = 0; r < kRows; ++r)
+#pragma unroll
+      for (int j = 0; j < kKeys; ++j) rS[r][j] = Form::score(rS[r][j], smem.of_weights);
     __syncthreads();  // all warps have read Q and K
   }
 

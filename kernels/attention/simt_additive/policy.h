@@ -20,7 +20,7 @@ inline constexpr int32_t kSimtAdditiveKeysOfV = 32;  // rows of V that are there
 inline constexpr int32_t kSimtAdditiveColumns = 64;  // of V and O at once
 
 // Bytes of a block's shared memory: P, in whose place features of Q and rows of O are, too;
-// features of K, then V; weights and their sum; marks of what is out of range.
+// features of K, then V; weights and what they come to; marks of what is out of range.
 constexpr int32_t simt_additive_smem_bytes() {
   constexpr int32_t kP = kSimtAdditiveTileQ * (kSimtAdditiveTileKv + 4);
   constexpr int32_t kK = kSimtAdditiveTileKv * (kSimtAdditiveChunk + 4);
