@@ -343,7 +343,7 @@ def simt_additive(compute, registers, kernel_type):
     chunk = [("BAR.SYNC", 1), ("FFMA", 32 * 9 if fine else 0), ("BAR.SYNC", 1), ("FFMA", 8 * 128 * (3 if fine else 2))]
     return Resident(
         f"simt_additive<{kernel_type}, plain>", compute, 64, 64, dim, 26784 + 1024,
-        Ways(loop=[("BAR.SYNC", 1)] + chunk * 4 + [("BAR.SYNC", 1), ("FFMA", 40)]
+        Ways(loop=[("BAR.SYNC", 0 if fine else 1)] + chunk * 4 + [("BAR.SYNC", 1), ("FFMA", 40)]
              + [("BAR.SYNC", 2), ("FFMA", 8 * 128)] * 4,
              boundary=[("SHFL", 32), ("BAR.SYNC", 4)]),
         start=[("BAR.SYNC", 0)], registers=registers)

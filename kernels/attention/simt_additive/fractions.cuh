@@ -51,6 +51,9 @@ struct Fractions {
                fmaf(q.w, k.e.w, 1));
   }
 
+  // first() does not read what weights come to.
+  static constexpr bool kReadsWeightsLater = kFine;
+
   // To which fractions are added, and w . tanh of what they then are.
   static __device__ float first(float of_weights) { return kFine ? 0 : of_weights; }
   static __device__ float score(float s, float of_weights) { return kFine ? s * of_weights : s; }

@@ -145,17 +145,16 @@ struct AdditiveTile {
   // rS = w . tanh(Q + K) for keys [j0, j0 + keys); of others it is anything. Ends behind a barrier:
   // all warps have read what is in shared memory.
   __device__ void score(float (&rS)[kRows][kKeys], int j0, int keys) const {
-    __syncthreads();  // what weights come to is there; all warps have read the block before's
-                      // marks
+    if constexpr (!Form::kReadsWeightsLater) __syncthreads();  // what weights come to is there
 #pragma unroll
     for (int r = 0; r < kRows; ++r)
 #pragma unroll
       for (int j = 0; j < kKeys; ++j) rS[r][j] = Form::first(smem.of_weights);
-    if (threadIdx.x < kMarks) smem.out[threadIdx.x] = 0;
+    if (threadIdx.x < kMarks) smem.out[threadIdx.x] = 0;  // all have read them ahead of P V
     for (int d0 = 0; d0 < args.d_qk; d0 += kChunk) {
       const int cols = min(kChunk, args.d_qk - d0);
-      __syncthreads();  // the marks are 0; all warps have read what is overwritten: P and V, Q and
-                        // K
+      __syncthreads();  // the marks are 0, weights added up; all warps have read what is
+                        // overwritten: P and V, Q and K
       OwnElements<T, kTileQ, kChunk> q;
       OwnElements<T, kTileKv, kChunk> k;
       q.load(row_of_q(0) + d0, args.q.row, rows, cols, aligned(args.q, args.d_qk));
