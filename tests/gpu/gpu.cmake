@@ -216,7 +216,9 @@ if(TARGET vgpu-run)
   if(QKV_HAS_SM90)
     qkv_driver_test(tensor_map)
     set_tests_properties(vgpu_tensor_map PROPERTIES ENVIRONMENT VGPU_MAP_ADDRESSES=own)
+  endif()
 
+  if(TARGET qkv_virtual_kernel_attention_mask_summary)
     # mask_summary by itself: what a forward kernel makes of it, the contract test sees.
     add_executable(mask_summary_test attention/mask_summary_test.cpp
       $<TARGET_OBJECTS:qkv_virtual_kernel_attention_mask_summary>)
