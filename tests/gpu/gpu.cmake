@@ -218,6 +218,18 @@ if(TARGET vgpu-run)
     set_tests_properties(vgpu_tensor_map PROPERTIES ENVIRONMENT VGPU_MAP_ADDRESSES=own)
   endif()
 
+  if(TARGET qkv_virtual_kernel_attention_mask_summary)
+    # mask_summary by itself: what a forward kernel makes of it, the contract test sees.
+    add_executable(mask_summary_test attention/mask_summary_test.cpp
+      $<TARGET_OBJECTS:qkv_virtual_kernel_attention_mask_summary>)
+    set_target_properties(mask_summary_test PROPERTIES
+      RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/virtual
+      CUDA_RUNTIME_LIBRARY Shared)
+    target_link_libraries(mask_summary_test PRIVATE qkv_test_flags CUDA::cudart GTest::gtest_main)
+    add_test(NAME vgpu_mask_summary COMMAND vgpu-run --device h100 -- $<TARGET_FILE:mask_summary_test> --gtest_brief=1)
+    set_tests_properties(vgpu_mask_summary PROPERTIES LABELS vgpu)
+  endif()
+
   # `qkv verify` on devices of every kind, with no more time than it must take; and with faults planted in kernels.
   # qkv_virtual_verify(device part)
   function(qkv_virtual_verify device part)
