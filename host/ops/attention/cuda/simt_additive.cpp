@@ -17,16 +17,16 @@ namespace {
 // in four cycles.
 double cycles_by_series(const Problem& p, const DeviceInfo& device) {
   const auto dim = kernels::sm80_additive_policy(widest(p), has_rules(p)).max_dim;
-  return static_cast<double>(2 * kernels::kSeriesHarmonics * p.d_qk + dim) /
+  return static_cast<double>(int64_t{2} * kernels::kSeriesHarmonics * p.d_qk + dim) /
          device_rates(device).mma;
 }
 
 double cycles_by_fractions(const Problem& p) {
   constexpr int64_t kRows = kernels::kSimtAdditiveTileQ, kColumns = kernels::kSimtAdditiveColumns;
-  const auto rows = static_cast<double>((p.s_q + kRows - 1) / kRows * kRows);
-  const auto columns = static_cast<double>((p.d_v + kColumns - 1) / kColumns * kColumns);
-  return (4.2 * static_cast<double>(p.d_qk) + 1.25 * columns) / (0.75 * 128) * rows /
-         static_cast<double>(p.s_q);
+  const int64_t rows = (p.s_q + kRows - 1) / kRows * kRows;
+  const int64_t columns = (p.d_v + kColumns - 1) / kColumns * kColumns;
+  return (4.2 * static_cast<double>(p.d_qk) + 1.25 * static_cast<double>(columns)) / (0.75 * 128) *
+         static_cast<double>(rows) / static_cast<double>(p.s_q);
 }
 
 // In 16-bit types, where tensor cores of sm_80 and later take the problem: whether they are so slow
