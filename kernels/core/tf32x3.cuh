@@ -11,7 +11,6 @@
 
 #include "kernels/core/swizzled_tile.cuh"
 #include "kernels/ptx/ldmatrix.h"
-#include "kernels/ptx/max_nan.h"
 #include "kernels/ptx/mma.h"
 #include "kernels/ptx/opaque.h"
 

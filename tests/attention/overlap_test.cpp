@@ -320,6 +320,7 @@ TEST(T27_Aliases, QInPlaceOnAGpuWhereTheKernelReadsQFirst) {
   run(QKV_TYPE_F16, 64, "sm80_top_k",
       [](qkv_attention_desc& d) { d.selection = QKV_SELECT_TOP_K, d.top_k = 3; });
   run(QKV_TYPE_F16, 64, "sm80_additive", additive);
+  run(QKV_TYPE_F32, 64, "simt_additive", additive);
   run(QKV_TYPE_F32, 500, "simt_general", hard);
   run(QKV_TYPE_F32, 500, "simt_general",
       [](qkv_attention_desc& d) { d.selection = QKV_SELECT_TOP_K, d.top_k = 3; });

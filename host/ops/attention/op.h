@@ -23,10 +23,10 @@ extern const Kernel kSm80Hard;     // sm_80 and later: 16-bit types, dot, hard; 
 extern const Kernel kSm80Tf32x3Hard;  // sm_80 and sm_90: fp32, dot, hard; no attention weights
 extern const Kernel kSm80TopK;        // the same: 16-bit types, dot, top-k; no attention weights
 extern const Kernel kSimtAdditive;    // plain CUDA cores: additive, soft; no attention weights
-extern const Kernel kSm80Additive;  // the same: 16-bit types, additive, soft; no attention weights
-extern const Kernel kSm90Wide;      // Hopper: as kSm90Forward, head dims above 256 up to 512
-extern const Kernel kSimtForward;   // plain CUDA cores: dot, soft, causal, window, lengths
-extern const Kernel kSimtGeneral;   // plain CUDA cores: all of the contract
+extern const Kernel kSm80Additive;    // sm_80 and later: 16-bit types, additive, soft; no weights
+extern const Kernel kSm90Wide;        // Hopper: as kSm90Forward, head dims above 256 up to 512
+extern const Kernel kSimtForward;     // plain CUDA cores: dot, soft, causal, window, lengths
+extern const Kernel kSimtGeneral;     // plain CUDA cores: all of the contract
 
 // The problem in one word: attention_bench --problem WORD runs it. Data, and the lengths' values,
 // are the benchmark's own.

@@ -76,6 +76,10 @@ std::string decline_selected_dims(const Problem& p, int64_t multiple, int64_t mo
   if (p.d_qk % multiple != 0 || p.d_v % multiple != 0 || p.d_qk > most)
     return text("takes dims that are multiples of ", multiple, ", d_qk up to ", most,
                 ", here they are ", p.d_qk, " and ", p.d_v);
+  // kernels/core/selected_row.cuh counts a row's bytes in 32 bits.
+  constexpr int64_t kMostBytes = INT32_MAX;
+  if (p.d_v > kMostBytes / type_size(p.type))
+    return text("takes rows of V of less than 2 GiB, d_v is ", p.d_v);
   return {};
 }
 
