@@ -23,11 +23,12 @@ class EachType : public testing::TestWithParam<qkv_type> {
   }
 };
 
-// EACH_TYPE(Suite): the types of a suite derived from it.
-#define EACH_TYPE(suite)                                                     \
-  INSTANTIATE_TEST_SUITE_P(Types, suite, testing::ValuesIn(kFloats),         \
-                           [](const testing::TestParamInfo<qkv_type>& row) { \
-                             return std::string(type_label(row.param));      \
-                           })
+// EACH_TYPE(Suite): the types of a suite derived from it; IN_FP32(Suite): that one alone.
+#define EACH_TYPE(suite) OF_TYPES(suite, testing::ValuesIn(kFloats))
+#define IN_FP32(suite) OF_TYPES(suite, testing::Values(QKV_TYPE_F32))
+#define OF_TYPES(suite, types)                                                                    \
+  INSTANTIATE_TEST_SUITE_P(Types, suite, types, [](const testing::TestParamInfo<qkv_type>& row) { \
+    return std::string(type_label(row.param));                                                    \
+  })
 
 }  // namespace qkv::test
